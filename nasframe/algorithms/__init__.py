@@ -1,0 +1,1 @@
+"""Algorithms: built-in components, one module each."""

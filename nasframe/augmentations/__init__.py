@@ -1,0 +1,1 @@
+"""Augmentations: built-in components, one module each."""

@@ -1,0 +1,1 @@
+"""Cli: built-in components, one module each."""

@@ -1,0 +1,150 @@
+"""The vocabulary: interfaces, value types, and one registry for each sort of component."""
+
+from nasframe.core.algorithm import Algorithm, Stateful, algorithms
+from nasframe.core.augmentation import Augmentation, augmentations
+from nasframe.core.batch import Batch, map_tensors
+from nasframe.core.batch_stream import BatchStream
+from nasframe.core.checkpoint import Checkpoints
+from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
+from nasframe.core.cost import Cost, costs
+from nasframe.core.dataset import (
+    AsGiven,
+    Dataset,
+    NormalizeImages,
+    Preprocess,
+    Split,
+    Subset,
+    TensorSplit,
+    datasets,
+    hold_out,
+)
+from nasframe.core.deriver import Deriver, derivers
+from nasframe.core.explorer import Explorer, explorers
+from nasframe.core.exporter import Exporter, exporters
+from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
+from nasframe.core.genotype import Genotype
+from nasframe.core.graph import Graph, draw
+from nasframe.core.mixed_op import (
+    Candidate,
+    MakeMixedOp,
+    MixedInput,
+    MixedLayer,
+    MixedOp,
+    SumOfInputs,
+    SumOfLayers,
+    is_zero,
+    mixed_ops,
+)
+from nasframe.core.model import Annealed, Model, Precision
+from nasframe.core.objective import Objective, objectives
+from nasframe.core.op import ops
+from nasframe.core.optimizer import Schedule, optimizers, schedules, set_learning_rate
+from nasframe.core.parameter import (
+    ALPHA,
+    WEIGHT,
+    ArchParam,
+    Kind,
+    Level,
+    keep_kinds_on_load,
+    kind_of,
+    kinds,
+    named_parameters_at,
+    named_parameters_of,
+)
+from nasframe.core.random_state import generator_for, kept_random_state, seed_for
+from nasframe.core.report import Report, reports
+from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
+from nasframe.core.task import Task
+from nasframe.core.tracker import Record, Tracker, trackers
+from nasframe.core.trainer import Job, Progress, Trainer, trainers
+from nasframe.core.weight_update import WeightUpdate
+
+__all__ = [
+    "ALPHA",
+    "WEIGHT",
+    "Algorithm",
+    "Annealed",
+    "AnyChoice",
+    "ArchParam",
+    "AsGiven",
+    "Augmentation",
+    "Batch",
+    "BatchStream",
+    "Candidate",
+    "Checkpoints",
+    "Choice",
+    "Cost",
+    "Dataset",
+    "DerivedFiller",
+    "Deriver",
+    "Explorer",
+    "Exporter",
+    "Filler",
+    "Genotype",
+    "Graph",
+    "InputChoice",
+    "Job",
+    "Kind",
+    "LayerChoice",
+    "Level",
+    "MakeMixedOp",
+    "MixedInput",
+    "MixedLayer",
+    "MixedOp",
+    "Model",
+    "NormalizeImages",
+    "Objective",
+    "Precision",
+    "Preprocess",
+    "Progress",
+    "Record",
+    "Report",
+    "SamplingFiller",
+    "Schedule",
+    "Space",
+    "Split",
+    "Stateful",
+    "Subset",
+    "SumOfInputs",
+    "SumOfLayers",
+    "SupernetFiller",
+    "Task",
+    "TensorSplit",
+    "Tracker",
+    "Trainer",
+    "ValueChoice",
+    "WeightUpdate",
+    "algorithms",
+    "augmentations",
+    "choices_of",
+    "costs",
+    "datasets",
+    "derived",
+    "derivers",
+    "draw",
+    "explorers",
+    "exporters",
+    "generator_for",
+    "hold_out",
+    "is_zero",
+    "keep_kinds_on_load",
+    "kept_random_state",
+    "kind_of",
+    "kinds",
+    "map_tensors",
+    "mixed_ops",
+    "named_parameters_at",
+    "named_parameters_of",
+    "objectives",
+    "ops",
+    "optimizers",
+    "reports",
+    "sample",
+    "schedules",
+    "seed_for",
+    "set_learning_rate",
+    "spaces",
+    "supernet",
+    "trackers",
+    "trainers",
+]

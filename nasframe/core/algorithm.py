@@ -1,0 +1,59 @@
+"""Search algorithms: each owns one step."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from torch import nn
+
+from nasframe.core.batch import Batch
+from nasframe.core.model import Model
+from nasframe.core.objective import Objective
+from nasframe.core.weight_update import WeightUpdate
+from nasframe.registry import Registry
+from nasframe.types import Metrics
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """What can be saved and restored, such as an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
+class Algorithm(ABC):
+    """One step of a search; returns metrics, and never logs, picks a device or reads a file.
+
+    Attributes:
+        needs: The kinds of parameter that the model must have, by name, or levels of them
+            (``upper``), which any kind of that level serves.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+        """Search on one batch of each split; weights change through `update_weights` alone."""
+
+    def begin_epoch(self, epoch: int, num_epochs: int) -> None:
+        """Called before the first step of each epoch, and after a resume; epochs count from 0."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of every stateful attribute (an optimizer, say) that is not a module."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Stateful]:
+        return {
+            name: part
+            for name, part in vars(self).items()
+            if isinstance(part, Stateful) and not isinstance(part, (nn.Module, Model, Objective))
+        }
+
+
+algorithms: Registry[Algorithm] = Registry("algorithms", Algorithm, given=("model", "objective"))

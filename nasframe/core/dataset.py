@@ -1,0 +1,141 @@
+"""Datasets: examples in splits, and how raw inputs become a network's inputs."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, final
+
+import torch
+
+from nasframe.core.batch import Batch, map_tensors
+from nasframe.core.random_state import generator_for
+from nasframe.core.task import Task
+from nasframe.errors import DataError
+from nasframe.registry import Registry
+
+
+class Split(Protocol):
+    """Examples by index."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: torch.Tensor) -> Batch:
+        """The examples at `indices` (int64, of shape B), raw, on the host."""
+
+
+class Preprocess(Protocol):
+    """How raw inputs, on their device, become what the network takes: `normalize` after `scale`.
+
+    Augmentations work between the two, those that say `after_normalization` after both.
+    """
+
+    def scale(self, inputs: Any) -> Any: ...
+
+    def normalize(self, inputs: Any) -> Any: ...
+
+
+@final
+class TensorSplit:
+    """A split that is held in memory: `inputs` and `targets` are tensors (or nests of them), N first."""
+
+    def __init__(self, inputs: Any, targets: Any) -> None:
+        self._all = Batch(inputs, targets)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def batch(self, indices: torch.Tensor) -> Batch:
+        def pick(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor[indices]
+
+        return Batch(map_tensors(pick, self._all.inputs), map_tensors(pick, self._all.targets))
+
+
+@final
+class Subset:
+    """Some examples of a split, in the order of `indices` (int64)."""
+
+    def __init__(self, split: Split, indices: torch.Tensor) -> None:
+        self._split, self.indices = split, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batch(self, indices: torch.Tensor) -> Batch:
+        return self._split.batch(self.indices[indices])
+
+
+@final
+class NormalizeImages:
+    """Raw uint8 images B C H W to floats of mean 0 and deviation 1 for each channel.
+
+    Args:
+        mean: Mean of each channel on the scale 0 to 1.
+        std: Standard deviation of each channel, likewise.
+    """
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self.mean, self.std = mean, std
+
+    def scale(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 to floats from 0 to 1."""
+        return images.float() / 255
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """Floats from 0 to 1 to mean 0 and deviation 1."""
+        mean = torch.tensor(self.mean, device=images.device)[:, None, None]
+        std = torch.tensor(self.std, device=images.device)[:, None, None]
+        return (images - mean) / std
+
+    @classmethod
+    def of(cls, images: torch.Tensor) -> "NormalizeImages":
+        """From the statistics of raw images N C H W."""
+        channels = images.transpose(0, 1).flatten(1).double() / 255
+        return cls(tuple(channels.mean(1).tolist()), tuple(channels.std(1).clamp(min=1e-6).tolist()))
+
+
+@final
+class AsGiven:
+    """Inputs that the network takes as they are."""
+
+    def scale(self, inputs: Any) -> Any:
+        """The inputs."""
+        return inputs
+
+    def normalize(self, inputs: Any) -> Any:
+        """The inputs."""
+        return inputs
+
+
+@final
+@dataclass(frozen=True)
+class Dataset:
+    """Examples to learn from and to test on.
+
+    Attributes:
+        train: What search and retraining may see; they hold out their validation from it.
+        test: Seen once, by the finished network.
+        task: Shapes of inputs and outputs.
+        preprocess: From raw inputs to network inputs; statistics come from `train` alone.
+        class_names: Names of the outputs, where they are classes.
+    """
+
+    train: Split
+    test: Split
+    task: Task
+    preprocess: Preprocess = AsGiven()
+    class_names: tuple[str, ...] = ()
+
+
+datasets: Registry[Dataset] = Registry("datasets", Dataset)
+
+
+def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Split into (rest, held out), disjoint and together all; the drawing depends on `seed` alone.
+
+    Raises:
+        DataError: One side would be empty although `fraction` is not 0.
+    """
+    count = round(len(split) * fraction)
+    if fraction > 0 and not 0 < count < len(split):
+        raise DataError(f"valid_fraction {fraction} of {len(split)} examples leaves one side empty")
+    order = torch.randperm(len(split), generator=generator_for(seed, "hold_out"))
+    return Subset(split, order[count:]), Subset(split, order[:count])

@@ -1,0 +1,111 @@
+"""Mixed ops: how the candidates of one choice become one output in the supernet."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar, final
+
+import torch
+from torch import nn
+
+from nasframe.core.choice import Choice
+from nasframe.core.parameter import Kind
+from nasframe.registry import Registry
+
+Candidate = Callable[..., Any]
+
+
+class MixedOp(nn.Module, ABC):
+    """The mixture of one choice; one instance a choice, shared by every site of that choice.
+
+    It owns the parameters of the choice (an `ArchParam` each) and whatever is drawn for it; the
+    candidates belong to the sites.
+
+    Attributes:
+        makes: The kinds of parameter that it makes.
+    """
+
+    makes: ClassVar[tuple[Kind, ...]] = ()
+
+    @abstractmethod
+    def weights(self) -> torch.Tensor:
+        """The weight of each candidate after this op's own normalization, of shape K."""
+
+    @abstractmethod
+    def forward(self, candidates: Sequence[Candidate], *args: Any, **kwargs: Any) -> Any:
+        """Mix what the candidates make of the arguments."""
+
+
+mixed_ops: Registry[MixedOp] = Registry("mixed_ops", MixedOp, given=("choice",))
+
+MakeMixedOp = Callable[[Choice], MixedOp]
+
+
+def is_zero(candidate: Candidate) -> bool:
+    """Whether a candidate declares (``always_zero = True``) that it returns zeros of its siblings' shape."""
+    return bool(getattr(candidate, "always_zero", False))
+
+
+@final
+class MixedLayer(nn.Module):
+    """A site of a layer choice in the supernet: its own candidates, the choice's mixed op."""
+
+    def __init__(self, mixed_op: MixedOp, candidates: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.candidates = nn.ModuleList(candidates)
+        self._mixed_op = (mixed_op,)  # in a tuple, because the model owns it: one entry in state_dict
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._mixed_op[0](list(self.candidates), *args, **kwargs)
+
+
+@final
+class MixedInput(nn.Module):
+    """A site of an input choice in the supernet: each state through its branch, then mixed."""
+
+    def __init__(self, mixed_op: MixedOp, branches: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+        self._mixed_op = (mixed_op,)
+
+    def forward(self, states: Sequence[torch.Tensor]) -> Any:
+        inputs = zip(self.branches, states, strict=True)
+        return self._mixed_op[0]([partial(branch, state) for branch, state in inputs])
+
+
+@final
+class SumOfInputs(nn.Module):
+    """Adds up what the branches make of their states.
+
+    Args:
+        branches: One module for each kept state.
+        indices: Which state each branch reads.
+    """
+
+    def __init__(self, branches: Sequence[nn.Module], indices: Sequence[int]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+        self.indices = tuple(indices)
+
+    def forward(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
+        inputs = zip(self.branches, self.indices, strict=True)
+        return _total([branch(states[index]) for branch, index in inputs])
+
+
+@final
+class SumOfLayers(nn.Module):
+    """Adds up what several kept candidates make of one input."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return _total([layer(*args, **kwargs) for layer in self.layers])
+
+
+def _total(outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    total = outputs[0]
+    for output in outputs[1:]:
+        total = total + output
+    return total

@@ -1,0 +1,114 @@
+"""Model: a network together with what is searched in it, and its parameters by kind."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, Protocol, final, runtime_checkable
+
+import torch
+from torch import nn
+
+from nasframe.core import parameter as parameter_kinds
+from nasframe.core.choice import Choice
+from nasframe.core.mixed_op import MixedOp
+from nasframe.core.parameter import Kind, Level
+
+Precision = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+@runtime_checkable
+class Annealed(Protocol):
+    """A module that changes over a stage, such as a temperature or a drop-path probability."""
+
+    def anneal(self, progress: float) -> None:
+        """Set the state for `progress`, the share of the stage's epochs that are done, 0 to 1."""
+
+
+@final
+class Model(nn.Module):
+    """A supernet or a derived network: `network`, and one mixed op for each choice of a supernet.
+
+    Args:
+        network: Any module; computes the forward pass.
+        choices: The choices of the search space by id, empty for a network without a search.
+        mixed_ops: The mixed op of each choice that has one.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        choices: Mapping[str, Choice] | None = None,
+        mixed_ops: Mapping[str, MixedOp] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.choices = dict(choices or {})
+        self.mixed_ops = _MixedOps(mixed_ops or {})
+        self._autocast: torch.dtype | None = None
+        parameter_kinds.keep_kinds_on_load(self)
+        self.kinds()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What `network` returns, under autocast where `autocast` says so (forward only)."""
+        if self._autocast is None:
+            return self.network(*args, **kwargs)
+        device = next(self.parameters()).device.type
+        with torch.autocast(device, self._autocast):
+            return self.network(*args, **kwargs)
+
+    def autocast(self, dtype: torch.dtype | None) -> None:
+        """Run each forward pass under autocast to `dtype`; None turns it off. Backward is outside."""
+        self._autocast = dtype
+
+    def anneal(self, progress: float) -> None:
+        """Tell every `Annealed` module how much of the stage is done, 0 to 1."""
+        for module in self.modules():
+            if module is not self and isinstance(module, Annealed):
+                module.anneal(progress)
+
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of parameter that occur, in order of appearance: disjoint, together all."""
+        return parameter_kinds.kinds(self)
+
+    def parameters_of(self, kind: str | Kind) -> Iterator[nn.Parameter]:
+        """Each parameter of a kind, such as ``"alpha"`` or ``"weight"``, once."""
+        return (parameter for _, parameter in self.named_parameters_of(kind))
+
+    def named_parameters_of(self, kind: str | Kind) -> Iterator[tuple[str, nn.Parameter]]:
+        """Each parameter of a kind once, with its qualified name."""
+        return parameter_kinds.named_parameters_of(self, kind)
+
+    def parameters_at(self, level: str | Level) -> Iterator[nn.Parameter]:
+        """Each parameter of a level (``"upper"`` or ``"lower"``) once."""
+        return (parameter for _, parameter in self.named_parameters_at(level))
+
+    def named_parameters_at(self, level: str | Level) -> Iterator[tuple[str, nn.Parameter]]:
+        """Each parameter of a level once, with its qualified name."""
+        return parameter_kinds.named_parameters_at(self, level)
+
+    def choice_weights(self) -> dict[str, torch.Tensor]:
+        """The weights of the candidates of each choice that has a mixed op, detached, shape K."""
+        with torch.no_grad():
+            return {name: op.weights().detach() for name, op in self.mixed_ops.items()}
+
+
+class _MixedOps(nn.Module):
+    """Mixed ops by choice id; unlike ``nn.ModuleDict`` it takes any id (``keys``, ``pop``)."""
+
+    def __init__(self, mixed_ops: Mapping[str, MixedOp]) -> None:
+        super().__init__()
+        self._modules.update(mixed_ops)
+
+    def items(self) -> list[tuple[str, MixedOp]]:
+        return [(name, op) for name, op in self._modules.items() if isinstance(op, MixedOp)]
+
+    def __contains__(self, choice_id: object) -> bool:
+        return choice_id in self._modules
+
+    def __getitem__(self, choice_id: str) -> MixedOp:
+        op = self._modules[choice_id]
+        assert isinstance(op, MixedOp)
+        return op
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    forward: Callable[..., Any]

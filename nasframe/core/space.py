@@ -1,0 +1,72 @@
+"""Search spaces: blueprints that ask a filler what stands at each site."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from nasframe.core.choice import Choice
+from nasframe.core.filler import DerivedFiller, Filler, SamplingFiller, SupernetFiller
+from nasframe.core.genotype import Genotype
+from nasframe.core.graph import Graph
+from nasframe.core.mixed_op import MakeMixedOp, mixed_ops
+from nasframe.core.model import Model
+from nasframe.registry import Registry
+
+
+class Space(ABC):
+    """A search space for a task; holds no parameters itself."""
+
+    @abstractmethod
+    def build(self, filler: Filler) -> nn.Module:
+        """Build the network, asking `filler` at each site."""
+
+    def graphs(self, genotype: Genotype) -> Mapping[str, Graph]:
+        """Pictures of an architecture by name (one a cell); none unless the space draws itself."""
+        return {}
+
+
+spaces: Registry[Space] = Registry("spaces", Space, given=("task",))
+
+
+def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax") -> Model:
+    """Build the supernet of a space: a mixed op for each choice, shared by the choice's sites.
+
+    Args:
+        space: The blueprint.
+        mixed_op: A registered name, or what builds a mixed op from a choice: a class, a configured
+            component.
+    """
+    make: MakeMixedOp = mixed_ops.component(mixed_op) if isinstance(mixed_op, str) else mixed_op
+    filler = SupernetFiller(make)
+    network = space.build(filler)
+    return Model(network, filler.choices, filler.mixed_ops)
+
+
+def derived(space: Space, genotype: Genotype) -> Model:
+    """Build the network of one architecture, with new weights.
+
+    Raises:
+        FormatError: The genotype does not fit the space.
+    """
+    filler = DerivedFiller(genotype)
+    network = space.build(filler)
+    filler.check_complete()
+    return Model(network)
+
+
+def sample(space: Space, generator: torch.Generator) -> Genotype:
+    """Draw an architecture: each choice uniformly among what a genotype may keep."""
+    filler = SamplingFiller(generator)
+    with torch.device("meta"):
+        space.build(filler)
+    return filler.genotype
+
+
+def choices_of(space: Space) -> dict[str, Choice]:
+    """All choices of a space by id, in the order of the blueprint."""
+    filler = SupernetFiller(mixed_ops["softmax"])
+    with torch.device("meta"):
+        space.build(filler)
+    return filler.choices

@@ -1,0 +1,77 @@
+"""Trainers: each owns the loop of a stage, and knows no paper."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from nasframe.core.algorithm import Algorithm
+from nasframe.core.augmentation import Augmentation
+from nasframe.core.checkpoint import Checkpoints
+from nasframe.core.dataset import Preprocess, Split
+from nasframe.core.model import Model
+from nasframe.core.objective import Objective
+from nasframe.core.tracker import Record
+from nasframe.registry import Registry
+from nasframe.types import Metrics
+
+
+class Progress(Protocol):
+    """Hears how far a stage is."""
+
+    def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage gives its trainer.
+
+    Attributes:
+        stage: ``search`` or ``retrain``; tags and seeds begin with it.
+        seed: The run's seed.
+        device: Where the model is, and batches go.
+        model: Trained in place.
+        objective: Loss and metrics.
+        make_algorithm: Builds the algorithm of the steps.
+        train: Examples for weights.
+        valid: Examples held out, for alphas and for validation; may be empty.
+        preprocess: From raw inputs to network inputs.
+        augment: Augmentations of `train`.
+        describe: Adds to the record of an epoch what the trainer cannot know (alphas, genotype).
+        start_tracking: Opens the trackers at the first step that is still to come, and returns
+            where records go.
+        checkpoints: Where states are saved and looked for.
+        progress: Hears each step.
+    """
+
+    stage: str
+    seed: int
+    device: torch.device
+    model: Model
+    objective: Objective
+    make_algorithm: Callable[[Model, Objective], Algorithm]
+    train: Split
+    valid: Split
+    preprocess: Preprocess
+    augment: Sequence[Augmentation]
+    describe: Callable[[Record], Record]
+    start_tracking: Callable[[int], Callable[[Record], None]]
+    checkpoints: Checkpoints
+    progress: Progress
+
+
+class Trainer(ABC):
+    """The loop of a stage: batches, steps, validation, records, checkpoints."""
+
+    @abstractmethod
+    def fit(self, job: Job) -> None:
+        """Train `job.model` to the end, from the newest checkpoint if there is one."""
+
+    @abstractmethod
+    def evaluate(self, model: Model, objective: Objective, split: Split, preprocess: Preprocess) -> Metrics:
+        """``loss`` and metrics of a model in evaluation mode, means over all examples of a split."""
+
+
+trainers: Registry[Trainer] = Registry("trainers", Trainer)

@@ -1,0 +1,74 @@
+"""The trainer's update of the weights, which an algorithm calls and may look through."""
+
+from typing import final
+
+import torch
+from torch import nn
+
+from nasframe.core.batch import Batch
+from nasframe.core.model import Model
+from nasframe.core.objective import Objective
+from nasframe.types import Metrics
+
+
+@final
+class WeightUpdate:
+    """One step of the weight optimizer on a batch: zero_grad, backward, clip, step.
+
+    Args:
+        model: Its lower-level parameters are what `optimizer` holds.
+        objective: Loss and metrics.
+        optimizer: The real optimizer of the weights; never holds an upper-level parameter.
+        max_grad_norm: Clip the norm of all weight gradients together to this; None for no clipping.
+        chunks: Split the batch in so many pieces, one after the other, to save memory.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        *,
+        max_grad_norm: float | None = None,
+        chunks: int = 1,
+    ) -> None:
+        self._model, self._objective = model, objective
+        self._optimizer, self._max_grad_norm, self._chunks = optimizer, max_grad_norm, chunks
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The real weight optimizer, to be read and never to be stepped."""
+        return self._optimizer
+
+    @property
+    def max_grad_norm(self) -> float | None:
+        """The norm that gradients are clipped to before the step."""
+        return self._max_grad_norm
+
+    def __call__(self, batch: Batch) -> Metrics:
+        """Update the weights in place; only their gradients are computed, and dropped afterwards.
+
+        Returns:
+            ``train_loss`` and each metric as ``train_<metric>``, from before the update.
+        """
+        weights = [
+            weight
+            for group in self._optimizer.param_groups
+            for weight in group["params"]
+            if weight.requires_grad
+        ]
+        self._optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, float | torch.Tensor] = {}
+        for piece in batch.chunk(self._chunks):
+            share = len(piece) / len(batch)
+            outputs = self._model(piece.inputs)
+            loss = self._objective.loss(outputs, piece.targets)
+            torch.autograd.backward(loss * share if share < 1 else loss, inputs=weights)
+            metrics = {"loss": loss.detach(), **self._objective.metrics(outputs, piece.targets)}
+            for name, value in metrics.items():
+                totals[f"train_{name}"] = totals.get(f"train_{name}", 0.0) + share * value
+        if self._max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(weights, self._max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return totals

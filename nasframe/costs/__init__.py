@@ -1,0 +1,1 @@
+"""Costs: built-in components, one module each."""

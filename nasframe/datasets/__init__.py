@@ -1,0 +1,1 @@
+"""Datasets: built-in components, one module each."""

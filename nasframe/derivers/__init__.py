@@ -1,0 +1,1 @@
+"""Derivers: built-in components, one module each."""

@@ -1,0 +1,56 @@
+"""Every error that nasframe raises on purpose, by who must act on it."""
+
+from dataclasses import dataclass
+
+
+class NasframeError(Exception):
+    """The base of all: catch this one to catch any."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a recipe.
+
+    Attributes:
+        where: ``file:line:column`` or ``command line``.
+        path: The YAML path, such as ``search.trainer.epochs``.
+        rule: What must hold.
+        given: What was given, as it was written.
+        advice: What to do, such as the nearest valid spelling; may be empty.
+    """
+
+    where: str
+    path: str
+    rule: str
+    given: str = ""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        got = f", got {self.given}" if self.given else ""
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"{self.where}: {self.path or 'recipe'}: {self.rule}{got}{advice}"
+
+
+class RecipeError(NasframeError):
+    """The recipe or the arguments must be changed; holds all problems that were found."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n".join([f"the recipe has {count}", *map(str, problems)]))
+
+
+class ComponentError(NasframeError):
+    """The author of a component or plugin must act: its registration or contract is broken."""
+
+
+class UnsupportedError(NasframeError):
+    """The combination that was asked for cannot be computed; another setting must be chosen."""
+
+
+class DataError(NasframeError):
+    """A data set is missing, unreadable or not what it must be."""
+
+
+class FormatError(NasframeError):
+    """A file or text that nasframe reads (genotype, checkpoint, run directory) is not valid."""

@@ -1,0 +1,1 @@
+"""Explorers: built-in components, one module each."""

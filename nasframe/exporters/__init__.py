@@ -1,0 +1,1 @@
+"""Exporters: built-in components, one module each."""

@@ -1,0 +1,1 @@
+"""Mixed ops: built-in components, one module each."""

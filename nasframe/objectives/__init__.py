@@ -1,0 +1,1 @@
+"""Objectives: built-in components, one module each."""

@@ -1,0 +1,1 @@
+"""Ops: built-in components, one module each."""

@@ -1,0 +1,1 @@
+"""Optimizers: built-in components, one module each."""

@@ -1,0 +1,1 @@
+"""Recipe: built-in components, one module each."""

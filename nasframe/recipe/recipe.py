@@ -1,0 +1,105 @@
+"""The recipe: the typed tree that a YAML file is read into."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nasframe.core import (
+    Algorithm,
+    Augmentation,
+    Dataset,
+    Deriver,
+    Exporter,
+    MixedOp,
+    Objective,
+    Report,
+    Space,
+    Tracker,
+    Trainer,
+    algorithms,
+    derivers,
+    mixed_ops,
+    objectives,
+    reports,
+    spaces,
+    trackers,
+    trainers,
+)
+from nasframe.registry import Component
+from nasframe.types import NonNegativeInt, ProperFraction
+
+INHERITED_FROM = {"retrain.space": "space", "retrain.objective": "objective"}
+"""Slots that start from what another slot says; their own keys are merged over it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """The search stage.
+
+    Args:
+        algorithm: Owns the step.
+        mixed_op: How the candidates of a choice are mixed.
+        deriver: How the architecture is read off the supernet.
+        trainer: Owns the loop.
+        valid_fraction: Share of the training data that alphas are learned and validated on.
+        augment: Augmentations of the training batches, in order.
+    """
+
+    algorithm: Component[Algorithm] = algorithms.component("darts_bilevel")
+    mixed_op: Component[MixedOp] = mixed_ops.component("softmax")
+    deriver: Component[Deriver] = derivers.component("darts")
+    trainer: Component[Trainer] = trainers.component("standard")
+    valid_fraction: ProperFraction = 0.5
+    augment: tuple[Component[Augmentation], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrain:
+    """The retraining stage: the derived network from new weights.
+
+    Args:
+        space: Settings of the space that differ from the search's, such as channels and cells.
+        objective: Settings of the objective that differ from the search's.
+        trainer: Owns the loop.
+        valid_fraction: Share of the training data held out to watch the training; 0 for none.
+        augment: Augmentations of the training batches, in order.
+    """
+
+    space: Component[Space] = spaces.component("darts")
+    objective: Component[Objective] = objectives.component("cross_entropy")
+    trainer: Component[Trainer] = trainers.component("standard")
+    valid_fraction: ProperFraction = 0.1
+    augment: tuple[Component[Augmentation], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole search: read data, search, derive, retrain, test, report, export.
+
+    Args:
+        name: Names the run's folder.
+        seed: All randomness follows from it.
+        device: `auto` takes the accelerator if there is one.
+        data: What is learned from.
+        space: Where is searched.
+        objective: What is minimized.
+        search: The search stage.
+        retrain: The retraining stage.
+        trackers: Where figures go.
+        report: How the result is shown.
+        export: Formats that the retrained network is written in.
+    """
+
+    name: str
+    data: Component[Dataset]
+    space: Component[Space]
+    seed: NonNegativeInt = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    objective: Component[Objective] = objectives.component("cross_entropy")
+    search: Search = field(default_factory=Search)
+    retrain: Retrain = field(default_factory=Retrain)
+    trackers: tuple[Component[Tracker], ...] = (
+        trackers.component("jsonl"),
+        trackers.component("tensorboard"),
+    )
+    report: Component[Report] = reports.component("html")
+    export: tuple[Component[Exporter], ...] = ()

@@ -1,0 +1,1 @@
+"""Reports: built-in components, one module each."""

@@ -1,0 +1,1 @@
+"""Schedules: built-in components, one module each."""

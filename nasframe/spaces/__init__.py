@@ -1,0 +1,1 @@
+"""Spaces: built-in components, one module each."""

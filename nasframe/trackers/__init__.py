@@ -1,0 +1,1 @@
+"""Trackers: built-in components, one module each."""

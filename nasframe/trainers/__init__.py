@@ -1,0 +1,1 @@
+"""Trainers: built-in components, one module each."""
