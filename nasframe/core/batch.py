@@ -1,5 +1,6 @@
 """Batch: the examples of one step."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ class Batch:
         bounds = [size * index // count for index in range(count + 1)]
         return [
             self._map(lambda tensor, start=start, stop=stop: tensor[start:stop])
-            for start, stop in zip(bounds, bounds[1:], strict=False)
+            for start, stop in itertools.pairwise(bounds)
         ]
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":

@@ -114,7 +114,7 @@ class DerivedFiller(Filler):
             raise FormatError(f"genotype: choice `{choice.id}` must keep at least one of {choice.derivable}")
         if illegal := [name for name in kept if name not in choice.derivable]:
             raise FormatError(
-                f"genotype: choice `{choice.id}` must keep candidates among {choice.derivable}, got {illegal}; "
+                f"genotype: choice `{choice.id}` must keep some of {choice.derivable}, got {illegal}; "
                 "give the space the operations that this genotype uses, or another genotype"
             )
         return kept
