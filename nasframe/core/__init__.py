@@ -57,6 +57,7 @@ from nasframe.core.space import Space, choices_of, derived, sample, spaces, supe
 from nasframe.core.task import Task
 from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
+from nasframe.core.virtual_step import VirtualStep
 from nasframe.core.weight_update import WeightUpdate
 
 __all__ = [
@@ -113,6 +114,7 @@ __all__ = [
     "Tracker",
     "Trainer",
     "ValueChoice",
+    "VirtualStep",
     "WeightUpdate",
     "algorithms",
     "augmentations",

@@ -28,9 +28,12 @@ class Algorithm(ABC):
     Attributes:
         needs: The kinds of parameter that the model must have, by name, or levels of them
             (``upper``), which any kind of that level serves.
+        uses_valid: Whether it learns from the held-out examples; otherwise it gets no batches of
+            them, and `valid` in a step is the training batch.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    uses_valid: ClassVar[bool] = True
 
     @abstractmethod
     def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:

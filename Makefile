@@ -1,0 +1,43 @@
+# Two commands: `make run` takes one recipe through a whole search, `make test` checks everything.
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 python3))
+BIN := .venv/bin
+RECIPE ?= recipes/digits_darts.yaml
+
+.PHONY: run test lint types layers check format clean
+
+run: .venv/.run
+	$(BIN)/nasframe run $(RECIPE)
+
+test: lint types layers check
+
+lint: .venv/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/.test
+	$(BIN)/mypy
+
+layers: .venv/.test
+	$(BIN)/lint-imports
+
+check: .venv/.test
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+format: .venv/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv/.created:
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.run: .venv/.created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/.test: .venv/.created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ .venv/.run
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,42 @@
+"""The rule by which DARTS reads an architecture off the alphas."""
+
+from typing import final
+
+from nasframe.core import Choice, Deriver, Genotype, InputChoice, Model, derivers
+
+
+@derivers.register("darts")
+@final
+class DartsRule(Deriver):
+    """Keeps the strongest candidates by weight (Liu et al. 2019, section 2.4).
+
+    A node keeps its `num_chosen` strongest inputs, each as strong as the largest weight of its edge
+    among candidates that may be kept (not ``none``); a kept edge keeps its strongest such candidate.
+    Weights are those after the mixed op's normalization, ``none`` included in it. Of equal ones the
+    first wins. Inputs are listed strongest first, as the authors' code does.
+    """
+
+    def derive(self, model: Model) -> Genotype:
+        weights = {name: value.tolist() for name, value in model.choice_weights().items()}
+        kept: dict[str, tuple[str, ...]] = {}
+        dropped: set[str] = set()
+        for choice in model.choices.values():
+            strength = self._strengths(choice, model.choices, weights)
+            names = sorted(strength, key=lambda name: -strength[name])[: choice.num_chosen]
+            kept[choice.id] = tuple(names)
+            if isinstance(choice, InputChoice):
+                edges = zip(choice.candidates, choice.edges, strict=False)
+                dropped.update(edge for name, edge in edges if name not in names)
+        return Genotype({name: names for name, names in kept.items() if name not in dropped})
+
+    def _strengths(
+        self, choice: Choice, choices: dict[str, Choice], weights: dict[str, list[float]]
+    ) -> dict[str, float]:
+        if isinstance(choice, InputChoice) and choice.edges:
+            return {
+                name: max(self._strengths(choices[edge], choices, weights).values())
+                for name, edge in zip(choice.candidates, choice.edges, strict=True)
+            }
+        own = weights.get(choice.id, [0.0] * len(choice.candidates))
+        by_name = dict(zip(choice.candidates, own, strict=True))
+        return {name: by_name[name] for name in choice.derivable}

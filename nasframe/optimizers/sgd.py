@@ -1,0 +1,33 @@
+"""Stochastic gradient descent."""
+
+from collections.abc import Iterable
+
+import torch
+
+from nasframe.core import optimizers
+from nasframe.types import NonNegativeFloat, PositiveFloat, ProperFraction
+
+
+@optimizers.register("sgd")
+def sgd(
+    params: Iterable[torch.Tensor],
+    *,
+    lr: PositiveFloat = 0.025,
+    momentum: ProperFraction = 0.9,
+    weight_decay: NonNegativeFloat = 3e-4,
+    nesterov: bool = False,
+    dampening: ProperFraction = 0.0,
+) -> torch.optim.SGD:
+    """Stochastic gradient descent with momentum; the defaults are those of Liu et al. 2019.
+
+    Args:
+        params: Parameters, or groups of them.
+        lr: Learning rate.
+        momentum: Decay rate of the average of the gradients.
+        weight_decay: Factor of the weights that is added to their gradient.
+        nesterov: Nesterov's momentum; needs momentum, and no dampening.
+        dampening: Share of each gradient that does not enter the momentum.
+    """
+    return torch.optim.SGD(
+        params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, dampening=dampening
+    )

@@ -1,0 +1,151 @@
+"""The run directory: where a run's plain data lies."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import nasframe
+from nasframe.core import Checkpoints
+from nasframe.errors import FormatError
+
+STAGES = ("search", "retrain", "report")
+_VERSION = 1
+
+
+@final
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run (names are public: see the documentation of the run directory)."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: Path | None, name: str, recipe_text: str) -> "RunDirectory":
+        """Make the folder (by default ``runs/<name>/<time>-<hash>``) and write the recipe into it.
+
+        Raises:
+            FormatError: The folder holds something already.
+        """
+        if root is None:
+            digest = hashlib.sha256(recipe_text.encode()).hexdigest()[:8]
+            root = Path("runs") / name / f"{time.strftime('%Y%m%d-%H%M%S')}-{digest}"
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise FormatError(
+                f"{root}: must be a new or empty folder, but holds something; "
+                f"go on with `nasframe resume {root}`, or choose another --out"
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        run = cls(root.resolve())
+        _write(run.recipe, recipe_text)
+        _write(run.environment, json.dumps(_environment(), indent=2) + "\n")
+        run.update_status(version=_VERSION, ended="running", finished=[], seconds={}, steps={})
+        return run
+
+    @classmethod
+    def open(cls, root: Path) -> "RunDirectory":
+        """A folder that `create` made.
+
+        Raises:
+            FormatError: It is not a run directory, or one of another version.
+        """
+        run = cls(root.resolve())
+        if not run.recipe.is_file():
+            raise FormatError(f"{root}: must be a run directory, but has no recipe.yaml")
+        if (version := run.status().get("version")) != _VERSION:
+            raise FormatError(f"{root}/status.json: version must be {_VERSION}, got {version!r}")
+        return run
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / "recipe.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "environment.json"
+
+    @property
+    def genotype(self) -> Path:
+        return self.root / "search" / "genotype.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "retrain" / "model.safetensors"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.json"
+
+    @property
+    def export(self) -> Path:
+        return self.root / "export"
+
+    def stage(self, name: str) -> Path:
+        """The folder of a stage."""
+        folder = self.root / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        """The checkpoints of a stage."""
+        return Checkpoints(self.stage(stage) / "checkpoints")
+
+    def status(self) -> dict[str, Any]:
+        """What ``status.json`` says: how it ended, finished stages, seconds and steps of each."""
+        path = self.root / "status.json"
+        if not path.exists():
+            return {}
+        try:
+            status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise FormatError(f"{path}: must be JSON: {error}") from error
+        return status
+
+    def update_status(self, **changes: Any) -> None:
+        """Change some keys of ``status.json``."""
+        text = json.dumps({**self.status(), **changes}, indent=2) + "\n"
+        _write(self.root / "status.json", text)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _environment() -> dict[str, Any]:
+    import numpy
+    import torch
+
+    return {
+        "nasframe": nasframe.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "processor_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "git": _git_state(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _git_state() -> str | None:
+    """Commit of the folder that the run was started in, with ``+`` if something is not committed."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()

@@ -1,0 +1,310 @@
+"""The stages of a run: search and derive, retrain, report and export; plain data in between."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from nasframe.core import (
+    Dataset,
+    Genotype,
+    Graph,
+    Job,
+    Model,
+    Objective,
+    Progress,
+    Record,
+    Space,
+    Split,
+    algorithms,
+    costs,
+    derived,
+    hold_out,
+    seed_for,
+    supernet,
+)
+from nasframe.errors import DataError
+from nasframe.recipe.loading import load_recipe
+from nasframe.recipe.recipe import Recipe, Retrain, Search
+from nasframe.recipe.run_directory import RunDirectory
+from nasframe.recipe.schema import dump_recipe
+from nasframe.types import Metrics
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """What a run left behind.
+
+    Attributes:
+        folder: The run directory.
+        genotype: The architecture that was found.
+        metrics: Figures of the retrained network, such as ``test_accuracy`` and ``parameters``.
+        report: The report for people.
+    """
+
+    folder: Path
+    genotype: Genotype
+    metrics: dict[str, float]
+    report: Path
+
+    def network(self) -> Model:
+        """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
+        recipe = load_recipe(self.folder / "recipe.yaml")
+        model = derived(recipe.retrain.space(recipe.data().task), self.genotype)
+        model.load_state_dict(load_file(self.folder / "retrain" / "model.safetensors"))
+        return model.eval()
+
+
+def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = None) -> Run:
+    """Take a recipe through the whole search.
+
+    Args:
+        recipe: From `load_recipe`.
+        out: The run directory; by default a new one below ``runs/<name>/``.
+        progress: Hears each step.
+    """
+    directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe))
+    return _Stages(recipe, directory, progress or _silent).run()
+
+
+def resume(run_dir: Path, progress: Progress | None = None) -> Run:
+    """Go on with a run from its last checkpoint, or its first unfinished stage.
+
+    Raises:
+        FormatError: `run_dir` is not a run directory.
+    """
+    directory = RunDirectory.open(run_dir)
+    return _Stages(load_recipe(directory.recipe), directory, progress or _silent).run()
+
+
+def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
+    """Progress that nobody watches."""
+
+
+@final
+class _Stages:
+    def __init__(self, recipe: Recipe, directory: RunDirectory, progress: Progress) -> None:
+        self._recipe, self._directory, self._progress = recipe, directory, progress
+        self._device = _device(recipe.device)
+        self._data: Dataset = recipe.data()
+
+    def run(self) -> Run:
+        self._directory.update_status(ended="running")
+        try:
+            for name, stage in (
+                ("search", self._search),
+                ("retrain", self._retrain),
+                ("report", self._report),
+            ):
+                if name not in self._directory.status()["finished"]:
+                    with self._timed(name):
+                        stage()
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
+            reason = None if stopped else f"{type(error).__name__}: {error}"
+            self._directory.update_status(ended="interrupted" if stopped else "failed", reason=reason)
+            raise
+        self._directory.update_status(ended="done", reason=None)
+        return open_run(self._directory.root)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        """Add up a stage's time over all its attempts, and note it when it is finished."""
+        started = time.perf_counter()
+        finished: list[str] = []
+        self._directory.update_status(stage=stage)
+        try:
+            yield
+            finished = [stage]
+        finally:
+            status = self._directory.status()
+            seconds = status["seconds"].get(stage, 0.0) + time.perf_counter() - started
+            self._directory.update_status(
+                seconds={**status["seconds"], stage: round(seconds, 3)},
+                finished=[*status["finished"], *finished],
+            )
+
+    def _search(self) -> None:
+        section, seed = self._recipe.search, self._recipe.seed
+        torch.manual_seed(seed_for(seed, "search", "init"))
+        space: Space = self._recipe.space(self._data.task)
+        model = supernet(space, section.mixed_op)
+        deriver = section.deriver()
+
+        def describe(record: Record) -> Record:
+            return _with_alphas(record, model, space, deriver.derive(model))
+
+        self._fit("search", section, model, self._recipe.objective(), section.algorithm, describe)
+        deriver.derive(model).save(self._directory.genotype)
+
+    def _retrain(self) -> None:
+        section = self._recipe.retrain
+        torch.manual_seed(seed_for(self._recipe.seed, "retrain", "init"))
+        model = derived(section.space(self._data.task), Genotype.load(self._directory.genotype))
+        algorithm = algorithms.component("weights_only")
+        self._fit("retrain", section, model, section.objective(), algorithm, lambda record: record)
+        weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+        save_file(weights, self._directory.weights)
+
+    def _fit(
+        self,
+        stage: str,
+        section: Search | Retrain,
+        model: Model,
+        objective: Objective,
+        make_algorithm: Callable[[Model, Objective], Any],
+        describe: Callable[[Record], Record],
+    ) -> None:
+        train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
+        open_trackers: list[Any] = []
+
+        def start_tracking(start: int) -> Callable[[Record], None]:
+            folder = self._directory.stage(stage)
+            open_trackers.extend(component(folder, start) for component in self._recipe.trackers)
+
+            def track(record: Record) -> None:
+                for tracker in open_trackers:
+                    tracker.log(record)
+
+            return track
+
+        try:
+            section.trainer().fit(
+                Job(
+                    stage=stage,
+                    seed=self._recipe.seed,
+                    device=self._device,
+                    model=model,
+                    objective=objective,
+                    make_algorithm=make_algorithm,
+                    train=train,
+                    valid=valid,
+                    preprocess=self._data.preprocess,
+                    augment=[component() for component in section.augment],
+                    describe=describe,
+                    start_tracking=start_tracking,
+                    checkpoints=self._directory.checkpoints(stage),
+                    progress=self._progress,
+                )
+            )
+        finally:
+            for tracker in open_trackers:
+                tracker.close()
+
+    def _report(self) -> None:
+        section = self._recipe.retrain
+        space: Space = section.space(self._data.task)
+        genotype = Genotype.load(self._directory.genotype)
+        model = derived(space, genotype)
+        model.load_state_dict(load_file(self._directory.weights))
+        model.to(self._device)
+        tested = section.trainer().evaluate(
+            model, section.objective(), self._data.test, self._data.preprocess
+        )
+        metrics = {f"test_{name}": float(value) for name, value in tested.items()}
+        metrics["parameters"] = costs.component("parameters")().of(model, self._data.task)
+        _write_report(self._directory, self._recipe, genotype, space, metrics)
+        self._recipe.report().write(self._directory.root)
+        if self._recipe.export:
+            example = _example(self._data, self._data.test)
+            self._directory.export.mkdir(exist_ok=True)
+            for component in self._recipe.export:
+                component().export(model.cpu().eval(), example, self._directory.export)
+
+
+def open_run(folder: Path) -> Run:
+    """A finished run.
+
+    Raises:
+        FormatError: The folder is not a run directory, or the run is not finished.
+    """
+    directory = RunDirectory.open(folder)
+    content = json.loads(directory.report.read_text(encoding="utf-8"))
+    return Run(
+        directory.root, Genotype.load(directory.genotype), content["metrics"], directory.root / "report.html"
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _with_alphas(record: Record, model: Model, space: Space, genotype: Genotype) -> Record:
+    """Add the weights of the candidates, their entropy, and the architecture that they prefer."""
+    scalars, histograms, entropies = dict(record.scalars), {}, []
+    for choice_id, weights in model.choice_weights().items():
+        values = weights.cpu()
+        histograms[f"alphas/{choice_id}"] = values
+        entropies.append(-sum(p * math.log(p) for p in values.tolist() if p > 0))
+        for candidate, value in zip(model.choices[choice_id].candidates, values.tolist(), strict=True):
+            scalars[f"alphas/{choice_id}/{candidate}"] = value
+    if entropies:
+        scalars["alphas/entropy"] = sum(entropies) / len(entropies)
+    graphs = {f"genotype/{cell}": graph for cell, graph in space.graphs(genotype).items()}
+    return Record(record.step, scalars, histograms, graphs)
+
+
+def _example(data: Dataset, split: Split) -> torch.Tensor:
+    batch = split.batch(torch.arange(min(8, len(split))))
+    example = data.preprocess.normalize(data.preprocess.scale(batch.inputs))
+    if not isinstance(example, torch.Tensor):
+        raise DataError("export: inputs must be one tensor")
+    return example
+
+
+def _write_report(
+    directory: RunDirectory, recipe: Recipe, genotype: Genotype, space: Space, metrics: dict[str, float]
+) -> None:
+    graphs: dict[str, Graph] = dict(space.graphs(genotype))
+    curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
+    environment = json.loads(directory.environment.read_text(encoding="utf-8"))
+    content = {
+        "name": recipe.name,
+        "metrics": metrics,
+        "genotype": json.loads(genotype.to_json()),
+        "graphs": {name: asdict(graph) for name, graph in graphs.items()},
+        "alphas": _alphas(curves["search"]),
+        "curves": {
+            tag: values
+            for of_stage in curves.values()
+            for tag, values in of_stage.items()
+            if not tag.startswith("alphas/") or tag == "alphas/entropy"
+        },
+        "seconds": directory.status()["seconds"],
+        "environment": environment,
+        "recipe": directory.recipe.read_text(encoding="utf-8"),
+        "command": " ".join(environment["command"]),
+    }
+    directory.report.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _curves(path: Path) -> dict[str, list[float | None]]:
+    """Each tag's values over the epochs; empty where no jsonl tracker wrote them."""
+    curves: dict[str, list[float | None]] = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            for tag, value in json.loads(line).items():
+                if tag != "step":
+                    curves.setdefault(tag, []).append(value)
+    return curves
+
+
+def _alphas(curves: dict[str, list[float | None]]) -> dict[str, dict[str, list[float | None]]]:
+    alphas: dict[str, dict[str, list[float | None]]] = {}
+    for tag, values in curves.items():
+        if tag.startswith("alphas/") and tag != "alphas/entropy":
+            _, choice_id, candidate = tag.split("/", 2)
+            alphas.setdefault(choice_id, {})[candidate] = values
+    return alphas
