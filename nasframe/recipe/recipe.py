@@ -1,6 +1,7 @@
 """The recipe: the typed tree that a YAML file is read into."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from nasframe.core import (
@@ -82,6 +83,7 @@ class Recipe:
         data: What is learned from.
         space: Where is searched.
         objective: What is minimized.
+        genotype: A JSON file with an architecture to retrain instead of searching one.
         search: The search stage.
         retrain: The retraining stage.
         trackers: Where figures go.
@@ -95,6 +97,7 @@ class Recipe:
     seed: NonNegativeInt = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     objective: Component[Objective] = objectives.component("cross_entropy")
+    genotype: Path | None = None
     search: Search = field(default_factory=Search)
     retrain: Retrain = field(default_factory=Retrain)
     trackers: tuple[Component[Tracker], ...] = (

@@ -133,6 +133,10 @@ class _Stages:
             )
 
     def _search(self) -> None:
+        if self._recipe.genotype is not None:
+            self._directory.stage("search")
+            Genotype.load(self._recipe.genotype).save(self._directory.genotype)
+            return
         section, seed = self._recipe.search, self._recipe.seed
         torch.manual_seed(seed_for(seed, "search", "init"))
         space: Space = self._recipe.space(self._data.task)
