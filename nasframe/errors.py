@@ -25,6 +25,14 @@ class Problem:
     given: str = ""
     advice: str = ""
 
+    @property
+    def position(self) -> tuple[str, int, int]:
+        """File, line and column; ``("", 0, 0)`` on the command line."""
+        file, *numbers = self.where.rsplit(":", 2)
+        if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
+            return file, int(numbers[0]), int(numbers[1])
+        return "", 0, 0
+
     def __str__(self) -> str:
         got = f", got {self.given}" if self.given else ""
         advice = f"; {self.advice}" if self.advice else ""
@@ -32,12 +40,12 @@ class Problem:
 
 
 class RecipeError(NasframeError):
-    """The recipe or the arguments must be changed; holds all problems that were found."""
+    """The recipe or the arguments must be changed; holds all problems, by where they are."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        self.problems = problems
+        self.problems = sorted(problems, key=lambda problem: problem.position)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"the recipe has {count}", *map(str, problems)]))
+        super().__init__("\n".join([f"the recipe has {count}", *map(str, self.problems)]))
 
 
 class ComponentError(NasframeError):

@@ -4,11 +4,18 @@ Built-ins register with a decorator in a module of the registry's package. A thi
 entry point in the group ``nasframe.<registry>``; its name is known without importing it.
 """
 
+import configparser
 import difflib
 import importlib
+import importlib.util
 import pkgutil
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +31,8 @@ registries: dict[str, "Registry[Any]"] = {}
 """Every registry by name, in the order in which they are declared."""
 
 BUILT_IN = "nasframe"
+
+_LEGAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class UnknownNameError(NasframeError, LookupError):
@@ -77,7 +86,7 @@ class Registry(Generic[T]):
         self.name, self.interface, self.given = name, interface, given
         self._registered: dict[str, Callable[..., T]] = {}
         self._origins: dict[str, str] = {}
-        self._loaded: dict[str, Callable[..., T]] = {}
+        self._loaded: dict[_Declaration, Callable[..., T]] = {}
         self._built_ins_imported = False
         registries[name] = self
 
@@ -87,8 +96,16 @@ class Registry(Generic[T]):
         Raises:
             ComponentError: The name is taken, or the signature is not that of a component.
         """
+        if not _LEGAL_NAME.fullmatch(str(name)):
+            raise ComponentError(
+                f"{self.name}: a name must be letters, digits, `_` and `-`, but is {name!r}; "
+                f'write @{self.name}.register("my_name")'
+            )
 
         def add(factory: F) -> F:
+            built_in = f"{factory.__module__}.".startswith(f"{self.group}.")
+            if not built_in:
+                self._import_built_ins()  # so that a third party that takes a built-in's name is told so
             if name in self._registered:
                 other = self._registered[name]
                 raise ComponentError(
@@ -97,8 +114,6 @@ class Registry(Generic[T]):
                 )
             self._check(name, factory)
             self._registered[name] = factory
-            package = f"nasframe.{self.name}"
-            built_in = factory.__module__ == package or factory.__module__.startswith(f"{package}.")
             self._origins[name] = BUILT_IN if built_in else factory.__module__
             return factory
 
@@ -125,28 +140,28 @@ class Registry(Generic[T]):
         return f"nasframe.{self.name}"
 
     def _import_built_ins(self) -> None:
-        if self._built_ins_imported:
+        if self._built_ins_imported or importlib.util.find_spec(self.group) is None:
             return
-        self._built_ins_imported = True
-        package = importlib.import_module(self.group)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.group}.{module.name}")
+        self._built_ins_imported = True  # now, because they may look up one another
+        try:
+            package = importlib.import_module(self.group)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self.group}.{module.name}")
+        except BaseException:
+            self._built_ins_imported = False
+            raise
 
-    def entry_points(self) -> dict[str, list[entrypoints.EntryPoint]]:
-        """Entry points of this group by name; two of one name are two distributions that claim it."""
-        found: dict[str, list[entrypoints.EntryPoint]] = {}
-        seen: set[tuple[str, str, str]] = set()
-        for point in entrypoints.get_group_all(self.group):
-            key = (point.name, distribution_of(point), f"{point.module_name}:{point.object_name}")
-            if key not in seen:
-                seen.add(key)
-                found.setdefault(point.name, []).append(point)
-        return found
+    def third_party_names(self) -> list[str]:
+        """The names that distributions declare by entry points, sorted."""
+        return sorted(self._declared())
+
+    def _declared(self) -> dict[str, list["_Declaration"]]:
+        return _declarations(tuple(sys.path)).get(self.group, {})
 
     def names(self) -> list[str]:
         """All names, sorted, without importing any third party's module."""
         self._import_built_ins()
-        return sorted({*self._registered, *self.entry_points()})
+        return sorted({*self._registered, *self._declared()})
 
     def nearest(self, name: str) -> str | None:
         """The name that is spelled most like `name`, if one is close."""
@@ -155,8 +170,8 @@ class Registry(Generic[T]):
     def origin(self, name: str) -> str:
         """The distribution (or module) that `name` comes from; several are joined by `` and ``."""
         self._import_built_ins()
-        sources = [distribution_of(point) for point in self.entry_points().get(name, [])]
-        if name in self._registered and name not in self._loaded:
+        sources = [declaration.source for declaration in self._declared().get(name, [])]
+        if name in self._registered and (not sources or self._origins[name] == BUILT_IN):
             sources.insert(0, self._origins[name])
         return " and ".join(sources)
 
@@ -168,41 +183,39 @@ class Registry(Generic[T]):
             ComponentError: Two distributions claim the name, or its plugin cannot be imported.
         """
         self._import_built_ins()
-        if name in self._loaded:
-            return self._loaded[name]
-        points = self.entry_points().get(name, [])
+        declared = self._declared().get(name, [])
         registered = self._registered.get(name)
-        if len(points) + (registered is not None) > 1:
-            raise ComponentError(
-                f"{self.name}: `{name}` is claimed by {self.origin(name)}; "
-                "uninstall one of them, or ask its author for another name"
-            )
-        if registered is not None:
+        if not declared:
+            if registered is None:
+                raise UnknownNameError(self.name, name, self.names(), self.nearest(name))
             return registered
-        if not points:
-            raise UnknownNameError(self.name, name, self.names(), self.nearest(name))
-        return self._load(points[0])
-
-    def _load(self, point: entrypoints.EntryPoint) -> Callable[..., T]:
-        source = distribution_of(point)
-        before = self._registered.get(point.name)
-        try:
-            factory: Callable[..., T] = point.load()
-        except Exception as error:
-            raise ComponentError(
-                f"{self.name}: `{point.name}` of {source} cannot be imported: "
-                f"{type(error).__name__}: {error}; repair or uninstall {source}"
-            ) from error
-        registered = self._registered.get(point.name)
-        if registered is not before and registered is not factory:
-            raise ComponentError(
-                f"{self.name}: `{point.name}` of {source} is {factory!r} by entry point "
-                f"but {registered!r} by decorator; keep one"
-            )
-        self._check(point.name, factory)
-        self._loaded[point.name] = factory
-        self._origins[point.name] = source
+        if len(declared) > 1 or (registered is not None and self._origins[name] == BUILT_IN):
+            raise self._claimed(name, self.origin(name))
+        factory = self._load(name, declared[0])
+        decorated = self._registered.get(name, factory)
+        if decorated is not factory:
+            raise self._claimed(name, f"{declared[0].source} and {decorated.__module__}")
         return factory
+
+    def _claimed(self, name: str, claimants: str) -> ComponentError:
+        return ComponentError(
+            f"{self.name}: `{name}` is claimed by {claimants}; "
+            "uninstall one of them, or ask its author for another name"
+        )
+
+    def _load(self, name: str, declaration: "_Declaration") -> Callable[..., T]:
+        if declaration not in self._loaded:
+            with _forgetting_failures():
+                try:
+                    factory: Callable[..., T] = declaration.load()
+                except (Exception, SystemExit) as error:
+                    raise ComponentError(
+                        f"{self.name}: `{name}` of {declaration.source} cannot be imported: "
+                        f"{type(error).__name__}: {error}; repair or uninstall {declaration.source}"
+                    ) from error
+                self._check(name, factory)
+            self._loaded[declaration] = factory
+        return self._loaded[declaration]
 
     def signature(self, name: str) -> Signature:
         """What the component `name` takes."""
@@ -222,9 +235,66 @@ class Registry(Generic[T]):
         return len(self.names())
 
 
-def distribution_of(point: entrypoints.EntryPoint) -> str:
-    """``name version`` of the distribution that declares the entry point."""
-    return f"{point.distro.name} {point.distro.version}" if point.distro else "an unnamed distribution"
+@dataclass(frozen=True)
+class _Declaration:
+    """An entry point: `value` is ``module:object``, `source` the distribution that declares it."""
+
+    name: str
+    value: str
+    source: str
+
+    def load(self) -> Any:
+        return entrypoints.EntryPoint.from_string(self.value, self.name).load()
+
+
+@contextmanager
+def _forgetting_failures() -> Iterator[None]:
+    """If a plugin fails after it registered something by decorator, that is forgotten."""
+    before = {registry: set(registry._registered) for registry in registries.values()}
+    try:
+        yield
+    except BaseException:
+        for registry, names in before.items():
+            for name in set(registry._registered) - names:
+                if registry._origins[name] != BUILT_IN:
+                    del registry._registered[name]
+        raise
+
+
+@cache
+def _declarations(path: tuple[str, ...]) -> dict[str, dict[str, list[_Declaration]]]:
+    """All entry points of our groups, by group and name; found anew when ``sys.path`` changes.
+
+    Entry points are parsed when they are loaded, so that a malformed one breaks nothing else.
+    """
+    found: dict[str, dict[str, list[_Declaration]]] = {}
+    for distribution, config in _distributions(path):
+        source = f"{distribution.name} {distribution.version}"
+        for group in config.sections():
+            if group.startswith("nasframe."):
+                for name, value in config.items(group, raw=True):
+                    declared = found.setdefault(group, {}).setdefault(name, [])
+                    declared.append(_Declaration(name, value, source))
+    return found
+
+
+def _distributions(
+    path: tuple[str, ...],
+) -> Iterator[tuple[entrypoints.Distribution, configparser.ConfigParser]]:
+    """Each installed distribution with its entry points; the first of one name is the one in use."""
+    seen: set[str] = set()
+    for folder in path:
+        for file in sorted(Path(folder).glob("*-info/entry_points.txt")):
+            distribution = entrypoints.Distribution.from_name_version(file.parent.stem)
+            key = distribution.name.lower().replace("-", "_")
+            config = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
+            try:
+                config.read(file, encoding="utf-8")
+            except (configparser.Error, OSError, UnicodeDecodeError):
+                continue  # unreadable metadata declares nothing
+            if key not in seen:
+                seen.add(key)
+                yield distribution, config
 
 
 def registry_for(interface: Any) -> Registry[Any] | None:

@@ -3,17 +3,19 @@
 Positional parameters are what the framework gives; keyword-only parameters are settings.
 """
 
+import difflib
 import inspect
 import json
-import math
+import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import docstring_parser
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from nasframe.errors import ComponentError
 
@@ -45,34 +47,41 @@ class Signature:
 
 @dataclass(frozen=True)
 class LeafProblem:
-    """What is wrong inside one value: ``location`` are the keys and indices below the setting."""
+    """What is wrong inside one value.
+
+    Attributes:
+        location: The keys and indices below the setting.
+        rule: What must hold.
+        given: What stands there.
+        advice: The nearest valid value; may be empty.
+    """
 
     location: tuple[str | int, ...]
     rule: str
     given: Any
+    advice: str = ""
 
 
+@cache
 def signature_of(factory: Callable[..., Any]) -> Signature:
     """Read the signature of a component class or function.
 
     Raises:
         ComponentError: A setting has no type, or there are ``*args`` or ``**kwargs``.
     """
-    target = factory.__init__ if inspect.isclass(factory) else factory
     label = getattr(factory, "__qualname__", repr(factory))
+    target = factory.__init__ if inspect.isclass(factory) else factory
     try:
         hints = typing.get_type_hints(target, include_extras=True)
+        parameters = list(inspect.signature(target).parameters.values())
     except Exception as error:
         raise ComponentError(f"{label}: the types of its parameters cannot be resolved: {error}") from error
+    if inspect.isclass(factory):
+        parameters = [] if target is object.__init__ else parameters[1:]
     docstring = docstring_parser.parse(inspect.getdoc(factory) or "")
     docs = {param.arg_name: " ".join((param.description or "").split()) for param in docstring.params}
     given: list[str] = []
     settings: dict[str, Setting] = {}
-    parameters = list(inspect.signature(target).parameters.values())
-    if inspect.isclass(factory):
-        parameters = parameters[1:]
-        if target is object.__init__:
-            parameters = []
     for parameter in parameters:
         name = parameter.name
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -84,6 +93,10 @@ def signature_of(factory: Callable[..., Any]) -> Signature:
             given.append(name)
         elif name not in hints:
             raise ComponentError(f"{label}: setting `{name}` must have a type; write `{name}: ... = ...`")
+        elif name == "type":
+            raise ComponentError(
+                f"{label}: `type` names the component in a recipe; call the setting otherwise"
+            )
         else:
             settings[name] = Setting(name, hints[name], parameter.default, docs.get(name, ""))
     return Signature(tuple(given), settings, docstring.short_description or "")
@@ -91,19 +104,22 @@ def signature_of(factory: Callable[..., Any]) -> Signature:
 
 @cache
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    config = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=False)
     try:
-        return TypeAdapter(annotation, config=config)
-    except Exception:  # a type with a configuration of its own (a model, a dataclass)
-        return TypeAdapter(annotation)
+        return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise ComponentError(f"{annotation!r} cannot be the type of a setting: {error}") from error
+    return TypeAdapter(annotation)  # a type with a configuration of its own (a model, a dataclass)
 
 
 def _with_integers(value: Any) -> Any:
     """``1e3`` is a float in YAML; where it is a whole number it may stand for an integer."""
-    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+    if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):
         return [_with_integers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_integers(item) for key, item in value.items()}
     return value
 
 
@@ -115,15 +131,132 @@ def read_value(annotation: Any, value: Any) -> tuple[Any, list[LeafProblem]]:
 
     Returns:
         The value in the annotated type, and what is wrong with it (then the value is as given).
+
+    Raises:
+        ComponentError: The type is none that a setting can have.
     """
     adapter = _adapter(annotation)
-    try:
-        return adapter.validate_json(json.dumps(value), strict=True), []
-    except ValidationError as error:
-        first = error
-    try:
-        return adapter.validate_json(json.dumps(_with_integers(value)), strict=True), []
-    except ValidationError:
-        return value, [
-            LeafProblem(tuple(item["loc"]), item["msg"], item.get("input", value)) for item in first.errors()
-        ]
+    for candidate in (value, _with_integers(value)):
+        try:
+            return adapter.validate_json(json.dumps(candidate), strict=True), []
+        except ValidationError as error:
+            details = error.errors()
+    return value, _problems(annotation, value, details)
+
+
+def _problems(annotation: Any, value: Any, details: list[Any]) -> list[LeafProblem]:
+    """Say in our words what pydantic found; alternatives of a union are one problem, not many."""
+    if len(_members(annotation)) > 1:
+        return [LeafProblem((), _rule_of_type(annotation), value, _nearest(annotation, value))]
+    found = []
+    for detail in details:
+        location = tuple(detail["loc"])
+        at_top = not location
+        given = value if at_top else detail["input"]
+        rule = _RULES.get(detail["type"], "{message}").format(message=detail["msg"], **detail.get("ctx", {}))
+        if at_top and detail["type"] in _TYPE_ERRORS:
+            rule = _rule_of_type(annotation)
+        advice = _nearest(annotation, given) if at_top else ""
+        found.append(LeafProblem(location, rule, given, advice))
+    return found
+
+
+_RULES = {
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "finite_number": "must be finite",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "literal_error": "must be one of {expected}",
+    "int_type": "must be an int",
+    "int_from_float": "must be an int",
+    "float_type": "must be a float",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "path_type": "must be a path",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "none_required": "must be null",
+    "missing": "must be given",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+}
+_TYPE_ERRORS = frozenset(name for name in _RULES if name.endswith("_type")) | {
+    "int_from_float",
+    "literal_error",
+}
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The alternatives of a union, without None; the type alone if it is no union."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _members(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return [member for member in typing.get_args(annotation) if member is not types.NoneType]
+    return [annotation]
+
+
+def _nearest(annotation: Any, value: Any) -> str:
+    """Advice for a value that is nearly one of the allowed ones."""
+    members = _members(annotation)
+    if value in ("yes", "on", "no", "off") and bool in members:
+        return f"write {'true' if value in ('yes', 'on') else 'false'}"
+    allowed = [each for member in members for each in _literals(member) if isinstance(each, str)]
+    nearest = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5) if isinstance(value, str) else []
+    return f"did you mean `{nearest[0]}`?" if nearest else ""
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+
+
+def _rule_of_type(annotation: Any) -> str:
+    spelled = spell_type(annotation)
+    if spelled.startswith(("one of", "text", "true", "anything", "null")):
+        return f"must be {spelled}"
+    return f"must be {'an' if spelled[0] in 'aeiou' else 'a'} {spelled}"
+
+
+def spell_type(annotation: Any) -> str:
+    """A type in words, such as ``positive float``, ``one of 1, 2`` or ``list of int or null``."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _spell_range(spell_type(arguments[0]), arguments[1:])
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin in (typing.Union, types.UnionType):
+        members = [spell_type(member) for member in _members(annotation)]
+        return " or ".join([*members, "null"] if types.NoneType in arguments else members)
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return f"list of {len(arguments)}: {', '.join(map(spell_type, arguments))}"
+    if origin in (tuple, list, Sequence):
+        return f"list of {spell_type(arguments[0])}"
+    if origin in (dict, Mapping):
+        return f"mapping of {spell_type(arguments[0])} to {spell_type(arguments[1])}"
+    if origin is not None:
+        return f"{' or '.join(map(spell_type, arguments))} {origin.__name__.lower()}"
+    return _NAMES.get(annotation) or str(getattr(annotation, "__name__", annotation))
+
+
+_NAMES = {str: "text", bool: "true or false", Path: "path", Any: "anything", types.NoneType: "null"}
+
+
+def _spell_range(spelled: str, constraints: tuple[Any, ...]) -> str:
+    bounds = {
+        word: getattr(constraint, word)
+        for constraint in constraints
+        for word in ("gt", "ge", "lt", "le")
+        if getattr(constraint, word, None) is not None
+    }
+    if bounds == {"gt": 0}:
+        return f"positive {spelled}"
+    if bounds == {"ge": 0}:
+        return f"non-negative {spelled}"
+    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    return f"{spelled} {' and '.join(f'{words[bound]} {value}' for bound, value in bounds.items())}".strip()

@@ -1,1 +1,5 @@
-"""Cli: built-in components, one module each."""
+"""The command line: the only place that prints and exits."""
+
+from nasframe.cli.app import main
+
+__all__ = ["main"]

@@ -13,6 +13,7 @@ from nasframe.errors import FormatError
 _FORMAT = "nasframe.genotype"
 _VERSION = 1
 _CELLS = ("normal", "reduce")
+_MAX_LENGTH = 100_000  # of a text in the DARTS format, some fifty times what a large cell takes
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,15 @@ class Genotype:
     Cell spaces name their choices ``<cell>_<node>`` (which states reach a node) and
     ``<cell>_<node>_<state>`` (the operation between them), and ``<cell>_concat`` (the cell's
     output), so that `from_darts` and `to_darts` can read and write the format of Liu et al. 2019.
+
+    Raises:
+        FormatError: `choices` does not map texts to sequences of texts.
     """
 
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_choices(self.choices)
         frozen = {name: tuple(kept) for name, kept in sorted(self.choices.items())}
         object.__setattr__(self, "choices", MappingProxyType(frozen))
 
@@ -57,18 +62,13 @@ class Genotype:
             raise FormatError(f"genotype: must be JSON: {error}") from error
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             raise FormatError(f"genotype: must be an object with format `{_FORMAT}`")
-        if data.get("version") != _VERSION:
+        if type(data.get("version")) is not int or data["version"] != _VERSION:
             raise FormatError(
                 f"genotype: version must be {_VERSION}, got {data.get('version')!r}; "
                 "read it with the nasframe that wrote it, or a newer one"
             )
-        choices = data.get("choices")
-        if not isinstance(choices, dict) or not all(
-            isinstance(kept, list) and all(isinstance(name, str) for name in kept)
-            for kept in choices.values()
-        ):
-            raise FormatError("genotype: `choices` must map choice ids to lists of candidate names")
-        return cls({name: tuple(kept) for name, kept in choices.items()})
+        choices: Any = data.get("choices")
+        return cls(choices)
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -97,30 +97,10 @@ class Genotype:
             FormatError: The text is anything else.
         """
         fields = _parse_call(text)
-        choices: dict[str, list[str]] = {}
+        choices: dict[str, tuple[str, ...]] = {}
         for cell in _CELLS:
-            pairs, concat = fields[cell], fields[f"{cell}_concat"]
-            if len(pairs) % 2 or not all(
-                isinstance(pair, (tuple, list))
-                and len(pair) == 2
-                and isinstance(pair[0], str)
-                and type(pair[1]) is int
-                for pair in pairs
-            ):
-                raise FormatError(f"genotype: `{cell}` must be pairs (operation, state), two for each node")
-            for index, (op, state) in enumerate(pairs):
-                node = 2 + index // 2
-                if not 0 <= state < node:
-                    raise FormatError(
-                        f"genotype: `{cell}` node {node} must take a state below {node}, got {state}"
-                    )
-                choices.setdefault(f"{cell}_{node}", []).append(str(state))
-                choices.setdefault(f"{cell}_{node}_{state}", []).append(op)
-            last = 2 + len(pairs) // 2
-            if not all(type(state) is int and 0 <= state < last for state in concat):
-                raise FormatError(f"genotype: `{cell}_concat` must be states below {last}, got {concat}")
-            choices[f"{cell}_concat"] = [str(state) for state in concat]
-        return cls({name: tuple(kept) for name, kept in choices.items()})
+            choices |= _read_cell(cell, fields[cell], fields[f"{cell}_concat"])
+        return cls(choices)
 
     def to_darts(self) -> str:
         """The text that `from_darts` reads.
@@ -128,26 +108,73 @@ class Genotype:
         Raises:
             FormatError: This is not the genotype of a cell space with two inputs a node.
         """
-        return f"Genotype({', '.join(self._darts_cell(cell) for cell in _CELLS)})"
+        text = f"Genotype({', '.join(self._darts_cell(cell) for cell in _CELLS)})"
+        if Genotype.from_darts(text) != self:
+            raise FormatError("genotype: decides more than two cells, so the DARTS format cannot hold it")
+        return text
 
     def _darts_cell(self, cell: str) -> str:
         pairs: list[tuple[str, int]] = []
         node = 2
         while (states := self.choices.get(f"{cell}_{node}")) is not None:
             ops = {state: list(self.choices.get(f"{cell}_{node}_{state}", ())) for state in states}
-            if len(states) != 2 or any(len(ops[state]) != states.count(state) for state in states):
+            if len(states) != 2 or any(len(kept) != states.count(state) for state, kept in ops.items()):
                 raise FormatError(
                     f"genotype: node {node} of `{cell}` must have two inputs with one operation each"
                 )
-            pairs += [(ops[state].pop(0), int(state)) for state in states]
+            pairs += [(ops[state].pop(0), _number(state)) for state in states]
             node += 1
         concat = self.choices.get(f"{cell}_concat")
         if not pairs or concat is None:
             raise FormatError(f"genotype: no `{cell}` cell, so it cannot be written in the DARTS format")
-        return f"{cell}={pairs!r}, {cell}_concat={[int(state) for state in concat]!r}"
+        return f"{cell}={pairs!r}, {cell}_concat={[_number(state) for state in concat]!r}"
+
+
+def _check_choices(choices: Any) -> None:
+    if not isinstance(choices, Mapping) or not all(
+        isinstance(name, str)
+        and isinstance(kept, (list, tuple))
+        and all(isinstance(candidate, str) for candidate in kept)
+        for name, kept in choices.items()
+    ):
+        raise FormatError("genotype: `choices` must map choice ids to lists of candidate names")
+
+
+def _number(state: str) -> int:
+    if not state.isdecimal():
+        raise FormatError(f"genotype: a state must be a number in the DARTS format, got `{state}`")
+    return int(state)
+
+
+def _read_cell(cell: str, pairs: list[Any], concat: list[Any]) -> dict[str, tuple[str, ...]]:
+    if not pairs or len(pairs) % 2 or not all(map(_is_pair, pairs)):
+        raise FormatError(f"genotype: `{cell}` must be pairs (operation, state), two for each node")
+    choices: dict[str, tuple[str, ...]] = {}
+    for index, (op, state) in enumerate(pairs):
+        node = 2 + index // 2
+        if not 0 <= state < node:
+            raise FormatError(f"genotype: `{cell}` node {node} must take a state below {node}, got {state}")
+        for name, kept in ((f"{cell}_{node}", str(state)), (f"{cell}_{node}_{state}", op)):
+            choices[name] = (*choices.get(name, ()), kept)
+    last = 2 + len(pairs) // 2
+    legal = all(type(state) is int and 0 <= state < last for state in concat)
+    if not concat or not legal or len(set(concat)) < len(concat):
+        raise FormatError(f"genotype: `{cell}_concat` must be distinct states below {last}, got {concat}")
+    return {**choices, f"{cell}_concat": tuple(map(str, concat))}
+
+
+def _is_pair(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and type(value[1]) is int
+    )
 
 
 def _parse_call(text: str) -> dict[str, list[Any]]:
+    if len(text) > _MAX_LENGTH:
+        raise FormatError(f"genotype: must be at most {_MAX_LENGTH} characters, got {len(text)}")
     try:
         call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -157,25 +184,21 @@ def _parse_call(text: str) -> dict[str, list[Any]]:
         raise FormatError(
             "genotype: must be `Genotype(normal=…, normal_concat=…, reduce=…, reduce_concat=…)`"
         )
-    fields = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
-    if set(fields) != wanted or len(call.keywords) != len(wanted):
-        raise FormatError(f"genotype: must have {sorted(wanted)}, got {[k.arg for k in call.keywords]}")
-    return {str(name): value for name, value in fields.items()}
+    names = [str(keyword.arg) for keyword in call.keywords]
+    if set(names) != wanted or len(names) != len(wanted):
+        raise FormatError(f"genotype: must have {sorted(wanted)}, got {names}")
+    return {name: _list(name, keyword.value) for name, keyword in zip(names, call.keywords, strict=True)}
 
 
-def _literal(node: ast.expr) -> list[Any]:
-    if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "range" and not node.keywords:
-        bounds = [_constant(argument) for argument in node.args]
-        if 1 <= len(bounds) <= 2 and all(type(bound) is int and 0 <= bound <= 1000 for bound in bounds):
-            return list(range(*bounds))
-    value = _constant(node)
-    if not isinstance(value, (list, tuple)):
-        raise FormatError(f"genotype: must be a list or range(a, b), got {ast.unparse(node)}")
-    return list(value)
-
-
-def _constant(node: ast.expr) -> Any:
+def _list(name: str, node: ast.expr) -> list[Any]:
     try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise FormatError(f"genotype: must be literals, got {ast.unparse(node)}") from error
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "range" and not node.keywords:
+            bounds = [ast.literal_eval(argument) for argument in node.args]
+            if 1 <= len(bounds) <= 2 and all(type(bound) is int and 0 <= bound <= 1000 for bound in bounds):
+                return list(range(*bounds))
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if not isinstance(value, (list, tuple)):
+        raise FormatError(f"genotype: `{name}` must be a list of literals, or range(a, b)")
+    return list(value)

@@ -111,4 +111,10 @@ class _MixedOps(nn.Module):
     def __len__(self) -> int:
         return len(self._modules)
 
+    def train(self, mode: bool = True) -> "_MixedOps":
+        """Set the mode of each; PyTorch's own would trip over a choice that is called ``training``."""
+        for _, op in self.items():
+            op.train(mode)
+        return self
+
     forward: Callable[..., Any]

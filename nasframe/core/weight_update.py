@@ -8,6 +8,7 @@ from torch import nn
 from nasframe.core.batch import Batch
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
+from nasframe.errors import ComponentError
 from nasframe.types import Metrics
 
 
@@ -21,6 +22,9 @@ class WeightUpdate:
         optimizer: The real optimizer of the weights; never holds an upper-level parameter.
         max_grad_norm: Clip the norm of all weight gradients together to this; None for no clipping.
         chunks: Split the batch in so many pieces, one after the other, to save memory.
+
+    Raises:
+        ComponentError: `optimizer` holds an upper-level parameter.
     """
 
     def __init__(
@@ -32,6 +36,13 @@ class WeightUpdate:
         max_grad_norm: float | None = None,
         chunks: int = 1,
     ) -> None:
+        upper = {id(parameter): name for name, parameter in model.named_parameters_at("upper")}
+        held = (id(parameter) for group in optimizer.param_groups for parameter in group["params"])
+        if leaked := [upper[key] for key in held if key in upper]:
+            raise ComponentError(
+                f"weight optimizer: must hold lower-level parameters only, got {', '.join(leaked)}; "
+                'make it from model.parameters_at("lower")'
+            )
         self._model, self._objective = model, objective
         self._optimizer, self._max_grad_norm, self._chunks = optimizer, max_grad_norm, chunks
 

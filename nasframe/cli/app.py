@@ -1,0 +1,63 @@
+"""The verbs together, and what the exit code says: 0 done, 1 failed, 2 the user's recipe or arguments."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+
+import nasframe
+from nasframe.cli import catalog, check, run, shipped
+from nasframe.cli.output import show_problems
+from nasframe.errors import NasframeError, RecipeError
+
+app: Final = typer.Typer(
+    name="nasframe",
+    help="Neural architecture search from one YAML recipe.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verb in (
+    run.run,
+    run.resume,
+    check.validate,
+    check.config,
+    catalog.list_,
+    catalog.show,
+    shipped.recipes,
+    shipped.copy,
+):
+    app.command(_verb.__name__.rstrip("_"))(_verb)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nasframe {nasframe.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _nasframe(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Neural architecture search from one YAML recipe."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; always exits.
+
+    Args:
+        arguments: What was typed after ``nasframe``; by default the arguments of this process.
+    """
+    try:
+        app(list(arguments) if arguments is not None else None, prog_name="nasframe")
+    except RecipeError as error:
+        show_problems(error)
+        sys.exit(2)
+    except NasframeError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(1)

@@ -1,0 +1,23 @@
+"""Arguments that several verbs take."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+RecipeName: TypeAlias = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
+]
+Overrides: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="a.b.c=value lays a value over the recipe, ~a.b deletes one.",
+        show_default=False,
+    ),
+]
+Plugins: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="Import a module that registers components."),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]

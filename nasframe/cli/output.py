@@ -1,0 +1,77 @@
+"""How things are printed: tables, JSON, and problems with the line that they are on."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from nasframe.errors import Problem, RecipeError
+
+_EXCERPT = 100
+_UNCUT = 1000
+
+
+def print_json(value: Any) -> None:
+    """Print plain data as JSON on standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print aligned columns; as wide as they are where nobody's terminal cuts them."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for title in header:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(width=None if sys.stdout.isatty() else _UNCUT).print(table)
+
+
+def show_problems(error: RecipeError) -> None:
+    """Print all problems on standard error, each with its source line."""
+    for problem in error.problems:
+        typer.echo(_described(problem), err=True)
+    count = len(error.problems)
+    typer.secho("1 problem" if count == 1 else f"{count} problems", err=True, fg="red")
+
+
+def problem_as_json(problem: Problem) -> dict[str, Any]:
+    """A problem as plain data; ``file``, ``line`` and ``column`` are empty on the command line."""
+    file, line, column = problem.position
+    return {**asdict(problem), "file": file, "line": line, "column": column}
+
+
+def _described(problem: Problem) -> str:
+    given = f", got {problem.given}" if problem.given else ""
+    rule = f"{problem.path}: {problem.rule}" if problem.path else problem.rule
+    lines = [f"{typer.style(problem.where, bold=True)}: {typer.style(_printable(rule + given), fg='red')}"]
+    lines += _excerpt(*problem.position)
+    if problem.advice:
+        lines.append(f"      = {_printable(problem.advice)}")
+    return "\n".join(lines)
+
+
+def _excerpt(file: str, line: int, column: int) -> list[str]:
+    """The source line with a caret beneath; nothing where there is none to show."""
+    try:
+        source = Path(file).read_text(encoding="utf-8-sig").splitlines() if file else []
+    except (OSError, ValueError):
+        return []
+    if not 0 < line <= len(source):
+        return []
+    start = max(0, column - _EXCERPT)
+    text = _printable(source[line - 1][start : start + _EXCERPT + 20])
+    return [f"{line:5} | {text}", f"      | {' ' * (column - 1 - start)}{typer.style('^', fg='red')}"]
+
+
+def _printable(text: str) -> str:
+    """Without characters that a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,96 @@
+"""How far a run is: a bar on a terminal, a line an epoch elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, final
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from nasframe.core import Progress
+    from nasframe.types import Metrics
+
+
+@contextmanager
+def shown_progress() -> Iterator["Progress"]:
+    """Progress on standard error, by what that is connected to."""
+    if not sys.stderr.isatty():
+        lines = PlainLines()
+        try:
+            yield lines
+        finally:
+            lines.flush()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        yield TerminalBars(bars)
+
+
+@final
+class PlainLines:
+    """One line an epoch, after the last step that was heard of."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._last: tuple[str, int, int, int, Metrics] | None = None
+
+    def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: "Metrics") -> None:
+        if self._last is not None and (self._last[0], self._last[3]) != (stage, epoch):
+            self.flush()
+        self._last = (stage, step, num_steps, epoch, metrics)
+
+    def flush(self) -> None:
+        """Print what is not printed yet."""
+        if self._last is not None:
+            stage, step, num_steps, epoch, metrics = self._last
+            seconds = time.monotonic() - self._started
+            figures = _figures(epoch, metrics)
+            typer.echo(f"{stage}: step {step}/{num_steps}, {figures}, {seconds:.0f} s", err=True)
+            self._last = None
+
+
+@final
+class TerminalBars:
+    """A bar for each stage, with its epoch and figures."""
+
+    _SECONDS_BETWEEN = 0.2  # figures may lie on an accelerator; reading them each step would slow it down
+
+    def __init__(self, bars: "Bars") -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+        self._read = 0.0
+
+    def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: "Metrics") -> None:
+        if stage not in self._tasks:
+            done_before = step - 1
+            self._tasks[stage] = self._bars.add_task(
+                stage, total=num_steps, completed=done_before, figures=""
+            )
+        now = time.monotonic()
+        if step == num_steps or now - self._read >= self._SECONDS_BETWEEN:
+            self._read = now
+            self._bars.update(self._tasks[stage], completed=step, figures=_figures(epoch, metrics))
+
+
+def _figures(epoch: int, metrics: "Metrics") -> str:
+    shown = [
+        f"{name.replace('_', ' ')} {float(value):.4g}"
+        for name, value in metrics.items()
+        if name.endswith(("loss", "accuracy"))
+    ]
+    return ", ".join([f"epoch {epoch}", *shown])

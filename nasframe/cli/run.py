@@ -1,0 +1,98 @@
+"""The verbs that run a recipe."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nasframe.cli.arguments import AsJson, Overrides, Plugins, RecipeName
+from nasframe.cli.output import print_json, print_table
+from nasframe.cli.progress import shown_progress
+
+if TYPE_CHECKING:
+    from nasframe.recipe import Run
+
+
+def run(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="A new run directory; by default in runs/."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the complete recipe that would be run, and stop.")
+    ] = False,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a recipe through the whole search."""
+    from nasframe.recipe import dump_recipe, load_recipe
+    from nasframe.recipe import run as run_recipe
+
+    complete = load_recipe(recipe, overrides or (), plugin or ())
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise typer.BadParameter(f"--out {out} must be a new or empty folder, but holds something")
+    if dry_run:
+        typer.echo(dump_recipe(complete), nl=False)
+        return
+    with _resumable(out or Path("runs") / complete.name), shown_progress() as progress:
+        finished = run_recipe(complete, out, progress)
+    _show(finished, as_json)
+
+
+def resume(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What an interrupted run left behind.")],
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that was interrupted."""
+    from nasframe.recipe import resume as resume_run
+    from nasframe.recipe.discovery import import_modules
+
+    if not (run_dir / "recipe.yaml").is_file():
+        raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
+    import_modules(plugin or ())
+    with _resumable(run_dir), shown_progress() as progress:
+        finished = resume_run(run_dir, progress)
+    _show(finished, as_json)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """When the user interrupts, say how to go on; the newest run in `folder` is theirs."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        found = [*folder.glob("status.json"), *folder.glob("*/status.json")]
+        if found:
+            newest = max(found, key=lambda path: path.stat().st_mtime).parent
+            typer.echo(f"\ninterrupted; go on with: nasframe resume {newest}", err=True)
+        else:
+            typer.echo("\ninterrupted before anything was done", err=True)
+        raise typer.Exit(130) from None
+
+
+def _show(finished: "Run", as_json: bool) -> None:
+    """What was found, and where it is."""
+    if as_json:
+        paths = {"folder": str(finished.folder), "report": str(finished.report)}
+        genotype = json.loads(finished.genotype.to_json())
+        print_json({**paths, "metrics": finished.metrics, "genotype": genotype})
+        return
+    rows = [[name.replace("_", " "), _spell(name, value)] for name, value in finished.metrics.items()]
+    rows += [
+        ["results", str(finished.folder)],
+        ["report", str(finished.report)],
+        ["curves", f"tensorboard --logdir {finished.folder}"],
+    ]
+    print_table(["result", ""], rows)
+
+
+def _spell(name: str, value: float) -> str:
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"

@@ -1,0 +1,154 @@
+"""CIFAR-10, from the Hugging Face hub or from a folder of its Parquet files."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from nasframe.core import Dataset, NormalizeImages, Task, TensorSplit, datasets, generator_for
+from nasframe.errors import DataError
+from nasframe.types import PositiveInt
+
+if TYPE_CHECKING:
+    import pyarrow
+
+CLASS_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+_IMAGE_COLUMNS = ("img", "image")
+_SIZE = (32, 32)
+
+
+@datasets.register("cifar10")
+def cifar10(
+    *,
+    path: Path | None = None,
+    name: str = "uoft-cs/cifar10",
+    train_limit: PositiveInt | None = None,
+    test_limit: PositiveInt | None = None,
+) -> Dataset:
+    """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images, 32 x 32 RGB, ten classes.
+
+    Args:
+        path: Folder of Parquet files ``train*.parquet`` and ``test*.parquet`` with the columns
+            ``img`` (or ``image``; a struct with ``bytes``) and ``label``; then nothing is downloaded.
+        name: Data set of the Hugging Face hub that is taken where there is no `path`.
+        train_limit: Take at most so many training images, the first of a fixed permutation.
+        test_limit: Take at most so many test images, likewise.
+
+    Raises:
+        DataError: The data is absent or not what it must be; the message says how to get it, or
+            names file and row.
+    """
+    splits = _from_hub(name) if path is None else _from_folder(path)
+    train_images, train_labels = _decode(splits["train"], "train", train_limit)
+    return Dataset(
+        TensorSplit(train_images, train_labels),
+        TensorSplit(*_decode(splits["test"], "test", test_limit)),
+        Task((3, *_SIZE), len(CLASS_NAMES)),
+        NormalizeImages.of(train_images),
+        CLASS_NAMES,
+    )
+
+
+class _Example(NamedTuple):
+    where: str
+    image: Any
+    label: Any
+
+
+def _from_folder(folder: Path) -> dict[str, list[_Example]]:
+    return {split: list(_read_files(folder, split)) for split in ("train", "test")}
+
+
+def _read_files(folder: Path, split: str) -> Iterator[_Example]:
+    import pyarrow
+    from pyarrow import parquet
+
+    files = sorted(folder.glob(f"{split}*.parquet"))
+    if not files:
+        state = "has none" if folder.is_dir() else "is no folder"
+        raise DataError(
+            f"cifar10: {folder} must hold {split}*.parquet, but {state}; "
+            "data.path is the folder of the Parquet files"
+        )
+    for file in files:
+        try:
+            table = parquet.read_table(file)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise DataError(f"{file}: must be a Parquet file: {error}; get it anew") from error
+        yield from _examples(table, str(file))
+
+
+def _from_hub(name: str) -> dict[str, list[_Example]]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise DataError(
+            f"cifar10: reading `{name}` from the Hugging Face hub needs the package `datasets`: "
+            "pip install nasframe[hub]; or give data.path=FOLDER with its Parquet files"
+        ) from error
+    try:
+        splits = load_dataset(name)
+    except Exception as error:  # whatever the network, the hub or a cache can do
+        raise DataError(
+            f"cifar10: `{name}` is neither in the local cache nor can it be downloaded "
+            f"({type(error).__name__}: {error}); go online once, or download its Parquet files "
+            f"(https://huggingface.co/datasets/{name}) elsewhere and give data.path=FOLDER"
+        ) from error
+    if missing := {"train", "test"} - set(splits):
+        raise DataError(f"{name}: must have the splits train and test, but lacks {sorted(missing)}")
+    return {
+        split: list(_examples(splits[split].with_format("arrow")[:], f"{name} {split}"))
+        for split in ("train", "test")
+    }
+
+
+def _examples(table: "pyarrow.Table", where: str) -> Iterator[_Example]:
+    column = next((name for name in _IMAGE_COLUMNS if name in table.column_names), None)
+    if column is None or "label" not in table.column_names:
+        raise DataError(
+            f"{where}: must have the columns `img` (or `image`) and `label`, got {table.column_names}"
+        )
+    pairs = zip(table.column(column).to_pylist(), table.column("label").to_pylist(), strict=True)
+    for row, (image, label) in enumerate(pairs):
+        yield _Example(f"{where}, row {row}", image, label)
+
+
+def _decode(examples: list[_Example], split: str, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (uint8, N C H W) and labels (int64, N) of the first `limit` of a fixed permutation."""
+    if not examples:
+        raise DataError(f"cifar10: the {split} split must have images, but is empty")
+    order = torch.randperm(len(examples), generator=generator_for(0, "cifar10", split))[:limit]
+    chosen = [examples[index] for index in order.tolist()]
+    images = torch.from_numpy(np.stack([_pixels(example) for example in chosen]))
+    labels = torch.tensor([_label(example) for example in chosen])
+    return images.permute(0, 3, 1, 2).contiguous(), labels
+
+
+def _pixels(example: _Example) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    from PIL import Image
+
+    encoded = example.image.get("bytes") if isinstance(example.image, dict) else None
+    if not isinstance(encoded, bytes):
+        raise DataError(
+            f"{example.where}: the image must be a struct with `bytes`, got {example.image!r:.80}"
+        )
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            mode, size, pixels = image.mode, image.size, np.asarray(image)
+    except Exception as error:  # a broken file may raise almost anything
+        raise DataError(f"{example.where}: the image cannot be decoded: {error}") from error
+    if mode != "RGB" or size != _SIZE:
+        raise DataError(f"{example.where}: the image must be 32 x 32 RGB, got {size[0]} x {size[1]} {mode}")
+    return pixels
+
+
+def _label(example: _Example) -> int:
+    label = example.label
+    if not isinstance(label, int) or not 0 <= label < len(CLASS_NAMES):
+        raise DataError(f"{example.where}: the label must be from 0 to {len(CLASS_NAMES) - 1}, got {label!r}")
+    return label

@@ -1,0 +1,41 @@
+"""Handwritten digits that come with scikit-learn: real data without a download."""
+
+import torch
+
+from nasframe.core import Dataset, NormalizeImages, Task, TensorSplit, datasets, generator_for
+from nasframe.errors import DataError
+from nasframe.types import ProperFraction
+
+
+@datasets.register("digits")
+def digits(*, test_fraction: ProperFraction = 0.2) -> Dataset:
+    """The 1,797 handwritten digits of scikit-learn: 8 x 8 pixels, gray, ten classes.
+
+    Which images are for testing depends on `test_fraction` alone, never on a run's seed. The 17 gray
+    levels 0 to 16 become 0 to 255, each another one.
+
+    Args:
+        test_fraction: Share of the images that are for testing; must leave some on both sides.
+
+    Raises:
+        DataError: One side would be empty.
+    """
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = (torch.from_numpy(data.images) * 255 / 16).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.from_numpy(data.target).long()
+    num_test = round(len(labels) * test_fraction)
+    if not 0 < num_test < len(labels):
+        raise DataError(
+            f"digits: test_fraction must leave images on both sides, got {test_fraction} of {len(labels)}"
+        )
+    order = torch.randperm(len(labels), generator=generator_for(0, "digits", "test"))
+    test, train = order[:num_test], order[num_test:]
+    return Dataset(
+        TensorSplit(images[train], labels[train]),
+        TensorSplit(images[test], labels[test]),
+        Task((1, 8, 8), 10),
+        NormalizeImages.of(images[train]),
+        tuple(map(str, data.target_names)),
+    )

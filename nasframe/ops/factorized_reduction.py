@@ -1,0 +1,47 @@
+"""The cheap layer that halves a map."""
+
+from typing import final
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nasframe.errors import UnsupportedError
+
+
+@final
+class FactorizedReduction(nn.Module):
+    """Halves height and width with two 1x1 convolutions of stride 2, one of them a pixel off.
+
+    Each makes half of the output channels, so that together they read pixels of even and of odd
+    coordinates. Of an odd height or width the output has (size + 1) / 2: the second convolution then
+    reads a border of zeros, where the authors of DARTS, who have even sizes only, would fail.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output, at least 2.
+        affine: Whether the batch norm has parameters.
+
+    Raises:
+        UnsupportedError: There is one output channel, which cannot be halved.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, affine: bool) -> None:
+        super().__init__()
+        if out_channels < 2:
+            raise UnsupportedError(
+                f"factorized reduction: out_channels must be at least 2, got {out_channels}; use more"
+            )
+        half = out_channels // 2
+        self.even = nn.Conv2d(in_channels, half, kernel_size=1, stride=2, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels - half, kernel_size=1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, affine=affine)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        x_BCHW = functional.relu(x_BCHW)
+        height, width = x_BCHW.shape[-2:]
+        shifted = x_BCHW[..., 1:, 1:]
+        if height % 2 or width % 2:
+            shifted = functional.pad(shifted, (0, width % 2, 0, height % 2))
+        out: torch.Tensor = self.norm(torch.cat([self.even(x_BCHW), self.odd(shifted)], dim=1))
+        return out

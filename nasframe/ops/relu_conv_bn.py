@@ -1,0 +1,29 @@
+"""The 1x1 convolution that changes channels."""
+
+from typing import final
+
+import torch
+from torch import nn
+
+
+@final
+class ReLUConvBN(nn.Module):
+    """ReLU, 1x1 convolution, batch norm: the preprocessing of a cell's input in DARTS.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        affine: Whether the batch norm has parameters.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, affine: bool) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
+            nn.BatchNorm2d(out_channels, affine=affine),
+        )
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layers(x_BCHW)
+        return out

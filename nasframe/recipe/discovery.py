@@ -1,0 +1,133 @@
+"""What is there besides the built-ins: shipped recipes, the user's own modules, third parties' plugins."""
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+import nasframe
+from nasframe.errors import NasframeError, Problem, RecipeError
+from nasframe.registry import registries
+
+_FAILURE_MARK: Final = "\x1eplugin failed: "
+_PROBE: Final = "import sys; from nasframe.recipe.discovery import probe; probe(*sys.argv[1:])"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with nasframe, by name."""
+    folder = Path(nasframe.__file__).parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def import_modules(paths: Sequence[Path]) -> None:
+    """Import modules of the user's, each once, so that they register their components.
+
+    Raises:
+        RecipeError: A file is missing, or its import fails.
+    """
+    problems = []
+    for path in paths:
+        try:
+            _import_module(path.resolve())
+        except (Exception, SystemExit) as error:
+            given = f"{type(error).__name__}: {error}"
+            rule = f"{path} must be a Python module that can be imported"
+            problems.append(Problem("command line", "--plugin", rule, given))
+    if problems:
+        raise RecipeError(problems)
+
+
+def _import_module(path: Path) -> None:
+    name = f"nasframe_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+@final
+@dataclass(frozen=True)
+class PluginState:
+    """How a third party's component fares.
+
+    Attributes:
+        registry: The registry that it is declared for.
+        name: Its registered name.
+        source: The distributions that declare it.
+        failure: Why it cannot be used; None if it can.
+    """
+
+    registry: str
+    name: str
+    source: str
+    failure: str | None
+
+
+def probe_plugins(registry_names: Sequence[str] = (), time_limit: float = 20.0) -> list[PluginState]:
+    """Import each third party's component in a process of its own.
+
+    Args:
+        registry_names: Registries to look at; all if empty.
+        time_limit: Seconds that one import may take.
+    """
+    todo = [
+        (name, component)
+        for name, registry in registries.items()
+        if not registry_names or name in registry_names
+        for component in registry.third_party_names()
+    ]
+
+    def state(entry: tuple[str, str]) -> PluginState:
+        registry, name = entry
+        return PluginState(
+            registry, name, registries[registry].origin(name), _failure(registry, name, time_limit)
+        )
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(state, todo))
+
+
+def _failure(registry: str, name: str, time_limit: float) -> str | None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROBE, registry, name],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
+        )  # fmt: skip
+        try:
+            status = process.wait(time_limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return f"its import did not end within {time_limit:g} s"
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    if status == 0:
+        return None
+    reason = text.rpartition(_FAILURE_MARK)[2].strip()
+    return reason if _FAILURE_MARK in text else f"its import ended the process with status {status}"
+
+
+def probe(registry: str, name: str) -> None:
+    """Import one component and exit; runs in a process of its own."""
+    import nasframe.core  # noqa: F401 (declares the registries)
+
+    try:
+        registries[registry][name]
+    except NasframeError as error:
+        sys.exit(f"{_FAILURE_MARK}{error}")

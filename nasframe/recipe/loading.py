@@ -1,0 +1,310 @@
+"""From files and the command line to a recipe: includes, merging, overrides, interpolation."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, final
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nasframe.errors import Problem, RecipeError
+from nasframe.recipe.discovery import import_modules, shipped_recipes
+from nasframe.recipe.recipe import Recipe
+from nasframe.recipe.schema import read_recipe
+from nasframe.recipe.tree import BROKEN, COMMAND_LINE, KeyPath, Node, merge
+from nasframe.recipe.yaml_text import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES, read_yaml
+
+_MAX_ROUNDS: Final = 20
+_MAX_FILES: Final = 100
+_MAX_TEXT: Final = 10_000
+_REFERENCE: Final = re.compile(r"\$\{(\.*)([^\s{}:.\[\]]+(?:\.[^\s{}:.\[\]]+)*)\}")
+
+
+def load_recipe(recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        recipe: A file, or the name of a shipped recipe.
+        overrides: ``a.b.c=value`` (the value is YAML) lays a value over the recipe, ``~a.b`` deletes one;
+            deletions come first.
+        plugins: Python modules that register components, imported first.
+
+    Raises:
+        RecipeError: Something is wrong; it holds all problems.
+    """
+    import_modules(plugins)
+    files = _Files()
+    tree = files.read(_locate(str(recipe)))
+    if tree is None:
+        raise RecipeError(files.problems)
+    tree = _overridden(tree, overrides, files.problems)
+    tree = _interpolated(tree, files.problems)
+    return read_recipe(tree, files.problems)
+
+
+def _locate(recipe: str) -> Path:
+    shipped = shipped_recipes()
+    try:
+        if not recipe.endswith((".yaml", ".yml")) and recipe in shipped:
+            return shipped[recipe]
+        if Path(recipe).is_file():
+            return Path(recipe)
+        rule = "must be a file" if Path(recipe).exists() else "must be a file or a shipped recipe's name"
+    except (OSError, ValueError):
+        rule = "must be a file or a shipped recipe's name"
+    nearest = difflib.get_close_matches(Path(recipe).stem, shipped, n=1)
+    advice = f"did you mean the shipped recipe `{nearest[0]}`?" if nearest else ""
+    raise RecipeError([Problem(str(COMMAND_LINE), "RECIPE", rule, f"`{recipe}`", advice)])
+
+
+@final
+class _Files:
+    """Reads files with what they include; each problem is added to `problems`."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self._open: list[Path] = []
+        self._count = 0
+
+    def read(self, path: Path) -> Node | None:
+        """A file laid over what it includes; None if one of them cannot be read."""
+        self._count += 1
+        self._open.append(path.resolve())
+        try:
+            tree = self._parse(path)
+            return self._with_includes(tree) if tree else None
+        finally:
+            self._open.pop()
+
+    def _say(self, where: object, path: str, rule: str, given: str = "", advice: str = "") -> None:
+        self.problems.append(Problem(str(where), path, rule, given, advice))
+
+    def _parse(self, path: Path) -> Node | None:
+        try:
+            if path.stat().st_size > 4 * MAX_CHARACTERS:
+                self._say(path, "", f"must have at most {MAX_CHARACTERS} characters")
+                return None
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            self._say(path, "", "must be a text file that can be read", str(error))
+            return None
+        tree = read_yaml(text, _shown(path), self.problems)
+        if tree is not None and not isinstance(tree.value, dict):
+            if not tree.is_broken:
+                self._say(tree.at, "", "a recipe must be a mapping", _sort(tree.value))
+            return None
+        return tree
+
+    def _with_includes(self, tree: Node) -> Node | None:
+        include = tree.child("include")
+        if include is None:
+            return tree
+        own = replace(tree, value={key: node for key, node in tree.value.items() if key != "include"})
+        lower: Node | None = None
+        for entry in include.value if isinstance(include.value, list) else [include]:
+            included = self._include(entry)
+            if included is None:
+                return None
+            lower = merge(lower, included) if lower else included
+        return merge(lower, own) if lower else own
+
+    def _include(self, entry: Node) -> Node | None:
+        if not isinstance(entry.value, str):
+            if not entry.is_broken:
+                self._say(
+                    entry.at, "include", "must be a file or a shipped recipe's name", _sort(entry.value)
+                )
+            return None
+        shipped = shipped_recipes()
+        path = entry.at.folder / entry.value
+        if not path.is_file():
+            path = shipped.get(entry.value.removesuffix(".yaml"), path)
+        if path.resolve() in self._open:
+            chain = " → ".join(file.name for file in [*self._open, path])
+            self._say(entry.at, "include", "a recipe must not include itself", chain)
+        elif self._count >= _MAX_FILES:
+            self._say(entry.at, "include", f"a recipe must include at most {_MAX_FILES} files")
+        elif path.is_file():
+            return self.read(path)
+        else:
+            nearest = difflib.get_close_matches(Path(entry.value).stem, shipped, n=1)
+            advice = f"did you mean the shipped recipe `{nearest[0]}`?" if nearest else f"there is no {path}"
+            rule = "must be a file (relative to this one) or a shipped recipe's name"
+            self._say(entry.at, "include", rule, f"`{entry.value}`", advice)
+        return None
+
+
+def _shown(path: Path) -> str:
+    """The path as a person would write it here."""
+    below = path.absolute().is_relative_to(Path.cwd())
+    return str(path.absolute().relative_to(Path.cwd()) if below else path)
+
+
+def _sort(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else f"`{value}`"
+
+
+def _overridden(tree: Node, overrides: Sequence[str], problems: list[Problem]) -> Node:
+    """Deletions are made first, then all assignments together are laid over the recipe."""
+    deletions = [_keys(text[1:]) for text in overrides if text.startswith("~")]
+    for keys in sorted(deletions, key=_backwards, reverse=True):
+        if keys and tree.find(keys):
+            tree = tree.with_child(keys, None)
+        else:
+            rule = "deletes nothing: the recipe's files say nothing there"
+            problems.append(Problem(str(COMMAND_LINE), f"~{_spell(keys)}", rule))
+    patch: Node | None = None
+    for text in overrides:
+        if not text.startswith("~"):
+            assigned = _assignment(text, tree, problems)
+            patch = merge(patch, assigned) if patch and assigned else assigned or patch
+    return merge(tree, patch) if patch else tree
+
+
+def _keys(text: str) -> KeyPath:
+    keys = tuple(text.split("."))
+    return keys if all(keys) and len(keys) <= MAX_DEPTH else ()
+
+
+def _backwards(keys: KeyPath) -> list[tuple[int, str]]:
+    """Sorts later items of a list after earlier ones, so that they can be deleted first."""
+    return [(int(key) if str(key).isdecimal() else -1, str(key)) for key in keys]
+
+
+def _assignment(text: str, tree: Node, problems: list[Problem]) -> Node | None:
+    name, equals, value = text.partition("=")
+    keys = _keys(name)
+    if not equals or not keys:
+        rule = "must be KEY=VALUE or ~KEY, names in KEY parted by dots"
+        problems.append(Problem(str(COMMAND_LINE), "", rule, f"`{text}`"))
+        return None
+    before = len(problems)
+    node = read_yaml(value, "", problems) or Node(BROKEN, COMMAND_LINE, COMMAND_LINE)
+    for index, problem in enumerate(problems[before:], before):
+        problems[index] = replace(problem, path=f"{name}.{problem.path}".rstrip("."))
+    for depth, key in enumerate(keys):
+        owner = tree.find(keys[:depth])
+        if owner and isinstance(owner.value, list) and owner.child(key) is None:
+            rule = f"must be an index of `{_spell(keys[:depth])}`, which has {len(owner.value)} items"
+            problems.append(Problem(str(COMMAND_LINE), name, rule, f"`{key}`"))
+            return None
+    for key in reversed(keys):
+        node = Node({str(key): node}, COMMAND_LINE, COMMAND_LINE)
+    return node
+
+
+def _interpolated(tree: Node, problems: list[Problem]) -> Node:
+    """Replace each ``${a.b}`` by what stands there, innermost first.
+
+    A value that is nothing but one reference becomes the other value, which keeps its place (and so the
+    folder of its relative paths); inside a text the other value is spelled out.
+    """
+    for _ in range(_MAX_ROUNDS):
+        interpolation = _Interpolation(tree, problems)
+        if not interpolation.waiting:
+            return tree
+        tree = tree.map_leaves(interpolation.settle)
+        _check_size(tree, problems)
+    rule = f"must end at a value in at most {_MAX_ROUNDS} steps, and not at itself"
+
+    def refuse(path: KeyPath, node: Node) -> Node:
+        return _refused(path, node, rule, problems) if _has_reference(node) else node
+
+    return tree.map_leaves(refuse)
+
+
+def _has_reference(node: Node) -> bool:
+    return isinstance(node.value, str) and "${" in node.value
+
+
+def _check_size(tree: Node, problems: list[Problem]) -> None:
+    for count, (path, _) in enumerate(tree.leaves()):
+        if count >= MAX_VALUES or len(path) > MAX_DEPTH:
+            rule = f"with its references a recipe must have at most {MAX_VALUES} values, {MAX_DEPTH} deep"
+            raise RecipeError([*problems, Problem(str(tree.at), _spell(path[:4]), rule)])
+
+
+def _spell(path: KeyPath) -> str:
+    return ".".join(map(str, path))
+
+
+def _refused(path: KeyPath, node: Node, rule: str, problems: list[Problem], advice: str = "") -> Node:
+    given = node.value if len(node.value) <= 60 else f"{node.value[:60]}…"
+    problems.append(Problem(str(node.at), _spell(path), rule, f"`{given}`", advice))
+    return replace(node, value=BROKEN)
+
+
+@final
+class _Interpolation:
+    """One round: settles the references to values that hold none themselves."""
+
+    def __init__(self, tree: Node, problems: list[Problem]) -> None:
+        self._tree, self._problems = tree, problems
+        self.waiting = [path for path, node in tree.leaves() if _has_reference(node)]
+        self._waiting = {tuple(map(str, path)) for path in self.waiting}
+        self._above = {path[:length] for path in self._waiting for length in range(len(path) + 1)}
+
+    @cached_property
+    def _values(self) -> Any:
+        """OmegaConf's view of the tree, without the texts that it cannot parse."""
+
+        def parsable(path: KeyPath, node: Node) -> Node:
+            usable = not _has_reference(node) or _targets(path, node.value) is not None
+            return node if usable else replace(node, value=None)
+
+        return OmegaConf.create(self._tree.map_leaves(parsable).plain)
+
+    def settle(self, path: KeyPath, node: Node) -> Node:
+        """The value of a leaf, as far as it can be told in this round."""
+        if not _has_reference(node):
+            return node
+        targets = _targets(path, node.value)
+        if targets is None:
+            rule = "a reference must be ${section.key}; nothing is called or escaped"
+            return _refused(path, node, rule, self._problems)
+        if any(self._is_open(target) for target in targets):
+            return node
+        found = [self._tree.find(target) for target in targets]
+        if None in found:
+            missing = targets[found.index(None)]
+            rule = f"must refer to what the recipe says, but it says nothing at `{_spell(missing)}`"
+            return _refused(path, node, rule, self._problems)
+        return self._value(path, node, [each for each in found if each])
+
+    def _is_open(self, target: KeyPath) -> bool:
+        """Whether a reference waits at, above or below the target."""
+        above = (tuple(map(str, target[:length])) for length in range(len(target)))
+        return tuple(map(str, target)) in self._above or any(path in self._waiting for path in above)
+
+    def _value(self, path: KeyPath, node: Node, found: list[Node]) -> Node:
+        if any(target.is_broken for target in found):
+            return replace(node, value=BROKEN)
+        try:
+            value = self._values
+            for key in path:
+                value = value[key]
+        except OmegaConfBaseException as error:
+            return _refused(path, node, f"must be resolved: {str(error).splitlines()[0]}", self._problems)
+        if _REFERENCE.fullmatch(node.value):
+            return replace(found[0], key_at=node.key_at)
+        if any(target.items() or target.value is None for target in found) or len(value) > _MAX_TEXT:
+            rule = f"inside a text a reference must be to a scalar, and make at most {_MAX_TEXT} characters"
+            return _refused(path, node, rule, self._problems)
+        return replace(node, value=value)
+
+
+def _targets(path: KeyPath, text: str) -> list[KeyPath] | None:
+    """Where the references in the text at `path` point; None if one is not well formed."""
+    if "${" in _REFERENCE.sub("", text) or "\\${" in text:
+        return None
+    targets: list[KeyPath] = []
+    for dots, name in _REFERENCE.findall(text):
+        start = path[: -len(dots)] if dots else ()
+        targets.append((*start, *name.split(".")))
+    return targets

@@ -1,0 +1,66 @@
+"""What must fit together although each part is valid alone."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from nasframe.core import WEIGHT, Level
+from nasframe.errors import Problem
+from nasframe.recipe.recipe import Recipe
+from nasframe.recipe.tree import Node
+from nasframe.registry import Component, registries
+
+
+def pairing_problems(recipe: Recipe, tree: Node) -> Iterator[Problem]:
+    """Check a recipe whose every part is valid.
+
+    Args:
+        recipe: It is only read.
+        tree: What it was read from, for places.
+    """
+    for check in _CHECKS:
+        yield from check(recipe, tree)
+
+
+def _place(tree: Node, *path: str) -> str:
+    """Where a path, or the nearest thing above it, is written."""
+    node, place = tree, tree.key_at
+    for key in path:
+        child = node.child(key)
+        if child is None:
+            break
+        node, place = child, child.key_at
+    return str(place)
+
+
+def _name(recipe: Recipe, tree: Node) -> Iterator[Problem]:
+    if not re.fullmatch(r"[\w][\w. +-]*", recipe.name):
+        rule = "must be usable as the name of a folder: letters, digits and _ . + -, not a dot first"
+        yield Problem(_place(tree, "name"), "name", rule, f"`{recipe.name}`")
+
+
+def _kinds(recipe: Recipe, tree: Node) -> Iterator[Problem]:
+    """The algorithm needs kinds of parameter that the mixed op makes; weights there are always."""
+    algorithm, mixed_op = recipe.search.algorithm, recipe.search.mixed_op
+    made = _attribute(mixed_op, "makes")
+    if made is None:
+        return
+    kinds = [WEIGHT, *made]
+    served = {name for kind in kinds for name in (kind.name, str(kind.level))}
+    for need in sorted(_attribute(algorithm, "needs") or ()):
+        if need not in served:
+            what = (
+                f"parameters of the {need} level" if need in list(Level) else f"parameters of kind `{need}`"
+            )
+            names = ", ".join(kind.name for kind in made) or "none"
+            rule = f"`{algorithm.name}` needs {what}, but `{mixed_op.name}` makes only: {names}"
+            advice = "choose another search.mixed_op or search.algorithm"
+            yield Problem(_place(tree, "search", "algorithm"), "search.algorithm", rule, "", advice)
+
+
+def _attribute(component: Component[Any], name: str) -> Any:
+    """An attribute of the component's class; None where a function is registered."""
+    return getattr(registries[component.registry][component.name], name, None)
+
+
+_CHECKS: Final[tuple[Callable[[Recipe, Node], Iterable[Problem]], ...]] = (_name, _kinds)

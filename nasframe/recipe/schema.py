@@ -1,0 +1,328 @@
+"""The typed tree of a recipe: read from nodes with every problem found, and written as plain data."""
+
+import dataclasses
+import difflib
+import json
+import os
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, final
+
+from pydantic_core import to_jsonable_python
+
+from nasframe.errors import ComponentError, Problem, RecipeError
+from nasframe.recipe.pairing import pairing_problems
+from nasframe.recipe.recipe import INHERITED_FROM, Recipe
+from nasframe.recipe.tree import BROKEN, KeyPath, Node, Place, merge, node_of
+from nasframe.recipe.yaml_text import dump_yaml
+from nasframe.registry import Component, Registry, UnknownNameError, registry_for
+from nasframe.settings import REQUIRED, Setting, read_value, signature_of
+
+VERSION: Final = 1
+"""The version of the recipe format."""
+
+
+def read_recipe(tree: Node, problems: Iterable[Problem] = ()) -> Recipe:
+    """Read a whole recipe; defaults are filled in down to the last setting.
+
+    Args:
+        tree: The recipe as it was written, in one piece.
+        problems: Those that are known already.
+
+    Raises:
+        RecipeError: Something is wrong; it holds all problems.
+    """
+    reader = _Reader(problems)
+    recipe = reader.recipe(tree)
+    if recipe is not None:
+        reader.problems.extend(pairing_problems(recipe, tree))
+    if recipe is None or reader.problems:
+        raise RecipeError(reader.problems)
+    return recipe
+
+
+def recipe_to_mapping(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain data, with all settings."""
+    mapping: dict[str, Any] = plain(recipe)
+    return {"version": VERSION, **mapping}
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """A recipe as YAML with all settings, which loads again to an equal one."""
+    return dump_yaml(recipe_to_mapping(recipe))
+
+
+def plain(value: Any) -> Any:
+    """A section, a component or the value of a setting as plain data."""
+    if isinstance(value, Component):
+        return {"type": value.name, **{name: plain(item) for name, item in value.settings.items()}}
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return to_jsonable_python(value)
+
+
+def slot_of(annotation: Any) -> tuple[str, Registry[Any] | None]:
+    """What a type holds: ``one``, ``optional``, ``list`` or ``mapping`` of components, or ``leaf``.
+
+    Returns:
+        The form, and the registry of the components.
+
+    Raises:
+        ComponentError: No registry has such components, or the form is none of these.
+    """
+    form, argument = _form(annotation)
+    if typing.get_origin(argument) is Component:
+        (interface,) = typing.get_args(argument)
+        registry = registry_for(interface)
+        if registry is None:
+            raise ComponentError(f"{annotation}: no registry has components of {interface}")
+        return form, registry
+    if _mentions_component(annotation):
+        raise ComponentError(
+            f"{annotation}: components must stand alone, or in X | None, tuple[X, ...] or dict[str, X]"
+        )
+    return "leaf", None
+
+
+def _form(annotation: Any) -> tuple[str, Any]:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType) and len(arguments) == 2 and types.NoneType in arguments:
+        return "optional", next(each for each in arguments if each is not types.NoneType)
+    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return "list", arguments[0]
+    if origin is dict and arguments[0] is str:
+        return "mapping", arguments[1]
+    return "one", annotation
+
+
+def _mentions_component(annotation: Any) -> bool:
+    if typing.get_origin(annotation) is Component:
+        return True
+    return any(_mentions_component(argument) for argument in typing.get_args(annotation))
+
+
+def settings_of(section: type) -> dict[str, Setting]:
+    """The settings of a section of the recipe, with their meanings."""
+    docs = signature_of(section).settings
+    found = {}
+    for field in dataclasses.fields(section):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        default = REQUIRED if default is dataclasses.MISSING else default
+        found[field.name] = replace(docs[field.name], default=default)
+    return found
+
+
+def slots_of_recipe(section: type = Recipe) -> Iterator[tuple[tuple[str, ...], str, Registry[Any]]]:
+    """Where components stand in a recipe: path, form (see `slot_of`) and registry."""
+    for name, setting in settings_of(section).items():
+        if dataclasses.is_dataclass(setting.annotation):
+            for path, form, registry in slots_of_recipe(typing.cast(type, setting.annotation)):
+                yield (name, *path), form, registry
+        else:
+            form, found = slot_of(setting.annotation)
+            if found is not None:
+                yield (name,), form, found
+
+
+@final
+class _Reader:
+    """Reads nodes by the types of their slots; each problem is added to `problems`.
+
+    What has a problem is read as None; nobody sees it, because the recipe is then refused.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        self._said: set[tuple[str, str, str]] = set()
+
+    def say(self, at: Place, path: KeyPath, rule: str, given: str = "", advice: str = "") -> None:
+        """Add a problem, once where an inherited value is read in two places."""
+        key = (f"{at} {path[-1:]}", rule, given)
+        if key not in self._said:
+            self._said.add(key)
+            self.problems.append(Problem(str(at), ".".join(map(str, path)), rule, given, advice))
+
+    def recipe(self, tree: Node) -> Recipe | None:
+        """The recipe; None if there is any problem."""
+        found: Recipe | None = self._section(Recipe, _inherited(self._checked_version(tree)), ())
+        return found
+
+    def _checked_version(self, tree: Node) -> Node:
+        version = tree.child("version")
+        if version is None:
+            return tree
+        if version.value != VERSION and not version.is_broken:
+            advice = "it was written for another nasframe"
+            self.say(version.at, ("version",), f"must be {VERSION}", spell_value(version.plain), advice)
+        return tree.with_child(("version",), None)
+
+    def _section(self, section: type, node: Node, path: KeyPath) -> Any:
+        entries = self._entries(node, path)
+        if entries is None:
+            return None
+        settings = settings_of(section)
+        self._refuse_unknown(entries, settings, "the recipe" if not path else f"`{path[-1]}`", path)
+        values = self._settings(settings, node, path)
+        return None if self.problems else section(**values)
+
+    def _entries(self, node: Node, path: KeyPath) -> dict[str, Node] | None:
+        if isinstance(node.value, dict):
+            return node.value
+        if not node.is_broken:
+            self.say(node.at, path, "must be a mapping", spell_value(node.plain))
+        return None
+
+    def _refuse_unknown(
+        self, entries: Mapping[str, Node], known: Iterable[str], owner: str, path: KeyPath
+    ) -> None:
+        names = sorted(known)
+        for key, node in entries.items():
+            if key not in names:
+                nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+                advice = f"did you mean `{nearest[0]}`?" if nearest else f"it has {_listed(names)}"
+                self.say(node.key_at, (*path, key), f"{owner} has no such setting", "", advice)
+
+    def _settings(self, settings: Mapping[str, Setting], node: Node, path: KeyPath) -> dict[str, Any]:
+        return {name: self._setting(setting, node, (*path, name)) for name, setting in settings.items()}
+
+    def _setting(self, setting: Setting, parent: Node, path: KeyPath) -> Any:
+        """One setting of the mapping `parent`: what is given, laid over the default."""
+        given = parent.child(setting.name)
+        if given is None and setting.required:
+            self._say_missing(setting, parent, path)
+            return None
+        if given is not None and given.value is BROKEN:
+            return None
+        if dataclasses.is_dataclass(setting.annotation):
+            empty = Node({}, parent.key_at, parent.key_at)
+            return self._section(typing.cast(type, setting.annotation), given or empty, path)
+        form, registry = slot_of(setting.annotation)
+        if registry is None:
+            return self._leaf(setting.annotation, given, path) if given else setting.default
+        return self._slot(form, registry, self._over_default(setting, given, parent), path)
+
+    def _say_missing(self, setting: Setting, parent: Node, path: KeyPath) -> None:
+        advice = ""
+        if not dataclasses.is_dataclass(setting.annotation):
+            _, registry = slot_of(setting.annotation)
+            if registry is not None:
+                advice = f"{registry.name} has {_listed(registry.names())}"
+        self.say(parent.key_at, path, "must be given", "", advice)
+
+    def _over_default(self, setting: Setting, given: Node | None, parent: Node) -> Node:
+        if setting.required or setting.default is None:
+            return given or Node(None, parent.key_at, parent.key_at)
+        default = node_of(setting.default, parent.key_at)
+        return merge(default, given) if given else default
+
+    def _slot(self, form: str, registry: Registry[Any], node: Node, path: KeyPath) -> Any:
+        if form == "optional" and node.value is None:
+            return None
+        if form in ("one", "optional"):
+            return self._component(registry, node, path)
+        if form == "mapping":
+            entries = self._entries(node, path) or {}
+            return {key: self._component(registry, item, (*path, key)) for key, item in entries.items()}
+        if not isinstance(node.value, list):
+            rule = f"must be a list of names, or of mappings with a `type`, from {registry.name}"
+            if not node.is_broken:
+                self.say(node.at, path, rule, spell_value(node.plain))
+            return None
+        return tuple(self._component(registry, item, (*path, index)) for index, item in enumerate(node.value))
+
+    def _component(self, registry: Registry[Any], node: Node, path: KeyPath) -> Component[Any] | None:
+        if isinstance(node.value, str):
+            node = Node({"type": node}, node.at, node.key_at)
+        kind = node.child("type") if isinstance(node.value, dict) else None
+        if kind is None or not isinstance(kind.value, str):
+            self._say_no_name(registry, node, kind, path)
+            return None
+        try:
+            settings = registry.signature(kind.value).settings
+        except (UnknownNameError, ComponentError) as error:
+            self._say_unusable(registry, kind, (*path, "type"), error)
+            return None
+        entries = {key: item for key, item in node.value.items() if key != "type"}
+        self._refuse_unknown(entries, settings, f"`{kind.value}`", path)
+        try:
+            return Component(registry.name, kind.value, self._settings(settings, node, path))
+        except ComponentError as error:
+            self._say_unusable(registry, kind, (*path, "type"), error)
+            return None
+
+    def _say_no_name(self, registry: Registry[Any], node: Node, kind: Node | None, path: KeyPath) -> None:
+        names = f"{registry.name} has {_listed(registry.names())}"
+        if isinstance(node.value, dict) and kind is None:
+            nearly = difflib.get_close_matches("type", node.value, n=1)
+            advice = f"did you mean `type` by `{nearly[0]}`? {names}" if nearly else names
+            self.say(node.key_at, (*path, "type"), "must be given", "", advice)
+        elif kind is not None and not kind.is_broken:
+            self.say(kind.at, (*path, "type"), "must be a name", spell_value(kind.plain), names)
+        elif kind is None and not node.is_broken:
+            rule = "must be a name, or a mapping with a `type`"
+            self.say(node.at, path, rule, spell_value(node.plain), names)
+
+    def _say_unusable(self, registry: Registry[Any], kind: Node, path: KeyPath, error: Exception) -> None:
+        if isinstance(error, UnknownNameError):
+            nearest = f"did you mean `{error.nearest}`? " if error.nearest else ""
+            advice = f"{nearest}available: {', '.join(error.names) or 'none'}"
+            self.say(kind.at, path, f"must be one of the {registry.name}", f"`{error.name}`", advice)
+        else:
+            self.say(kind.at, path, f"must be usable, but {error}")
+
+    def _leaf(self, annotation: Any, node: Node, path: KeyPath) -> Any:
+        if node.is_broken:
+            return None
+        value, wrong = read_value(annotation, node.plain)
+        for problem in wrong:
+            at = node.find(problem.location) or node
+            given = spell_value(problem.given)
+            self.say(at.at, (*path, *problem.location), problem.rule, given, problem.advice)
+        return None if wrong else _with_absolute_paths(value, node)
+
+
+def _inherited(tree: Node) -> Node:
+    """Lay what a slot says over what it inherits; see `INHERITED_FROM`."""
+    for target, source in INHERITED_FROM.items():
+        section, name = target.split(".")
+        lower, owner = tree.child(source), tree.child(section)
+        if lower is None or not isinstance(tree.value, dict):
+            continue
+        owner = owner or Node({}, tree.key_at, tree.key_at)
+        if isinstance(owner.value, dict):
+            own = owner.child(name)
+            slot = merge(lower, own) if own else lower
+            owner = replace(owner, value={**owner.value, name: slot})
+        tree = replace(tree, value={**tree.value, section: owner})
+    return tree
+
+
+def _with_absolute_paths(value: Any, node: Node) -> Any:
+    """Relative paths start from the folder of the file that they are written in."""
+    if isinstance(value, Path):
+        return Path(os.path.abspath(node.at.folder / value.expanduser()))
+    if isinstance(value, (list, tuple)) and isinstance(node.value, list):
+        items = [_with_absolute_paths(item, part) for item, part in zip(value, node.value, strict=True)]
+        return type(value)(items)
+    if isinstance(value, dict):
+        return {key: _with_absolute_paths(item, node.child(key) or node) for key, item in value.items()}
+    return value
+
+
+def spell_value(value: Any) -> str:
+    """A value as a recipe would say it, cut where it is long."""
+    text = f"`{value}`" if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,219 @@
+"""YAML text to nodes and back: safe, bounded, by the core schema of YAML 1.2, with all places."""
+
+import re
+from typing import Any, Final, final
+
+import yaml
+
+from nasframe.errors import Problem
+from nasframe.recipe.tree import BROKEN, Node, Place
+
+MAX_DEPTH: Final = 40
+MAX_VALUES: Final = 20_000
+MAX_CHARACTERS: Final = 200_000
+
+_SCALARS: Final = {
+    "tag:yaml.org,2002:null": (re.compile(r"~|null|Null|NULL|"), "~nN"),
+    "tag:yaml.org,2002:bool": (re.compile(r"true|True|TRUE|false|False|FALSE"), "tTfF"),
+    "tag:yaml.org,2002:int": (re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"), "-+0123456789"),
+    "tag:yaml.org,2002:float": (
+        re.compile(
+            r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+        ),
+        "-+.0123456789",
+    ),
+}
+_TEXT: Final = "tag:yaml.org,2002:str"
+
+
+@final
+class _TooDeepError(yaml.MarkedYAMLError):
+    """Raised while composing, before Python's own stack ends."""
+
+
+@final
+class _TooLargeError(Exception):
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes; bounded in depth. Nothing is ever constructed by a tag."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's)
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise _TooDeepError(problem=f"must nest at most {MAX_DEPTH} deep", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what this module, or an older YAML, would read as anything but text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _tag, (_pattern, _first) in _SCALARS.items():
+    _whole = re.compile(f"(?:{_pattern.pattern})$")
+    _firsts = [*_first, ""] if _tag.endswith("null") else list(_first)
+    _Loader.add_implicit_resolver(_tag, _whole, _firsts)
+    _Dumper.add_implicit_resolver(_tag, _whole, _firsts)
+
+
+def dump_yaml(value: Any, *, flow: bool = False) -> str:
+    """Plain data as YAML that `read_yaml` reads back to equal data; on one line if `flow`."""
+    if flow:
+        text = yaml.dump(
+            value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6, default_flow_style=True
+        )
+        return text.removesuffix("...\n").rstrip("\n")
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def read_yaml(text: str, file: str, problems: list[Problem]) -> Node | None:
+    """Read one document.
+
+    Args:
+        text: The YAML.
+        file: Its path, for places; empty for the command line.
+        problems: What is wrong is added here, and stands as `BROKEN` in the tree.
+
+    Returns:
+        The tree, or None if the text is not YAML at all.
+    """
+    if len(text) > MAX_CHARACTERS:
+        rule = f"must have at most {MAX_CHARACTERS} characters"
+        problems.append(Problem(str(_place(None, file)), "", rule, str(len(text))))
+        return None
+    try:
+        composed = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        where = _place(error.problem_mark or error.context_mark, file)
+        problems.append(Problem(str(where), "", _yaml_rule(error)))
+        return None
+    except yaml.YAMLError as error:
+        problems.append(Problem(str(_place(None, file)), "", f"must be YAML: {' '.join(str(error).split())}"))
+        return None
+    place = _place(composed.start_mark if composed else None, file)
+    if composed is None:
+        return Node(None, place, place)
+    try:
+        return _Reading(file, problems).read(composed, place, ())
+    except _TooLargeError as error:
+        problems.append(error.problem)
+        return None
+
+
+def _yaml_rule(error: yaml.MarkedYAMLError) -> str:
+    if isinstance(error, _TooDeepError):
+        return str(error.problem)
+    return "must be YAML: " + ", ".join(part for part in (error.context, error.problem) if part)
+
+
+def _place(mark: Any, file: str) -> Place:
+    if not file:
+        return Place()
+    return Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
+
+
+@final
+class _Reading:
+    def __init__(self, file: str, problems: list[Problem]) -> None:
+        self._file, self._problems, self._count = file, problems, 0
+
+    def read(self, composed: yaml.Node, key_at: Place, path: tuple[str, ...]) -> Node:
+        at = _place(composed.start_mark, self._file)
+        self._count += 1
+        if self._count > MAX_VALUES:
+            rule = f"a recipe must have at most {MAX_VALUES} values, each alias counted in full"
+            raise _TooLargeError(Problem(str(at), ".".join(path), rule))
+        if len(path) > MAX_DEPTH:
+            raise _TooLargeError(Problem(str(at), ".".join(path[:4]), f"must nest at most {MAX_DEPTH} deep"))
+        if isinstance(composed, yaml.MappingNode):
+            value: Any = self._mapping(composed, at, path)
+        elif isinstance(composed, yaml.SequenceNode):
+            value = self._sequence(composed, at, path)
+        else:
+            value = self._scalar(composed, at, path)
+        return Node(value, at, key_at)
+
+    def _say(self, at: Place, path: tuple[str, ...], rule: str, given: str = "", advice: str = "") -> Any:
+        self._problems.append(Problem(str(at), ".".join(path), rule, given, advice))
+        return BROKEN
+
+    def _mapping(self, composed: yaml.MappingNode, at: Place, path: tuple[str, ...]) -> Any:
+        if composed.tag != "tag:yaml.org,2002:map":
+            return self._tagged(composed, at, path)
+        entries: dict[str, Node] = {}
+        for key_node, value_node in composed.value:
+            key_at = _place(key_node.start_mark, self._file)
+            key = self._key(key_node, key_at, path)
+            if key is None:
+                continue
+            if key in entries:
+                first = entries[key].key_at
+                self._say(
+                    key_at,
+                    (*path, key),
+                    "a key must stand once in its mapping",
+                    advice=f"it is given at {first} already",
+                )
+                continue
+            entries[key] = self.read(value_node, key_at, (*path, key))
+        return entries
+
+    def _key(self, key_node: yaml.Node, at: Place, path: tuple[str, ...]) -> str | None:
+        if key_node.value == "<<":
+            self._say(
+                at,
+                path,
+                "merge keys are not read",
+                "<<",
+                "name the other mapping by ${its.path}, or include a file",
+            )
+        elif not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TEXT:
+            given = key_node.value if isinstance(key_node, yaml.ScalarNode) else "a collection"
+            self._say(at, path, "a key must be text", given, "write it in quotes if it is meant as text")
+        elif self._scalar(key_node, at, path) is not BROKEN:
+            return str(key_node.value)
+        return None
+
+    def _sequence(self, composed: yaml.SequenceNode, at: Place, path: tuple[str, ...]) -> Any:
+        if composed.tag != "tag:yaml.org,2002:seq":
+            return self._tagged(composed, at, path)
+        return [
+            self.read(item, _place(item.start_mark, self._file), (*path, str(index)))
+            for index, item in enumerate(composed.value)
+        ]
+
+    def _tagged(self, composed: yaml.Node, at: Place, path: tuple[str, ...]) -> Any:
+        tag = composed.tag.replace("tag:yaml.org,2002:", "!!")
+        return self._say(at, path, "a recipe must not use tags", f"`{tag}`", "write the plain value")
+
+    def _scalar(self, composed: yaml.Node, at: Place, path: tuple[str, ...]) -> Any:
+        text, tag = composed.value, composed.tag
+        if tag == _TEXT:
+            if any("\ud800" <= character <= "\udfff" or character == "\0" for character in text):
+                return self._say(at, path, "text must be valid Unicode without null characters")
+            return text
+        if tag not in _SCALARS or not _SCALARS[tag][0].fullmatch(text):
+            return self._tagged(composed, at, path)
+        if tag.endswith("null"):
+            return None
+        if tag.endswith("bool"):
+            return text.lower() == "true"
+        return self._number(text, tag, at, path)
+
+    def _number(self, text: str, tag: str, at: Place, path: tuple[str, ...]) -> Any:
+        if tag.endswith("float"):
+            return float(text.replace(".", "") if text[-1] in "fFnN" else text)
+        if len(text) > 100:
+            return self._say(at, path, "a whole number must have at most 100 digits", f"{len(text)}")
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)

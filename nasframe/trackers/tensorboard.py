@@ -1,0 +1,39 @@
+"""Figures for TensorBoard."""
+
+from pathlib import Path
+from typing import final
+
+from nasframe.core import Record, Tracker, trackers
+from nasframe.core.graph import draw, to_pixels
+
+
+@trackers.register("tensorboard")
+@final
+class TensorBoard(Tracker):
+    """Writes event files below ``tensorboard``: scalars, histograms, and graphs as images.
+
+    What an interrupted run wrote from `start` on is marked as purged, so that readers of event files
+    see one run. Histograms are of the finite values.
+    """
+
+    def __init__(self, directory: Path, start: int) -> None:
+        # importing it takes a second, which only those who use it shall wait
+        from torch.utils.tensorboard import SummaryWriter
+
+        # also at the first step: a run may have been interrupted before its first checkpoint
+        self._writer = SummaryWriter(directory / "tensorboard", purge_step=start)
+
+    def log(self, record: Record) -> None:
+        for tag, value in record.scalars.items():
+            self._writer.add_scalar(tag, float(value), record.step)
+        for tag, values in record.histograms.items():
+            finite = values.detach().float().cpu()
+            finite = finite[finite.isfinite()]
+            if len(finite):
+                self._writer.add_histogram(tag, finite, record.step)
+        for tag, graph in record.graphs.items():
+            self._writer.add_image(tag, to_pixels(draw(graph)), record.step, dataformats="HWC")
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
