@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from nasframe.core import Progress
     from nasframe.types import Metrics
 
+_SHOWN = {"train_loss": "loss", "train_accuracy": "accuracy"}
+
 
 @contextmanager
 def shown_progress() -> Iterator["Progress"]:
@@ -88,9 +90,5 @@ class TerminalBars:
 
 
 def _figures(epoch: int, metrics: "Metrics") -> str:
-    shown = [
-        f"{name.replace('_', ' ')} {float(value):.4g}"
-        for name, value in metrics.items()
-        if name.endswith(("loss", "accuracy"))
-    ]
+    shown = [f"{word} {float(metrics[name]):.4g}" for name, word in _SHOWN.items() if name in metrics]
     return ", ".join([f"epoch {epoch}", *shown])

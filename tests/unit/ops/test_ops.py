@@ -176,9 +176,7 @@ def test_factorized_reduction_refuses_a_single_channel() -> None:
 def test_relu_conv_bn_is_its_name() -> None:
     layer = ReLUConvBN(4, 6, affine=False).double()
     (conv,) = convolutions(layer)
-    torch.testing.assert_close(
-        layer(images()), normalized(functional.conv2d(images().relu(), conv.weight))
-    )
+    torch.testing.assert_close(layer(images()), normalized(functional.conv2d(images().relu(), conv.weight)))
 
 
 @pytest.mark.parametrize("stride", [1, 2])

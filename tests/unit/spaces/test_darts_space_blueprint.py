@@ -137,7 +137,7 @@ def test_the_first_cell_after_the_imagenet_stem_reduces_the_older_of_its_inputs(
 def test_images_too_small_for_the_reductions_are_refused(
     shape: tuple[int, ...], settings: dict[str, object], least: str
 ) -> None:
-    with pytest.raises(UnsupportedError, match=f"at least {least}.*got {shape[0]}|at least {least}.*got"):
+    with pytest.raises(UnsupportedError, match=f"at least {least} .*got \\({shape[0]},"):
         tiny(Task(shape, 10), **settings)
 
 
@@ -181,12 +181,13 @@ def test_a_batch_norm_follows_each_pool_in_the_supernet_alone() -> None:
 def test_a_cell_of_the_supernet_computes_the_formula_of_the_paper() -> None:
     torch.manual_seed(0)
     model = supernet(tiny(Task((3, 8, 8), 10)), partial(mixed_ops["softmax"], init_std=1.0)).double()
-    for cell, name, size in zip(cells_of(model), ("normal", "reduce"), (8, 4), strict=False):
-        before_last = torch.randn(4, 12 if name == "normal" else 12, 8, 8, dtype=torch.float64)
-        last = torch.randn(4, 12 if name == "normal" else 8, 8, 8, dtype=torch.float64)
+    sites = [("normal", 12, 4, 8), ("reduce", 8, 8, 4)]
+    for cell, (name, channels_last, channels, size) in zip(cells_of(model), sites, strict=False):
+        before_last = torch.randn(4, 12, 8, 8, dtype=torch.float64)
+        last = torch.randn(4, channels_last, 8, 8, dtype=torch.float64)
         states = [cell.preprocess[0](before_last), cell.preprocess[1](last)]
         for node in (2, 3):
-            total = torch.zeros(4, 4 if name == "normal" else 8, size, size, dtype=torch.float64)
+            total = torch.zeros(4, channels, size, size, dtype=torch.float64)
             for state in range(node):
                 site = cell.nodes[node - 2].branches[state]
                 assert isinstance(site, MixedLayer)
@@ -306,7 +307,9 @@ def test_a_genotype_that_does_not_fit_is_refused(change: tuple[str, str], messag
 
 def test_a_genotype_of_another_number_of_nodes_is_refused() -> None:
     with pytest.raises(FormatError, match="another number of nodes"):
-        derived(tiny(nodes=1), Genotype({**TWO_NODES.choices, "normal_concat": ("2",), "reduce_concat": ("2",)}))
+        derived(
+            tiny(nodes=1), Genotype({**TWO_NODES.choices, "normal_concat": ("2",), "reduce_concat": ("2",)})
+        )
     with pytest.raises(FormatError, match="`normal_4` must keep"):
         derived(tiny(nodes=3), TWO_NODES)
 

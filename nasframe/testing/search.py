@@ -1,0 +1,197 @@
+"""Derivers, explorers and algorithms."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+
+from nasframe.core import (
+    Algorithm,
+    Deriver,
+    Explorer,
+    MakeMixedOp,
+    Model,
+    Objective,
+    Space,
+    WeightUpdate,
+    generator_for,
+    objectives,
+    supernet,
+)
+from nasframe.testing._example import example_batch, example_space
+from nasframe.testing._verdict import (
+    accepted,
+    check_metrics,
+    name_of,
+    require,
+    same,
+    seeded,
+    state_of,
+    through_a_checkpoint,
+)
+
+
+def check_deriver(factory: Callable[[], Deriver], *, mixed_op: MakeMixedOp | str = "softmax") -> None:
+    """Check a deriver: it never draws, changes nothing, and its genotype fits the space.
+
+    Args:
+        factory: Builds the deriver.
+        mixed_op: What mixes the supernet that it is tried on.
+
+    Raises:
+        ComponentError: What must be changed.
+    """
+    for seed in range(5):
+        space, model = example_space(), seeded(seed, supernet, example_space(), mixed_op)
+        where = type(factory()).__name__
+        with torch.no_grad():
+            for alpha in model.parameters_at("upper"):
+                alpha.copy_(torch.randn(alpha.shape, generator=generator_for(seed, "check_deriver")))
+        before, state = state_of(model), torch.get_rng_state()
+        genotype = factory().derive(model)
+        torch.rand(1)
+        require(
+            genotype == factory().derive(model),
+            f"{where}: must derive the same each time; decide ties by order, never by chance",
+        )
+        torch.set_rng_state(state)
+        factory().derive(model)
+        require(
+            same(before, state_of(model)) and torch.equal(state, torch.get_rng_state()),
+            f"{where}: must leave model and random state as they are; read `model.choice_weights()`",
+        )
+        accepted(where, space, genotype)
+
+
+def check_explorer(factory: Callable[[Space, int], Explorer], *, num_asked: int = 8) -> None:
+    """Check an explorer: it proposes what the space accepts, and a seed decides what.
+
+    Args:
+        factory: Builds the explorer of a space and a seed.
+        num_asked: How many architectures to ask for.
+
+    Raises:
+        ComponentError: What must be changed.
+    """
+    space, runs = example_space(), []
+    for _ in range(2):
+        explorer, proposed = factory(space, 3), []
+        where = type(explorer).__name__
+        torch.rand(1)
+        for index in range(num_asked):
+            genotype = explorer.ask()
+            accepted(where, space, genotype)
+            explorer.tell(genotype, float(index % 3))
+            proposed.append(genotype)
+        runs.append(proposed)
+    require(
+        runs[0] == runs[1],
+        f"{where}: must propose the same for the same seed and scores; draw from a generator made of `seed`",
+    )
+
+
+def check_algorithm(
+    factory: Callable[[Model, Objective], Algorithm],
+    *,
+    mixed_op: MakeMixedOp | str = "softmax",
+    num_steps: int = 3,
+) -> None:
+    """Check an algorithm: what moves, what it returns, and a state that round-trips.
+
+    Weights move in `update_weights` alone; upper-level parameters move if it needs any, otherwise
+    not; frozen parameters never do; a resumed search goes on as if it had not stopped.
+
+    Args:
+        factory: Builds the algorithm from (model, objective).
+        mixed_op: What mixes the supernet that it is tried on.
+        num_steps: Steps before and after the resume.
+
+    Raises:
+        ComponentError: What must be changed.
+    """
+    search = _Search(factory, mixed_op)
+    search.run(0, num_steps)
+    search.check_moves()
+    saved = through_a_checkpoint(search.state())
+    search.run(num_steps, 2 * num_steps)
+    resumed = _Search(factory, mixed_op)
+    resumed.load(saved)
+    resumed.run(num_steps, 2 * num_steps)
+    require(
+        same(state_of(search.model), state_of(resumed.model)),
+        f"{search.where}: must go on after `load_state_dict` as if it had not stopped; keep what changes in "
+        "attributes with `state_dict`, or extend `state_dict` and `load_state_dict`",
+    )
+
+
+@final
+class _Search:
+    """A few steps of an algorithm on a tiny supernet, watched."""
+
+    def __init__(self, factory: Callable[[Model, Objective], Algorithm], mixed_op: MakeMixedOp | str) -> None:
+        self.model = seeded(0, supernet, example_space(), mixed_op)
+        self.frozen = next(iter(self.model.parameters_at("lower"))).requires_grad_(False)
+        objective = objectives["cross_entropy"]()
+        self.optimizer = torch.optim.SGD(self.model.parameters_at("lower"), lr=0.1, momentum=0.9)
+        self.update = WeightUpdate(self.model, objective, self.optimizer)
+        self.algorithm = factory(self.model, objective)
+        self.where = type(self.algorithm).__name__
+        self.before = state_of(self.model)
+        self.known = self._weights()
+        self.optimizer.register_step_pre_hook(lambda *_: self._check_weights("before"))
+        self.optimizer.register_step_post_hook(lambda *_: self._note_weights())
+
+    def _weights(self) -> list[torch.Tensor]:
+        return [weight.detach().clone() for weight in self.model.parameters_at("lower")]
+
+    def _note_weights(self) -> None:
+        self.known = self._weights()
+
+    def _check_weights(self, when: str) -> None:
+        require(
+            same(self.known, self._weights()),
+            f"{self.where}: weights must move in `update_weights` alone, but did {when} it; "
+            "work on copies, or put them back",
+        )
+
+    def run(self, start: int, stop: int) -> None:
+        self.algorithm.begin_epoch(start // 2, 4)
+        for step in range(start, stop):
+            torch.manual_seed(step)
+            metrics = self.algorithm.step(example_batch(step), example_batch(100 + step), self.update)
+            self._check_weights("after")
+            check_metrics(self.where, metrics)
+
+    def check_moves(self) -> None:
+        after = state_of(self.model)
+        upper = {name for name, _ in self.model.named_parameters_at("upper")}
+        moved = {name for name in upper if not torch.equal(self.before[name], after[name])}
+        if self.algorithm.needs:
+            require(
+                moved,
+                f"{self.where}: needs {sorted(self.algorithm.needs)}, but no upper-level parameter moved; "
+                "step an optimizer of model.parameters_at('upper')",
+            )
+        else:
+            require(
+                not moved,
+                f"{self.where}: moved {', '.join(sorted(moved))} without declaring it; "
+                "name the kinds or the level in `needs`",
+            )
+        require(
+            same(self.before[name_of(self.model, self.frozen)], self.frozen.detach()),
+            f"{self.where}: must not move parameters with requires_grad=False",
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "algorithm": self.algorithm.state_dict(),
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.algorithm.load_state_dict(saved["algorithm"])
+        self._note_weights()

@@ -1,0 +1,555 @@
+"""The checks for authors of components catch what is wrong, and say what to change."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from nasframe import testing
+from nasframe.core import (
+    ALPHA,
+    Algorithm,
+    ArchParam,
+    Augmentation,
+    Batch,
+    Choice,
+    Cost,
+    Dataset,
+    Deriver,
+    Explorer,
+    Exporter,
+    Filler,
+    Genotype,
+    Job,
+    Kind,
+    LayerChoice,
+    MixedOp,
+    Model,
+    Objective,
+    Schedule,
+    Space,
+    Task,
+    TensorSplit,
+    Trainer,
+    WeightUpdate,
+    derivers,
+    kind_of,
+    mixed_ops,
+    objectives,
+    schedules,
+    trainers,
+)
+from nasframe.errors import ComponentError
+from nasframe.registry import Registry
+from nasframe.types import Metrics
+
+
+def refused(match: str, check: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    with pytest.raises(ComponentError, match=match):
+        check(*args, **kwargs)
+
+
+class Step(Algorithm):
+    """Steps all upper-level parameters by Adam, then the weights: what is right."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"upper"})
+
+    def __init__(self, model: Model, objective: Objective) -> None:
+        self.model, self.objective = model, objective
+        self.optimizer = torch.optim.Adam(model.parameters_at("upper"), lr=0.1)
+
+    def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+        loss = self.objective.loss(self.model(valid.inputs), valid.targets)
+        torch.autograd.backward(loss, inputs=list(self.model.parameters_at("upper")))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return update_weights(train)
+
+
+def test_a_right_algorithm_passes() -> None:
+    testing.check_algorithm(Step)
+
+
+def test_algorithm_that_moves_weights_itself() -> None:
+    class Restless(Step):
+        def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+            with torch.no_grad():
+                list(self.model.parameters_at("lower"))[-1].add_(1e-6)
+            return super().step(train, valid, update_weights)
+
+    class RestlessAfterwards(Step):
+        def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+            metrics = super().step(train, valid, update_weights)
+            with torch.no_grad():
+                list(self.model.parameters_at("lower"))[-1].add_(1e-6)
+            return metrics
+
+    refused("update_weights.*before", testing.check_algorithm, Restless)
+    refused("update_weights.*after", testing.check_algorithm, RestlessAfterwards)
+
+
+def test_algorithm_that_needs_alphas_and_never_moves_them() -> None:
+    class Idle(Step):
+        def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+            return update_weights(train)
+
+    refused("no upper-level parameter moved", testing.check_algorithm, Idle)
+
+
+def test_algorithm_that_moves_alphas_without_a_word() -> None:
+    class Secret(Step):
+        needs: ClassVar[frozenset[str]] = frozenset()
+
+    refused("without declaring it", testing.check_algorithm, Secret)
+
+
+def test_algorithm_that_moves_what_is_frozen() -> None:
+    class Blind(Step):
+        def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+            with torch.no_grad():
+                next(iter(self.model.parameters_at("lower"))).add_(1.0)
+            return super().step(train, valid, update_weights)
+
+    refused("Blind", testing.check_algorithm, Blind)
+
+
+def test_algorithm_that_forgets_its_state() -> None:
+    class Forgetful(Step):
+        def state_dict(self) -> dict[str, Any]:
+            return {}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    refused("as if it had not stopped", testing.check_algorithm, Forgetful)
+
+
+def test_algorithm_whose_state_no_checkpoint_can_hold() -> None:
+    class Odd(Step):
+        def state_dict(self) -> dict[str, Any]:
+            return {"model": self.model}
+
+    refused("plain data", testing.check_algorithm, Odd)
+
+
+def test_algorithm_that_returns_a_metric_with_a_gradient() -> None:
+    class Attached(Step):
+        def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+            metrics = super().step(train, valid, update_weights)
+            return {**metrics, "loss": self.objective.loss(self.model(train.inputs), train.targets)}
+
+    refused("`loss` must be a finite number without a gradient", testing.check_algorithm, Attached)
+
+
+class Sum(MixedOp):
+    """The plain weighted sum: what is right."""
+
+    makes: ClassVar[tuple[Kind, ...]] = (ALPHA,)
+
+    def __init__(self, choice: Choice) -> None:
+        super().__init__()
+        self.alpha = ArchParam(torch.ones(len(choice.candidates)))
+
+    def weights(self) -> torch.Tensor:
+        return self.alpha
+
+    def forward(self, candidates: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        return sum(w * each(*args, **kwargs) for w, each in zip(self.weights(), candidates, strict=True))
+
+
+def test_a_right_mixed_op_passes() -> None:
+    testing.check_mixed_op(Sum)
+    testing.check_algorithm(Step, mixed_op=Sum)
+    testing.check_deriver(derivers["darts"], mixed_op=Sum)
+
+
+def test_mixed_op_with_a_plain_parameter_for_its_alpha() -> None:
+    class Undeclared(Sum):
+        def __init__(self, choice: Choice) -> None:
+            super().__init__(choice)
+            self.alpha = nn.Parameter(torch.ones(len(choice.candidates)))
+
+    refused("`makes`.*'weight'.*'alpha'", testing.check_mixed_op, Undeclared)
+
+
+def test_mixed_op_with_too_few_weights() -> None:
+    class Short(Sum):
+        def weights(self) -> torch.Tensor:
+            return self.alpha[:1]
+
+    refused("3 finite numbers", testing.check_mixed_op, Short)
+
+
+def test_mixed_op_that_draws_in_weights() -> None:
+    class Drawing(Sum):
+        def weights(self) -> torch.Tensor:
+            return self.alpha + torch.rand(len(self.alpha))
+
+    refused("neither draw nor change", testing.check_mixed_op, Drawing)
+
+
+def test_mixed_op_that_cuts_its_alpha_off() -> None:
+    class Cut(Sum):
+        def forward(self, candidates: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+            weights = self.weights().detach()
+            return sum(w * each(*args, **kwargs) for w, each in zip(weights, candidates, strict=True))
+
+    refused("alpha must get a finite gradient", testing.check_mixed_op, Cut)
+
+
+def test_mixed_op_that_loses_its_temperature() -> None:
+    class Warm(Sum):
+        count = 0
+
+        def __init__(self, choice: Choice) -> None:
+            super().__init__(choice)
+            Warm.count += 1
+            self.temperature = float(Warm.count)
+
+        def weights(self) -> torch.Tensor:
+            return self.alpha / self.temperature
+
+    refused("load_state_dict", testing.check_mixed_op, Warm)
+
+
+def convolution(in_channels: int, out_channels: int, stride: int, affine: bool) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1),
+        nn.BatchNorm2d(out_channels, affine=affine),
+    )
+
+
+def test_a_right_op_passes() -> None:
+    testing.check_op(convolution)
+    testing.check_op(convolution, in_channels=2, out_channels=6)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda i, o, stride, affine: nn.Conv2d(i, o, 3, stride), "must map"),
+        (lambda i, o, stride, affine: convolution(i, o, 1, affine), "stride 2.*must map"),
+        (lambda i, o, stride, affine: convolution(i, o, stride, True), "affine=False"),
+    ],
+)
+def test_op_of_a_wrong_shape_or_norm(make: Callable[..., nn.Module], match: str) -> None:
+    refused(match, testing.check_op, make)
+
+
+def test_op_with_an_alpha_or_a_false_claim() -> None:
+    def with_alpha(in_channels: int, out_channels: int, stride: int, affine: bool) -> nn.Module:
+        op = convolution(in_channels, out_channels, stride, affine)
+        op.alpha = ArchParam(torch.ones(1))
+        return op
+
+    def claims_zero(in_channels: int, out_channels: int, stride: int, affine: bool) -> nn.Module:
+        op: Any = convolution(in_channels, out_channels, stride, affine)
+        op.always_zero = True
+        return op
+
+    refused("alphas belong to the mixed op", testing.check_op, with_alpha)
+    refused("always_zero", testing.check_op, claims_zero)
+
+
+class Flat(Space):
+    """One choice between two classifiers of the flat image: what is right."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.num_inputs = int(torch.tensor(task.input_shape).prod())
+
+    def classifier(self, name: str) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(self.num_inputs, self.task.num_outputs))
+
+    def build(self, filler: Filler) -> nn.Module:
+        return filler.layer(LayerChoice("classifier", ("one", "other")), self.classifier)
+
+
+def test_a_right_space_passes() -> None:
+    testing.check_space(Flat)
+    testing.check_space(Flat, Task((4,), 2))
+
+
+def test_space_that_is_wrong() -> None:
+    class Empty(Flat):
+        def build(self, filler: Filler) -> nn.Module:
+            return self.classifier("one")
+
+    class KeepsAlpha(Flat):
+        def classifier(self, name: str) -> nn.Module:
+            module = super().classifier(name)
+            module.alpha = ArchParam(torch.ones(1))
+            return module
+
+    class Unsteady(Flat):
+        count = 0
+
+        def build(self, filler: Filler) -> nn.Module:
+            network = super().build(filler)
+            Unsteady.count += 1
+            nn.init.constant_(next(network.parameters()), Unsteady.count)
+            return network
+
+    class WrongOutputs(Flat):
+        def __init__(self, task: Task) -> None:
+            super().__init__(Task(task.input_shape, task.num_outputs + 1))
+
+    class Undecided(Flat):
+        count = 0
+
+        def build(self, filler: Filler) -> nn.Module:
+            Undecided.count += 1
+            names = ("one", "other", f"number_{Undecided.count}")
+            return filler.layer(LayerChoice("classifier", names), self.classifier)
+
+    refused("at least one choice", testing.check_space, Empty)
+    refused("no upper-level parameter|must get a finite gradient", testing.check_space, KeepsAlpha)
+    refused("same random state", testing.check_space, Unsteady)
+    refused("must have shape", testing.check_space, WrongOutputs)
+    refused("same choices", testing.check_space, Undecided)
+
+
+def test_deriver_that_draws_or_keeps_what_may_not_be_kept() -> None:
+    class Random(Deriver):
+        def derive(self, model: Model) -> Genotype:
+            return Genotype({"merge": (str(float(torch.rand(1))),)})
+
+    class KeepsNone(Deriver):
+        def derive(self, model: Model) -> Genotype:
+            return Genotype({**derivers["darts"]().derive(model).choices, "edge_0": ("none",)})
+
+    refused("never by chance", testing.check_deriver, Random)
+    refused("must fit its space", testing.check_deriver, KeepsNone)
+
+
+def test_explorer_that_ignores_its_seed() -> None:
+    class Unseeded(Explorer):
+        def __init__(self, space: Space, seed: int) -> None:
+            self.space = space
+
+        def ask(self) -> Genotype:
+            from nasframe.core import generator_for, sample
+
+            return sample(self.space, generator_for(int(torch.randint(1 << 30, ()))))
+
+        def tell(self, genotype: Genotype, score: float) -> None: ...
+
+    refused("same for the same seed", testing.check_explorer, Unseeded)
+
+
+def small_dataset(**changes: Any) -> Dataset:
+    split = TensorSplit(torch.arange(12.0).reshape(6, 2), torch.arange(6) % 3)
+    return Dataset(**{"train": split, "test": split, "task": Task((2,), 3), **changes})
+
+
+def test_a_right_dataset_passes() -> None:
+    testing.check_dataset(lambda: small_dataset(class_names=("a", "b", "c")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"task": Task((3,), 3)}, r"shape \(3, 3\)"),
+        ({"task": Task((2,), 2)}, "from 0 to 1"),
+        ({"class_names": ("a",)}, "3 names"),
+        ({"test": TensorSplit(torch.zeros(0, 2), torch.zeros(0).long())}, "test: must have examples"),
+    ],
+)
+def test_dataset_that_contradicts_its_task(changes: dict[str, Any], match: str) -> None:
+    refused(match, testing.check_dataset, lambda: small_dataset(**changes))
+
+
+def test_dataset_that_is_another_each_time() -> None:
+    def noise() -> Dataset:
+        return small_dataset(train=TensorSplit(torch.randn(6, 2), torch.arange(6) % 3))
+
+    refused("same each time", testing.check_dataset, noise)
+
+
+def test_augmentation_that_is_wrong() -> None:
+    class Global(Augmentation):
+        def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+            return Batch(batch.inputs + torch.rand(1), batch.targets)
+
+    class InPlace(Augmentation):
+        def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+            batch.inputs.add_(1)
+            return batch
+
+    class Shrinking(Augmentation):
+        def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+            return Batch(batch.inputs[:, :, 1:], batch.targets)
+
+    refused("generator", testing.check_augmentation, Global)
+    refused("in place", testing.check_augmentation, InPlace)
+    refused("shape", testing.check_augmentation, Shrinking)
+
+
+def test_objective_that_sums_or_hides_its_gradient() -> None:
+    class Summed(Objective):
+        def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+            return nn.functional.cross_entropy(outputs, targets, reduction="sum")
+
+        def metrics(self, outputs: Any, targets: Any) -> Metrics:
+            return {}
+
+    class Detached(Summed):
+        def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+            return nn.functional.cross_entropy(outputs, targets).detach()
+
+    class Counting(Summed):
+        def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+            return nn.functional.cross_entropy(outputs, targets)
+
+        def metrics(self, outputs: Any, targets: Any) -> Metrics:
+            return {"right": (outputs.argmax(1) == targets).sum() + 1}
+
+    refused("`loss` must be a mean", testing.check_objective, Summed)
+    refused("must have a gradient", testing.check_objective, Detached)
+    refused("`right` must be a mean", testing.check_objective, Counting)
+
+
+def test_optimizer_that_climbs_or_forgets() -> None:
+    class Forgetful(torch.optim.SGD):
+        def state_dict(self) -> dict[str, Any]:
+            return {**super().state_dict(), "state": {}}
+
+    refused("downhill", testing.check_optimizer, lambda p: torch.optim.SGD(p, lr=0.1, maximize=True))
+    refused("not stopped", testing.check_optimizer, lambda p: Forgetful(p, lr=0.1, momentum=0.9))
+
+
+def test_schedule_with_a_memory_or_below_zero() -> None:
+    class Remembering(Schedule):
+        def __init__(self) -> None:
+            self.count = 0
+
+        def __call__(self, base_lr: float, epoch: float, num_epochs: int) -> float:
+            self.count += 1
+            return base_lr / self.count
+
+    class Linear(Schedule):
+        def __call__(self, base_lr: float, epoch: float, num_epochs: int) -> float:
+            return base_lr * (1 - 2 * epoch / num_epochs)
+
+    refused("arguments alone", testing.check_schedule, Remembering)
+    refused("not negative", testing.check_schedule, Linear)
+
+
+def test_trainer_that_does_not_resume(tmp_path: Path) -> None:
+    class Amnesiac(Trainer):
+        """Begins again at the first epoch."""
+
+        def __init__(self) -> None:
+            self.inner = trainers["standard"](epochs=2, batch_size=8)
+
+        def fit(self, job: Job) -> None:
+            from dataclasses import replace
+
+            from nasframe.core import Checkpoints
+
+            self.inner.fit(replace(job, checkpoints=Checkpoints(tmp_path / str(id(job)))))
+
+        def evaluate(self, *args: Any) -> Metrics:
+            return self.inner.evaluate(*args)
+
+    refused("tracked once|same parameters", testing.check_trainer, Amnesiac, tmp_path / "checked")
+
+
+def test_exporter_and_cost_that_change_the_model(tmp_path: Path) -> None:
+    class Halving(Exporter):
+        def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
+            with torch.no_grad():
+                next(model.parameters()).mul_(0.5)
+            path = folder / "model"
+            path.touch()
+            return path
+
+    class Elsewhere(Exporter):
+        def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
+            return folder / "nothing"
+
+    class Negative(Cost):
+        def of(self, model: Model, task: Task) -> float:
+            return -1.0
+
+    refused("as it was", testing.check_exporter, Halving, tmp_path)
+    refused("return the path", testing.check_exporter, Elsewhere, tmp_path)
+    refused("not negative", testing.check_cost, Negative)
+
+
+@pytest.fixture
+def registered() -> Iterator[Callable[[Registry[Any], Callable[..., Any]], None]]:
+    """Register a component for the time of a test."""
+    undo: list[Registry[Any]] = []
+
+    def register(registry: Registry[Any], factory: Callable[..., Any]) -> None:
+        registry.register("under_test")(factory)
+        undo.append(registry)
+
+    yield register
+    for registry in undo:
+        del registry._registered["under_test"], registry._origins["under_test"]
+
+
+def test_component_that_says_nothing(registered: Callable[..., None]) -> None:
+    class Silent(Schedule):
+        __doc__ = None
+
+        def __call__(self, base_lr: float, epoch: float, num_epochs: int) -> float:
+            return base_lr
+
+    registered(schedules, Silent)
+    refused("say what it is", testing.check_component, "schedules", "under_test")
+
+
+def test_component_with_a_setting_that_says_nothing(registered: Callable[..., None]) -> None:
+    class Terse(Schedule):
+        """A schedule."""
+
+        def __init__(self, *, factor: float = 0.5) -> None: ...
+
+        def __call__(self, base_lr: float, epoch: float, num_epochs: int) -> float:
+            return base_lr
+
+    registered(schedules, Terse)
+    refused("`factor` must say what it means", testing.check_component, "schedules", "under_test")
+
+
+def test_component_with_a_default_that_its_type_refuses(registered: Callable[..., None]) -> None:
+    class Wrong(Schedule):
+        """A schedule.
+
+        Args:
+            factor: A factor.
+        """
+
+        def __init__(self, *, factor: int = 0.5) -> None: ...  # type: ignore[assignment]
+
+        def __call__(self, base_lr: float, epoch: float, num_epochs: int) -> float:
+            return base_lr
+
+    registered(schedules, Wrong)
+    refused("default of `factor`.*0.5", testing.check_component, "schedules", "under_test")
+
+
+def test_component_of_another_sort(registered: Callable[..., None]) -> None:
+    class NotASchedule:
+        """Something else."""
+
+        def __init__(self) -> None: ...
+
+    registered(schedules, NotASchedule)
+    refused("subclass of Schedule", testing.check_component, "schedules", "under_test")
+
+
+def test_example_space_has_every_kind_of_site() -> None:
+    from nasframe.core import InputChoice, supernet
+
+    model = supernet(testing.example_space(), mixed_ops["softmax"])
+    assert {type(choice) for choice in model.choices.values()} == {LayerChoice, InputChoice}
+    assert {kind_of(parameter).name for parameter in model.parameters()} == {"alpha", "weight"}
+    outputs = model(torch.randn(2, 4))
+    assert outputs.shape == (2, 3)
+    assert objectives["cross_entropy"]().loss(outputs, torch.tensor([0, 2])).isfinite()

@@ -1,0 +1,193 @@
+"""Every component that a registry holds fulfils the contract of its sort."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import nasframe
+from nasframe import testing
+from nasframe.core import (
+    Task,
+    algorithms,
+    augmentations,
+    costs,
+    datasets,
+    derived,
+    derivers,
+    explorers,
+    exporters,
+    generator_for,
+    mixed_ops,
+    objectives,
+    ops,
+    optimizers,
+    sample,
+    schedules,
+    spaces,
+    supernet,
+    trackers,
+    trainers,
+)
+from nasframe.registry import BUILT_IN, Registry, registries
+
+PROMISED = {
+    "algorithms": {"darts_bilevel"},
+    "mixed_ops": {"softmax"},
+    "derivers": {"darts"},
+    "spaces": {"darts"},
+    "datasets": {"cifar10", "digits", "synthetic"},
+    "optimizers": {"sgd", "adam", "adamw"},
+    "schedules": {"constant", "cosine"},
+    "trainers": {"standard"},
+    "trackers": {"tensorboard", "jsonl"},
+    "ops": {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_5x5"},
+    "objectives": {"cross_entropy"},
+}
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+def each(registry: Registry[Any]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", registry.names())
+
+
+def test_registries_of_the_design_exist() -> None:
+    assert nasframe.registries.keys() >= {
+        "algorithms", "explorers", "mixed_ops", "ops", "spaces", "derivers", "objectives", "datasets",
+        "trainers", "trackers", "exporters", "costs",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("registry", PROMISED)
+def test_promised_names_exist(registry: str) -> None:
+    assert PROMISED[registry] <= set(registries[registry].names())
+
+
+@pytest.mark.parametrize(
+    ("registry", "name"), [(each.name, name) for each in registries.values() for name in each]
+)
+def test_component_is_documented_typed_and_builds_where_it_needs_nothing(registry: str, name: str) -> None:
+    testing.check_component(registry, name)
+
+
+@pytest.mark.parametrize(
+    ("registry", "name"), [(each.name, name) for each in registries.values() for name in each]
+)
+def test_component_that_is_a_class_is_final(registry: str, name: str) -> None:
+    factory = registries[registry][name]
+    if registries[registry].origin(name) == BUILT_IN and inspect.isclass(factory):
+        assert getattr(factory, "__final__", False), f"{factory.__qualname__} must be decorated with @final"
+
+
+@each(ops)
+def test_op(name: str) -> None:
+    testing.check_op(ops[name])
+
+
+@each(mixed_ops)
+@pytest.mark.parametrize("num_candidates", [2, 5])
+def test_mixed_op(name: str, num_candidates: int) -> None:
+    testing.check_mixed_op(mixed_ops[name], num_candidates=num_candidates)
+
+
+SMALL: dict[str, dict[str, Any]] = {"darts": {"channels": 4, "cells": 3, "nodes": 2, "stem_multiplier": 1}}
+
+
+@each(spaces)
+def test_space(name: str) -> None:
+    testing.check_space(partial(spaces[name], **SMALL.get(name, {})))
+
+
+@each(derivers)
+def test_deriver(name: str) -> None:
+    testing.check_deriver(derivers[name])
+
+
+@each(derivers)
+@pytest.mark.parametrize("space_name", spaces.names())
+def test_deriver_fits_each_space(name: str, space_name: str) -> None:
+    space = spaces[space_name](Task((3, 16, 16), 5), **SMALL.get(space_name, {}))
+    genotype = derivers[name]().derive(supernet(space))
+    assert derived(space, genotype).kinds() == ("weight",)
+
+
+@each(explorers)
+def test_explorer(name: str) -> None:
+    testing.check_explorer(explorers[name])
+
+
+@each(algorithms)
+def test_algorithm(name: str) -> None:
+    testing.check_algorithm(algorithms[name])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"order": 2}, {"order": 2, "hessian": "exact", "chunks": 3}, {"order": 2, "second_order_from": 1}],
+    ids=str,
+)
+def test_settings_of_darts_bilevel(settings: dict[str, Any]) -> None:
+    testing.check_algorithm(partial(algorithms["darts_bilevel"], **settings))
+
+
+OFFLINE_DATASETS = {"digits": {}, "synthetic": {}}
+
+
+@pytest.mark.parametrize("name", OFFLINE_DATASETS)
+def test_dataset(name: str) -> None:
+    testing.check_dataset(partial(datasets[name], **OFFLINE_DATASETS[name]))
+
+
+@each(augmentations)
+def test_augmentation(name: str) -> None:
+    testing.check_augmentation(augmentations[name])
+
+
+@each(objectives)
+def test_objective(name: str) -> None:
+    outputs = torch.randn(12, 4)
+    targets: dict[str, torch.Tensor] = {"mean_squared_error": torch.randn(12, 4)}
+    testing.check_objective(objectives[name], outputs, targets.get(name, torch.arange(12) % 4))
+    testing.check_objective(objectives[name], (outputs, 2 * outputs), targets.get(name, torch.arange(12) % 4))
+
+
+@each(optimizers)
+def test_optimizer(name: str) -> None:
+    testing.check_optimizer(optimizers[name])
+
+
+@each(schedules)
+def test_schedule(name: str) -> None:
+    testing.check_schedule(schedules[name])
+
+
+@each(trainers)
+def test_trainer(name: str, tmp_path: Path) -> None:
+    testing.check_trainer(partial(trainers[name], epochs=3, batch_size=8), tmp_path)
+
+
+@each(trackers)
+def test_tracker(name: str, tmp_path: Path) -> None:
+    testing.check_tracker(trackers[name], tmp_path)
+
+
+@each(exporters)
+def test_exporter(name: str, tmp_path: Path) -> None:
+    testing.check_exporter(exporters[name], tmp_path)
+
+
+@each(costs)
+def test_cost(name: str) -> None:
+    make: Callable[[], Any] = costs[name]
+    testing.check_cost(make)
+    task = Task((3, 16, 16), 5)
+    space = spaces["darts"](task, **SMALL["darts"])
+    testing.check_cost(make, derived(space, sample(space, generator_for(0))), task)
