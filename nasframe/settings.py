@@ -153,7 +153,11 @@ def _problems(annotation: Any, value: Any, details: list[Any]) -> list[LeafProbl
         location = tuple(detail["loc"])
         at_top = not location
         given = value if at_top else detail["input"]
-        rule = _RULES.get(detail["type"], "{message}").format(message=detail["msg"], **detail.get("ctx", {}))
+        bounds = {
+            name: f"{bound:g}" if isinstance(bound, float) else bound
+            for name, bound in detail.get("ctx", {}).items()
+        }
+        rule = _RULES.get(detail["type"], "{message}").format(message=detail["msg"], **bounds)
         if at_top and detail["type"] in _TYPE_ERRORS:
             rule = _rule_of_type(annotation)
         advice = _nearest(annotation, given) if at_top else ""

@@ -26,10 +26,10 @@ class Batch:
         """At most `count` pieces of nearly equal size, none empty, that together are the batch."""
         size, count = len(self), min(count, len(self))
         bounds = [size * index // count for index in range(count + 1)]
-        return [
-            self._map(lambda tensor, start=start, stop=stop: tensor[start:stop])
-            for start, stop in itertools.pairwise(bounds)
-        ]
+        return [self._slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+
+    def _slice(self, start: int, stop: int) -> "Batch":
+        return self._map(lambda tensor: tensor[start:stop])
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         return Batch(map_tensors(change, self.inputs), map_tensors(change, self.targets))

@@ -100,6 +100,9 @@ class _MixedOps(nn.Module):
     def items(self) -> list[tuple[str, MixedOp]]:
         return [(name, op) for name, op in self._modules.items() if isinstance(op, MixedOp)]
 
+    def values(self) -> list[MixedOp]:
+        return [op for _, op in self.items()]
+
     def __contains__(self, choice_id: object) -> bool:
         return choice_id in self._modules
 
@@ -113,7 +116,7 @@ class _MixedOps(nn.Module):
 
     def train(self, mode: bool = True) -> "_MixedOps":
         """Set the mode of each; PyTorch's own would trip over a choice that is called ``training``."""
-        for _, op in self.items():
+        for op in self.values():
             op.train(mode)
         return self
 

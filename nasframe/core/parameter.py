@@ -45,7 +45,7 @@ class ArchParam(nn.Parameter):
     kind: Kind
 
     def __new__(cls, data: torch.Tensor, kind: Kind = ALPHA, requires_grad: bool = True) -> "ArchParam":
-        parameter: ArchParam = super().__new__(cls, data, requires_grad)  # type: ignore[assignment]
+        parameter: ArchParam = super().__new__(cls, data, requires_grad)
         parameter.kind = kind
         return parameter
 
@@ -103,7 +103,7 @@ def keep_kinds_on_load(module: nn.Module) -> None:
         if own and not any(
             isinstance(hook, _RestoreKinds) for hook in owner._load_state_dict_post_hooks.values()
         ):
-            owner.register_load_state_dict_post_hook(_RestoreKinds(own))
+            owner.register_load_state_dict_post_hook(_RestoreKinds(own))  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)

@@ -305,6 +305,10 @@ def _targets(path: KeyPath, text: str) -> list[KeyPath] | None:
         return None
     targets: list[KeyPath] = []
     for dots, name in _REFERENCE.findall(text):
-        start = path[: -len(dots)] if dots else ()
-        targets.append((*start, *name.split(".")))
+        if len(dots) > len(path):
+            targets.append((dots + name,))  # above the recipe, where there is nothing
+        else:
+            targets.append(
+                (*path[: len(path) - len(dots)], *name.split(".")) if dots else tuple(name.split("."))
+            )
     return targets

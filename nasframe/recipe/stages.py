@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -30,7 +31,7 @@ from nasframe.core import (
     seed_for,
     supernet,
 )
-from nasframe.errors import DataError
+from nasframe.errors import DataError, FormatError
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
@@ -94,10 +95,14 @@ class _Stages:
     def __init__(self, recipe: Recipe, directory: RunDirectory, progress: Progress) -> None:
         self._recipe, self._directory, self._progress = recipe, directory, progress
         self._device = _device(recipe.device)
-        self._data: Dataset = recipe.data()
+        self._steps: dict[str, int] = dict(directory.status()["steps"])
+
+    @cached_property
+    def _data(self) -> Dataset:
+        return self._recipe.data()
 
     def run(self) -> Run:
-        self._directory.update_status(ended="running")
+        self._directory.update_status(ended="running", reason=None)
         try:
             for name, stage in (
                 ("search", self._search),
@@ -129,8 +134,13 @@ class _Stages:
             seconds = status["seconds"].get(stage, 0.0) + time.perf_counter() - started
             self._directory.update_status(
                 seconds={**status["seconds"], stage: round(seconds, 3)},
+                steps=self._steps,
                 finished=[*status["finished"], *finished],
             )
+
+    def _hear(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
+        self._steps[stage] = step
+        self._progress(stage, step, num_steps, epoch, metrics)
 
     def _search(self) -> None:
         if self._recipe.genotype is not None:
@@ -155,7 +165,11 @@ class _Stages:
         model = derived(section.space(self._data.task), Genotype.load(self._directory.genotype))
         algorithm = algorithms.component("weights_only")
         self._fit("retrain", section, model, section.objective(), algorithm, lambda record: record)
-        weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+        # copies, because the format has no place for parameters that several cells share
+        weights = {
+            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in model.state_dict().items()
+        }
         save_file(weights, self._directory.weights)
 
     def _fit(
@@ -177,6 +191,7 @@ class _Stages:
             def track(record: Record) -> None:
                 for tracker in open_trackers:
                     tracker.log(record)
+                self._directory.update_status(steps=self._steps)
 
             return track
 
@@ -196,7 +211,7 @@ class _Stages:
                     describe=describe,
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(stage),
-                    progress=self._progress,
+                    progress=self._hear,
                 )
             )
         finally:
@@ -231,6 +246,8 @@ def open_run(folder: Path) -> Run:
         FormatError: The folder is not a run directory, or the run is not finished.
     """
     directory = RunDirectory.open(folder)
+    if "report" not in directory.status()["finished"]:
+        raise FormatError(f"{folder}: must be a finished run; finish it with `nasframe resume {folder}`")
     content = json.loads(directory.report.read_text(encoding="utf-8"))
     return Run(
         directory.root, Genotype.load(directory.genotype), content["metrics"], directory.root / "report.html"

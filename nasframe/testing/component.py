@@ -28,7 +28,11 @@ def check_component(registry: str, name: str) -> None:
         not isinstance(factory, type) or issubclass(factory, owner.interface),
         f"{where} must be a subclass of {owner.interface.__name__}; derive the class from it",
     )
-    require(signature.summary, f"{where} must say what it is; give it a docstring of at least one line")
+    own_docstring = factory.__doc__  # not the one of the interface, which a class without its own inherits
+    require(
+        own_docstring and signature.summary,
+        f"{where} must say what it is; give it a docstring of at least one line",
+    )
     for setting in signature.settings.values():
         require(
             setting.doc,

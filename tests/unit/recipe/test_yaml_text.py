@@ -130,10 +130,15 @@ def test_the_rest_is_read_beside_a_problem() -> None:
 scalars = st.none() | st.booleans() | st.integers(-(10**20), 10**20)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
-words = st.sampled_from(["1e3", "yes", "null", "", "0x1", "1.", "~", "<<", "=", "a: b", "- x", "# x", "'", "010"])
+words = st.sampled_from(
+    ["1e3", "yes", "null", "", "0x1", "1.", "~", "<<", "=", "a: b", "- x", "# x", "'", "010"]
+)
 values = st.recursive(
     scalars | numbers | texts | words,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts.filter(lambda key: key != "<<"), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(texts.filter(lambda key: key != "<<"), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 

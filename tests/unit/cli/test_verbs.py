@@ -1,0 +1,289 @@
+"""The verbs: what they print where, and exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+import nasframe
+from nasframe.cli import main
+from nasframe.recipe import dump_recipe, load_recipe
+
+TINY = """\
+name: tiny
+data: {type: synthetic, num_train: 32, num_test: 16, height: 8, width: 8}
+space: {type: darts, channels: 2, cells: 3, nodes: 2}
+search: {trainer: {epochs: 2, batch_size: 8}}
+retrain: {trainer: {epochs: 1, batch_size: 8, max_steps: 1}}
+"""
+GOOD = """
+    from nasframe.core import Schedule
+    class Mine(Schedule):
+        '''Falls by itself.
+
+        Args:
+            speed: How fast.
+        '''
+        def __init__(self, *, speed: float) -> None: ...
+        def __call__(self, base_lr, epoch, num_epochs): return base_lr
+"""
+
+
+class Result(NamedTuple):
+    code: Any
+    out: str
+    err: str
+
+
+Verb = Callable[..., Result]
+
+
+@pytest.fixture
+def nas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verb:
+    """Runs the command line in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(TINY)
+
+    def run(*arguments: str) -> Result:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        return Result(caught.value.code, *capsys.readouterr())
+
+    return run
+
+
+def test_the_version_is_told(nas: Verb) -> None:
+    assert nas("--version") == (0, f"nasframe {nasframe.__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["validate"], ["run", "tiny.yaml", "--nonsense"]])
+def test_wrong_arguments_exit_with_2(nas: Verb, arguments: list[str]) -> None:
+    code, out, err = nas(*arguments)
+    assert (code, out) == (2, "")
+    assert err
+
+
+# validate
+
+
+def test_a_valid_recipe_is_told_so(nas: Verb) -> None:
+    assert nas("validate", "tiny.yaml") == (0, "tiny.yaml is valid\n", "")
+    assert nas("validate", "digits_darts").code == 0
+
+
+def test_problems_are_shown_with_their_line_and_a_caret(nas: Verb) -> None:
+    Path("bad.yaml").write_text("name: bad\ndata: digits\nspace: darts\nsearch:\n  trainer: {epoch: 3}\n")
+    code, out, err = nas("validate", "bad.yaml", "seed=-1")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "command line: seed: must be at least 0, got -1",
+        "bad.yaml:5:13: search.trainer.epoch: `standard` has no such setting",
+        "    5 |   trainer: {epoch: 3}",
+        "      |             ^",
+        "      = did you mean `epochs`?",
+        "2 problems",
+    ]
+
+
+def test_problems_are_told_as_json(nas: Verb) -> None:
+    Path("bad.yaml").write_text("name: bad\ndata: digit\nspace: darts\n")
+    code, out, err = nas("validate", "bad.yaml", "--json")
+    assert (code, err) == (2, "")
+    told = json.loads(out)
+    assert told["valid"] is False
+    (problem,) = told["problems"]
+    assert (problem["file"], problem["line"], problem["column"]) == ("bad.yaml", 2, 7)
+    assert (problem["path"], problem["given"]) == ("data.type", "`digit`")
+    assert json.loads(nas("validate", "tiny.yaml", "--json").out) == {"valid": True, "problems": []}
+
+
+def test_no_character_of_a_recipe_reaches_the_terminal_as_a_command(nas: Verb) -> None:
+    Path("bad.yaml").write_text('name: x\n"\\e[31mkey\\a": "\\e[2J"\n')
+    err = nas("validate", "bad.yaml").err
+    assert "\x1b" not in err
+    assert "\x07" not in err
+
+
+@pytest.mark.parametrize("verb", ["validate", "run", "config"])
+def test_a_recipe_that_is_not_there_exits_with_2(nas: Verb, verb: str) -> None:
+    code, _, err = nas(verb, "missing.yaml")
+    assert code == 2
+    assert "must be a file or a shipped recipe's name" in err
+
+
+# config
+
+
+def test_the_complete_recipe_is_printed(nas: Verb) -> None:
+    code, out, err = nas("config", "tiny.yaml", "seed=5")
+    assert (code, err) == (0, "")
+    assert out == dump_recipe(load_recipe("tiny.yaml", ["seed=5"]))
+    assert json.loads(nas("config", "tiny.yaml", "seed=5", "--json").out) == yaml.safe_load(out)
+
+
+# list and show
+
+
+def test_components_are_listed_with_their_package(nas: Verb) -> None:
+    code, out, err = nas("list", "schedules", "--json")
+    assert (code, err) == (0, "")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert rows["cosine"]["from"] == "nasframe"
+    assert rows["cosine"]["summary"].startswith("Half a cosine")
+    assert "cosine" in nas("list", "schedules").out
+
+
+def test_every_registry_is_listed_without_a_name(nas: Verb) -> None:
+    rows = json.loads(nas("list", "--json").out)
+    assert {"algorithms", "datasets", "mixed_ops", "spaces"} <= {row["registry"] for row in rows}
+
+
+def test_a_broken_plugin_is_listed_with_its_reason(nas: Verb, third_party: Callable[..., Path]) -> None:
+    third_party("stranger", "raise RuntimeError('no fuel')", schedules="unit_broken = X")
+    code, out, _ = nas("list", "schedules")
+    assert code == 0
+    assert "no fuel" in out
+    assert "cosine" in out
+
+
+def test_a_component_is_shown_with_its_settings_and_a_fragment(nas: Verb) -> None:
+    code, out, _ = nas("show", "optimizers", "sgd")
+    assert code == 0
+    assert "positive float" in out
+    told = json.loads(nas("show", "algorithms", "darts_bilevel", "--json").out)
+    settings = {setting["name"]: setting for setting in told["settings"]}
+    assert settings["order"]["type"] == "one of 1, 2"
+    assert told["given"] == ["model", "objective"]
+    assert yaml.safe_load(told["fragment"])["search"]["algorithm"]["type"] == "darts_bilevel"
+
+
+@pytest.mark.parametrize(
+    ("registry", "name"),
+    [("algorithms", "darts_bilevel"), ("trackers", "jsonl"), ("trainers", "standard"), ("reports", "html")],
+)
+def test_a_fragment_may_be_pasted_into_a_recipe(nas: Verb, registry: str, name: str) -> None:
+    fragment = json.loads(nas("show", registry, name, "--json").out)["fragment"]
+    Path("x.yaml").write_text(f"{fragment}\n" + TINY[: TINY.index("search")])
+    assert nas("validate", "x.yaml").code == 0
+
+
+def test_a_setting_that_must_be_given_is_shown_so(nas: Verb, third_party: Callable[..., Path]) -> None:
+    third_party("stranger", GOOD, schedules="unit_mine = Mine")
+    out = nas("show", "schedules", "unit_mine").out
+    assert "stranger 1.0" in out
+    assert "(must be given)" in out
+    assert "How fast." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show", "algorithm", "x"], "did you mean `algorithms`?"),
+        (["show", "algorithms", "darts_bilevl"], "did you mean `darts_bilevel`?"),
+        (["list", "nothing"], "no registry is called `nothing`"),
+        (["copy", "digits_dart"], "did you mean `digits_darts`?"),
+        (["resume", "."], "must be a run directory"),
+    ],
+)
+def test_an_unknown_name_exits_with_2_and_the_nearest(nas: Verb, arguments: list[str], words: str) -> None:
+    code, _, err = nas(*arguments)
+    assert code == 2
+    assert words in " ".join(err.split())
+
+
+def test_a_module_of_the_users_is_imported(nas: Verb) -> None:
+    Path("mine.py").write_text(
+        "from nasframe.core import Schedule, schedules\n"
+        "@schedules.register('unit_cli_mine')\n"
+        "class Mine(Schedule):\n    def __call__(self, base_lr, epoch, num_epochs): return base_lr\n"
+    )
+    override = "search.trainer.schedule=unit_cli_mine"
+    assert nas("validate", "tiny.yaml", override).code == 2
+    for arguments in (
+        ["validate", "tiny.yaml", override],
+        ["config", "tiny.yaml", override],
+        ["run", "tiny.yaml", override, "--dry-run"],
+        ["list", "schedules"],
+        ["show", "schedules", "unit_cli_mine"],
+    ):
+        assert nas(*arguments, "--plugin", "mine.py").code == 0
+    assert nas("validate", "tiny.yaml", "--plugin", "missing.py").code == 2
+
+
+# recipes and copy
+
+
+def test_shipped_recipes_are_listed_with_what_they_do(nas: Verb) -> None:
+    rows = {row["name"]: row for row in json.loads(nas("recipes", "--json").out)}
+    assert "digits" in rows["digits_darts"]["what"]
+    assert "digits_darts" in nas("recipes").out
+
+
+def test_a_shipped_recipe_is_copied_and_never_over_another_file(nas: Verb) -> None:
+    assert nas("copy", "digits_darts") == (0, "digits_darts.yaml\n", "")
+    assert nas("validate", "digits_darts.yaml").code == 0
+    Path("own.yaml").write_text("mine")
+    code, _, err = nas("copy", "digits_darts", "own.yaml")
+    assert code == 2
+    assert "--force" in err
+    assert Path("own.yaml").read_text() == "mine"
+    assert nas("copy", "digits_darts", "own.yaml", "--force").code == 0
+    assert Path("own.yaml").read_text() == Path("digits_darts.yaml").read_text()
+    assert nas("copy", "digits_darts", "not/there.yaml").code == 2
+
+
+# run
+
+
+def test_a_dry_run_prints_the_complete_recipe_and_does_nothing(nas: Verb) -> None:
+    before = set(Path.cwd().iterdir())
+    assert nas("run", "tiny.yaml", "--dry-run").out == nas("config", "tiny.yaml").out
+    assert set(Path.cwd().iterdir()) == before
+
+
+def test_a_run_tells_where_its_results_are_and_its_progress_line_by_line(nas: Verb) -> None:
+    code, out, err = nas("run", "tiny.yaml", "--out", "there")
+    assert code == 0
+    for words in ("test accuracy", "parameters", str(Path("there").resolve()), "tensorboard --logdir"):
+        assert words in out
+    assert [line.split(",")[0] for line in err.splitlines()] == [
+        "search: step 2/4",
+        "search: step 4/4",
+        "retrain: step 1/1",
+    ]
+    code, _, err = nas("run", "tiny.yaml", "--out", "there")
+    assert code == 2
+    assert "must be a new or empty folder" in err
+    told = json.loads(nas("resume", "there", "--json").out)
+    assert told["folder"] == str(Path("there").resolve())
+    assert told["metrics"]["parameters"] > 0
+
+
+def test_what_fails_in_a_run_exits_with_1_and_its_message(nas: Verb) -> None:
+    code, _, err = nas("run", "tiny.yaml", "search.valid_fraction=0.001")
+    assert code == 1
+    assert err.startswith("error: ")
+
+
+def test_an_interrupted_run_exits_with_130_and_says_how_to_go_on(nas: Verb) -> None:
+    overrides = ["search.trainer.epochs=100000", "--out", "long"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nasframe", "run", "tiny.yaml", *overrides],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not Path("long/search/checkpoints").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.rstrip().endswith("interrupted; go on with: nasframe resume long")
+    assert "Traceback" not in err
