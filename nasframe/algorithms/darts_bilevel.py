@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, final
 
 import torch
-from torch.func import functional_call
 
 from nasframe.core import (
     Algorithm,
@@ -19,6 +18,7 @@ from nasframe.core import (
     optimizers,
     schedules,
     set_learning_rate,
+    swapped,
 )
 from nasframe.errors import UnsupportedError
 from nasframe.registry import Component
@@ -155,8 +155,8 @@ class DartsBilevel(Algorithm):
     ) -> Sequence[torch.Tensor | None]:
         total: list[torch.Tensor | None] = [None] * len(self._alphas)
         inputs = [weights[name] for name in v]
-        with kept_random_state(inputs[0].device):
-            for loss in self._losses(train, {}):
+        with kept_random_state(inputs[0].device), swapped(self._model, {}):
+            for loss in self._losses(train):
                 gradients = _grad(loss, inputs, create_graph=True)
                 products = [
                     (gradient * vector).sum()
@@ -174,20 +174,18 @@ class DartsBilevel(Algorithm):
         """Loss on a batch, and its gradients, with some parameters of the model replaced."""
         total: list[torch.Tensor | None] = [None] * len(inputs)
         total_loss = torch.zeros((), device=self._alphas[0].device)
-        with kept_random_state(total_loss.device):
-            for loss in self._losses(batch, replaced):
+        with kept_random_state(total_loss.device), swapped(self._model, replaced):
+            for loss in self._losses(batch):
                 total_loss = total_loss + loss.detach()
                 if loss.requires_grad:
                     parts = _grad(loss, inputs)
                     total = [_plus(one, other) for one, other in zip(total, parts, strict=True)]
         return total_loss, total
 
-    def _losses(self, batch: Batch, replaced: Mapping[str, torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The share of each chunk in the batch's loss; batch-norm statistics go into copies."""
+    def _losses(self, batch: Batch) -> Iterator[torch.Tensor]:
+        """The share of each chunk in the batch's loss."""
         for piece in batch.chunk(self._chunks):
-            buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-            outputs = functional_call(self._model, {**replaced, **buffers}, (piece.inputs,))
-            loss = self._objective.loss(outputs, piece.targets)
+            loss = self._objective.loss(self._model(piece.inputs), piece.targets)
             yield loss if len(piece) == len(batch) else loss * (len(piece) / len(batch))
 
 

@@ -78,15 +78,13 @@ class TerminalBars:
         self._read = 0.0
 
     def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: "Metrics") -> None:
-        if stage not in self._tasks:
-            done_before = step - 1
-            self._tasks[stage] = self._bars.add_task(
-                stage, total=num_steps, completed=done_before, figures=""
-            )
         now = time.monotonic()
-        if step == num_steps or now - self._read >= self._SECONDS_BETWEEN:
-            self._read = now
-            self._bars.update(self._tasks[stage], completed=step, figures=_figures(epoch, metrics))
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=num_steps, completed=step - 1, figures="")
+        elif step < num_steps and now - self._read < self._SECONDS_BETWEEN:
+            return
+        self._read = now
+        self._bars.update(self._tasks[stage], completed=step, figures=_figures(epoch, metrics))
 
 
 def _figures(epoch: int, metrics: "Metrics") -> str:

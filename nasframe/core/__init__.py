@@ -54,6 +54,7 @@ from nasframe.core.parameter import (
 from nasframe.core.random_state import generator_for, kept_random_state, seed_for
 from nasframe.core.report import Report, reports
 from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
+from nasframe.core.swapped import swapped
 from nasframe.core.task import Task
 from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
@@ -147,6 +148,7 @@ __all__ = [
     "set_learning_rate",
     "spaces",
     "supernet",
+    "swapped",
     "trackers",
     "trainers",
 ]

@@ -1,5 +1,6 @@
 """What is there besides the built-ins: shipped recipes, the user's own modules, third parties' plugins."""
 
+import faulthandler
 import hashlib
 import importlib.util
 import os
@@ -16,6 +17,7 @@ import nasframe
 from nasframe.errors import NasframeError, Problem, RecipeError
 from nasframe.registry import registries
 
+_SECONDS_TO_START: Final = 60
 _FAILURE_MARK: Final = "\x1eplugin failed: "
 _PROBE: Final = "import sys; from nasframe.recipe.discovery import probe; probe(*sys.argv[1:])"
 
@@ -83,7 +85,7 @@ def probe_plugins(registry_names: Sequence[str] = (), time_limit: float = 20.0) 
 
     Args:
         registry_names: Registries to look at; all if empty.
-        time_limit: Seconds that one import may take.
+        time_limit: Seconds that one plugin's import may take.
     """
     todo = [
         (name, component)
@@ -98,7 +100,7 @@ def probe_plugins(registry_names: Sequence[str] = (), time_limit: float = 20.0) 
             registry, name, registries[registry].origin(name), _failure(registry, name, time_limit)
         )
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return list(pool.map(state, todo))
 
 
@@ -106,28 +108,36 @@ def _failure(registry: str, name: str, time_limit: float) -> str | None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", _PROBE, registry, name],
+            [sys.executable, "-c", _PROBE, registry, name, str(time_limit)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
         )  # fmt: skip
         try:
-            status = process.wait(time_limit)
+            status = process.wait(time_limit + _SECONDS_TO_START)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
-            return f"its import did not end within {time_limit:g} s"
+            status = process.wait()
         output.seek(0)
         text = output.read().decode(errors="replace")
     if status == 0:
         return None
-    reason = text.rpartition(_FAILURE_MARK)[2].strip()
-    return reason if _FAILURE_MARK in text else f"its import ended the process with status {status}"
+    if _FAILURE_MARK in text:
+        return text.rpartition(_FAILURE_MARK)[2].strip()
+    if "Timeout (" in text:
+        return f"its import did not end within {time_limit:g} s"
+    return f"its import ended the process with status {status}"
 
 
-def probe(registry: str, name: str) -> None:
-    """Import one component and exit; runs in a process of its own."""
+def probe(registry: str, name: str, time_limit: str) -> None:
+    """Import one component and exit; runs in a process of its own.
+
+    The time begins when nasframe itself is imported, and a watchdog outside of Python ends it.
+    """
     import nasframe.core  # noqa: F401 (declares the registries)
 
+    faulthandler.dump_traceback_later(float(time_limit), exit=True)
     try:
         registries[registry][name]
     except NasframeError as error:
         sys.exit(f"{_FAILURE_MARK}{error}")
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -1,0 +1,39 @@
+"""A model with other parameters for a while, and with copies of its buffers."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Inside, `model` computes with `parameters` in place of those of these names.
+
+    Buffers are copies inside, so that batch-norm statistics of the model do not move. A tensor that
+    several modules share, or a module with several names, is swapped everywhere. Backward passes
+    belong inside too: a checkpointed module runs forward again in them. Not by
+    ``torch.func.functional_call``, which leaves its tensors in a module that has two names.
+
+    Args:
+        model: Looks as before afterwards, also after an exception.
+        parameters: By qualified name, as ``named_parameters`` gives them.
+    """
+    other = {id(old): parameters[name] for name, old in model.named_parameters() if name in parameters}
+    other |= {id(buffer): buffer.clone() for buffer in model.buffers()}
+    places: list[tuple[dict[str, Any], str, torch.Tensor]] = [
+        (held, name, tensor)
+        for module in model.modules()
+        for held in (module._parameters, module._buffers)
+        for name, tensor in held.items()
+        if tensor is not None and id(tensor) in other
+    ]
+    try:
+        for held, name, tensor in places:
+            held[name] = other[id(tensor)]
+        yield
+    finally:
+        for held, name, tensor in places:
+            held[name] = tensor

@@ -1,0 +1,47 @@
+"""What an installed nasframe has that a checkout has too."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> zipfile.ZipFile:
+    """A wheel of this checkout, built in a copy."""
+    pytest.importorskip("setuptools", minversion="77")
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("nasframe", "recipes"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    (source / "README.md").touch()
+    code = "import sys, setuptools.build_meta as build; build.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=source, check=True, capture_output=True)
+    return zipfile.ZipFile(next(tmp_path.glob("*.whl")))
+
+
+def test_recipes_and_templates_travel_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    shipped = {f"nasframe/recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")}
+    assert shipped
+    assert shipped <= names
+    assert {"nasframe/py.typed", "nasframe/reports/report.html"} <= names
+
+
+def test_an_installed_wheel_finds_its_recipes(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path / "site")
+    code = (
+        "import sys; sys.meta_path = [f for f in sys.meta_path if 'Editable' not in repr(f)]\n"
+        f"sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+        "import nasframe; assert 'site' in nasframe.__file__, nasframe.__file__\n"
+        "assert nasframe.load_recipe('digits_darts').name == 'digits_darts'"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -1,0 +1,98 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+from nasframe.core import Checkpoints
+from nasframe.errors import FormatError
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _state(step):
+    weight = torch.full((2,), float(step))
+    return {"step": step, "model": {"weight": weight}, "optimizer": {"lr": 0.1, "betas": (0.9, 0.99)}}
+
+
+def test_without_a_checkpoint_there_is_none_and_no_folder_is_made(tmp_path):
+    assert Checkpoints(tmp_path / "none").latest() is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_newest_state_comes_back_as_it_was(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "a" / "b")
+    for step in (5, 12):
+        checkpoints.save(step, _state(step))
+    latest = checkpoints.latest()
+    assert latest["step"] == 12
+    assert latest["optimizer"] == {"lr": 0.1, "betas": (0.9, 0.99)}
+    assert latest["model"]["weight"].tolist() == [12.0, 12.0]
+
+
+def test_steps_are_ordered_as_numbers(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (9, 10, 99, 100, 1000):
+        checkpoints.save(step, _state(step))
+        assert checkpoints.latest()["step"] == step
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_newest_ones_are_kept_and_nothing_else_remains(tmp_path, keep):
+    checkpoints = Checkpoints(tmp_path, keep)
+    for step in range(1, 6):
+        checkpoints.save(step, _state(step))
+    assert _names(tmp_path) == [f"step-{step:09d}.pt" for step in range(6 - keep, 6)]
+
+
+def test_a_torn_checkpoint_gives_way_to_the_one_before_it(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, _state(1))
+    checkpoints.save(2, _state(2))
+    torn = tmp_path / "step-000000002.pt"
+    torn.write_bytes(torn.read_bytes()[:100])
+    assert checkpoints.latest()["step"] == 1
+
+
+def test_a_write_that_fails_leaves_the_old_ones(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, _state(1))
+    with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+        checkpoints.save(2, {"not data": lambda: None})
+    assert checkpoints.latest()["step"] == 1
+    checkpoints.save(3, _state(3))
+    assert _names(tmp_path) == ["step-000000001.pt", "step-000000003.pt"]
+
+
+def test_when_none_can_be_read_it_is_said_of_each(tmp_path):
+    for step in (1, 2):
+        (tmp_path / f"step-{step:09d}.pt").write_bytes(b"")
+    with pytest.raises(FormatError, match="no checkpoint can be read") as error:
+        Checkpoints(tmp_path).latest()
+    assert "step-000000001.pt" in str(error.value)
+    assert "step-000000002.pt" in str(error.value)
+
+
+def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path):
+    torch.save({"version": 2, "step": 1, "state": {}}, tmp_path / "step-000000001.pt")
+    with pytest.raises(FormatError, match=r"step-000000001\.pt: version must be 1, got 2"):
+        Checkpoints(tmp_path).latest()
+
+
+class _Command:
+    def __init__(self, command):
+        self._command = command
+
+    def __reduce__(self):
+        return os.system, (self._command,)
+
+
+def test_reading_a_checkpoint_runs_no_code(tmp_path):
+    witness = tmp_path / "witness"
+    content = {"version": 1, "step": 1, "state": _Command(f"touch {witness}")}
+    torch.save(content, tmp_path / "step-000000001.pt")
+    with pytest.raises(FormatError, match="no checkpoint can be read"):
+        Checkpoints(tmp_path).latest()
+    assert not witness.exists()

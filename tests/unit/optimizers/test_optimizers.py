@@ -1,0 +1,75 @@
+import inspect
+
+import pytest
+import torch
+
+from nasframe.core import optimizers
+
+G = [0.5, -2.0, 0.25]
+
+
+def _trajectory(name, **settings):
+    """A scalar weight that starts at 1, after each step on the gradients `G`."""
+    weight = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+    optimizer = optimizers[name]([weight], **settings)
+    values = []
+    for gradient in G:
+        weight.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+        values.append(weight.item())
+    return values
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_optimizers_are_those_of_torch_with_every_setting_as_given(name, made):
+    signature = inspect.signature(optimizers[name])
+    settings = {key: each.default for key, each in signature.parameters.items() if key != "params"}
+    optimizer = optimizers[name]([torch.nn.Parameter(torch.zeros(1))])
+    assert type(optimizer) is made
+    assert {key: optimizer.param_groups[0][key] for key in settings} == settings
+
+
+def test_the_defaults_of_sgd_are_those_of_the_paper():
+    (group,) = optimizers["sgd"]([torch.nn.Parameter(torch.zeros(1))]).param_groups
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.025, 0.9, 3e-4)
+
+
+def test_sgd_follows_its_recurrence():
+    lr, momentum, decay, dampening = 0.1, 0.9, 0.01, 0.25
+    weight, buffer, expected = 1.0, None, []
+    for gradient in G:
+        update = gradient + decay * weight
+        buffer = update if buffer is None else momentum * buffer + (1 - dampening) * update
+        weight -= lr * buffer
+        expected.append(weight)
+    ours = _trajectory("sgd", lr=lr, momentum=momentum, weight_decay=decay, dampening=dampening)
+    assert ours == pytest.approx(expected, rel=1e-12)
+
+
+def test_nesterov_looks_ahead():
+    weight, buffer, expected = 1.0, 0.0, []
+    for gradient in G:
+        buffer = 0.5 * buffer + gradient
+        weight -= 0.1 * (gradient + 0.5 * buffer)
+        expected.append(weight)
+    ours = _trajectory("sgd", lr=0.1, momentum=0.5, weight_decay=0.0, nesterov=True)
+    assert ours == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_follows_its_recurrence_with_coupled_or_decoupled_decay(name):
+    lr, (beta1, beta2), eps, decay = 0.1, (0.5, 0.99), 1e-8, 0.2
+    weight, first, second, expected = 1.0, 0.0, 0.0, []
+    for step, gradient in enumerate(G, 1):
+        if name == "adam":
+            gradient += decay * weight
+        else:
+            weight -= lr * decay * weight
+        first = beta1 * first + (1 - beta1) * gradient
+        second = beta2 * second + (1 - beta2) * gradient**2
+        weight -= lr * (first / (1 - beta1**step)) / ((second / (1 - beta2**step)) ** 0.5 + eps)
+        expected.append(weight)
+    ours = _trajectory(name, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=decay)
+    assert ours == pytest.approx(expected, rel=1e-12)
