@@ -1,9 +1,24 @@
-"""The composition root: reads a recipe, builds what it names, and takes it through its stages."""
+"""The composition root: reads a recipe, builds what it names, and takes it through its stages.
 
-from nasframe.recipe.loading import load_recipe
-from nasframe.recipe.recipe import Recipe, Retrain, Search
-from nasframe.recipe.schema import dump_recipe, recipe_to_mapping
-from nasframe.recipe.stages import Run, open_run, resume, run
+Names are imported when they are first used: the list of shipped recipes needs no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nasframe.recipe.loading import load_recipe
+    from nasframe.recipe.recipe import Recipe, Retrain, Search
+    from nasframe.recipe.schema import dump_recipe, recipe_to_mapping
+    from nasframe.recipe.stages import Run, open_run, resume, run
+
+_HOMES = {
+    "loading": ("load_recipe",),
+    "recipe": ("Recipe", "Retrain", "Search"),
+    "schema": ("dump_recipe", "recipe_to_mapping"),
+    "stages": ("Run", "open_run", "resume", "run"),
+}
+_HOME_OF = {name: f"nasframe.recipe.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Recipe",
@@ -17,3 +32,9 @@ __all__ = [
     "resume",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'nasframe.recipe' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)

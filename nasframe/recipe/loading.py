@@ -308,7 +308,6 @@ def _targets(path: KeyPath, text: str) -> list[KeyPath] | None:
         if len(dots) > len(path):
             targets.append((dots + name,))  # above the recipe, where there is nothing
         else:
-            targets.append(
-                (*path[: len(path) - len(dots)], *name.split(".")) if dots else tuple(name.split("."))
-            )
+            start = path[: len(path) - len(dots)] if dots else ()
+            targets.append((*start, *name.split(".")))
     return targets

@@ -48,10 +48,14 @@ def test_what_is_drawn_inside_does_not_move_the_random_state():
 
 
 def test_the_random_state_is_kept_through_an_exception():
-    before = torch.get_rng_state()
-    with pytest.raises(ValueError, match="inside"), kept_random_state(torch.device("cpu")):
+    @kept_random_state(torch.device("cpu"))
+    def draw_and_fail():
         torch.rand(7)
         raise ValueError("inside")
+
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="inside"):
+        draw_and_fail()
     assert torch.equal(torch.get_rng_state(), before)
 
 

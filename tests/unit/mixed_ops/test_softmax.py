@@ -34,7 +34,7 @@ class _Nothing(nn.Module):
 def _mixed(alpha, names=NAMES):
     mixed_op = Softmax(LayerChoice("edge", names)).double()
     with torch.no_grad():
-        mixed_op.alpha.copy_(torch.tensor(alpha))
+        mixed_op.alpha.copy_(torch.tensor(alpha, dtype=torch.float64))
     return mixed_op
 
 

@@ -1,0 +1,439 @@
+"""The loop: what it computes, what it records, and what it saves."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from nasframe.algorithms.darts_bilevel import DartsBilevel
+from nasframe.algorithms.weights_only import WeightsOnly
+from nasframe.core import (
+    Algorithm,
+    ArchParam,
+    AsGiven,
+    Augmentation,
+    Batch,
+    BatchStream,
+    Checkpoints,
+    Job,
+    Model,
+    Record,
+    TensorSplit,
+    optimizers,
+    schedules,
+)
+from nasframe.errors import DataError
+from nasframe.objectives.cross_entropy import CrossEntropy
+from nasframe.trainers.standard import Standard
+
+CPU = torch.device("cpu")
+CLASSES = 3
+SGD = optimizers.component("sgd", lr=0.3, momentum=0.9, weight_decay=0.01)
+COSINE = schedules.component("cosine", min_lr=0.02)
+
+
+class _Network(nn.Module):
+    """Two layers with dropout between them, and an alpha that scales the logits."""
+
+    def __init__(self, dropout=0.0, alpha=False):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(dropout), nn.Linear(6, CLASSES))
+        self.alpha = ArchParam(torch.zeros(CLASSES)) if alpha else None
+        self.dtypes, self.progress = set(), []
+
+    def anneal(self, progress):
+        self.progress.append(progress)
+
+    def forward(self, x):
+        logits = self.layers(x)
+        self.dtypes.add(logits.dtype)
+        return logits if self.alpha is None else logits * torch.exp(self.alpha)
+
+
+def _model(**settings):
+    torch.manual_seed(0)
+    return Model(_Network(**settings))
+
+
+def _split(count, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 4, generator=generator, dtype=torch.float64).to(dtype)
+    return TensorSplit(x, x[:, :CLASSES].argmax(1))
+
+
+class _Watched:
+    """A job, and everything that its trainer told."""
+
+    def __init__(self, folder, model=None, **changes):
+        self.records, self.starts, self.steps = [], [], []
+        self.job = Job(
+            stage="search",
+            seed=3,
+            device=CPU,
+            model=model or _model(),
+            objective=CrossEntropy(),
+            make_algorithm=WeightsOnly,
+            train=_split(22),
+            valid=_split(10, seed=1),
+            preprocess=AsGiven(),
+            augment=(),
+            describe=lambda record: record,
+            start_tracking=self._start_tracking,
+            checkpoints=Checkpoints(folder),
+            progress=lambda stage, step, num_steps, epoch, metrics: self.steps.append(
+                (stage, step, num_steps, epoch)
+            ),
+        )
+        self.job = replace(self.job, **changes)
+
+    def _start_tracking(self, start):
+        self.starts.append(start)
+        return self.records.append
+
+    def fit(self, **settings):
+        defaults = {"epochs": 3, "batch_size": 4, "optimizer": SGD, "schedule": COSINE, "eval_batch_size": 4}
+        Standard(**{**defaults, **settings}).fit(self.job)
+        return self
+
+
+def _weights(model):
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def _equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class _Noted(Algorithm):
+    """Trains the weights, and notes what it was given."""
+
+    uses_valid = True
+
+    def __init__(self, model, objective):
+        self.model, self.batches, self.rates, self.epochs = (model,), [], [], []
+
+    def begin_epoch(self, epoch, num_epochs):
+        self.epochs.append((epoch, num_epochs))
+
+    def step(self, train, valid, update_weights):
+        assert self.model[0].training
+        self.batches.append((train, valid))
+        self.rates.append(update_weights.optimizer.param_groups[0]["lr"])
+        return update_weights(train)
+
+
+def _noted(watched, **settings):
+    algorithms = []
+
+    def make(model, objective):
+        algorithms.append(_Noted(model, objective))
+        return algorithms[-1]
+
+    watched.job = replace(watched.job, make_algorithm=make)
+    watched.fit(**settings)
+    return algorithms[0]
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 0.2])
+def test_the_weights_are_those_of_a_plain_loop_bit_for_bit(tmp_path, max_grad_norm):
+    watched = _Watched(tmp_path)
+    plain = copy.deepcopy(watched.job.model).train()
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.3, momentum=0.9, weight_decay=0.01)
+    batches = BatchStream(
+        watched.job.train,
+        AsGiven(),
+        batch_size=4,
+        device=CPU,
+        training=True,
+        seed=3,
+        purpose=("search", "train"),
+    )
+    losses = []
+    for epoch in range(3):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.02 + (0.3 - 0.02) * (1 + math.cos(math.pi * epoch / 3)) / 2
+        for batch in batches.epoch(epoch):
+            loss = nn.functional.cross_entropy(plain(batch.inputs), batch.targets)
+            optimizer.zero_grad()
+            loss.backward()
+            if max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(plain.parameters(), max_grad_norm)
+            optimizer.step()
+            losses.append(loss.item())
+    watched.fit(max_grad_norm=max_grad_norm)
+    assert _equal(_weights(watched.job.model), _weights(plain))
+    means = [sum(losses[start : start + 5]) / 5 for start in (0, 5, 10)]
+    assert [record.scalars["search/train_loss"] for record in watched.records] == pytest.approx(means)
+
+
+def test_each_epoch_leaves_a_record_with_the_figures_of_its_stage(tmp_path):
+    def describe(record):
+        return Record(record.step, {**record.scalars, "alphas/entropy": 1.5})
+
+    records = _Watched(tmp_path, describe=describe).fit().records
+    assert [record.step for record in records] == [1, 2, 3]
+    figures = {"train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "images_per_second"}
+    for record in records:
+        assert set(record.scalars) == {f"search/{figure}" for figure in figures} | {"alphas/entropy"}
+        assert record.scalars["search/images_per_second"] > 0
+    rates = [0.02 + 0.28 * (1 + math.cos(math.pi * epoch / 3)) / 2 for epoch in range(3)]
+    assert [record.scalars["search/lr"] for record in records] == pytest.approx(rates)
+
+
+def test_progress_hears_each_step_once(tmp_path):
+    steps = _Watched(tmp_path, stage="retrain").fit(epochs=2).steps
+    assert steps == [("retrain", step, 10, 1 + (step - 1) // 5) for step in range(1, 11)]
+
+
+def test_the_validation_of_a_record_is_that_of_the_model_at_the_end_of_the_epoch(tmp_path):
+    watched = _Watched(tmp_path).fit()
+    batch = watched.job.valid.batch(torch.arange(10))
+    with torch.no_grad():
+        outputs = watched.job.model.eval()(batch.inputs)
+    last = watched.records[-1].scalars
+    loss = nn.functional.cross_entropy(outputs, batch.targets).item()
+    assert last["search/valid_loss"] == pytest.approx(loss, rel=1e-6)
+    assert last["search/valid_accuracy"] == pytest.approx(
+        (outputs.argmax(1) == batch.targets).sum().item() / 10
+    )
+
+
+@pytest.mark.parametrize("was_training", [True, False])
+def test_evaluation_weighs_batches_by_their_size_and_leaves_the_model_as_it_was(was_training):
+    model = Model(nn.Sequential(nn.Linear(4, CLASSES), nn.BatchNorm1d(CLASSES))).train(was_training)
+    before = copy.deepcopy(model.state_dict())
+    split = _split(11)
+    metrics = Standard(eval_batch_size=4).evaluate(model, CrossEntropy(), split, AsGiven())
+    assert model.training is model.network[1].training is was_training
+    assert _equal(model.state_dict(), before)
+    whole = split.batch(torch.arange(11))
+    with torch.no_grad():
+        outputs = model.eval()(whole.inputs)
+    assert metrics["loss"] == pytest.approx(nn.functional.cross_entropy(outputs, whole.targets).item())
+    assert metrics["accuracy"] == pytest.approx((outputs.argmax(1) == whole.targets).double().mean().item())
+
+
+class _Shift(Augmentation):
+    def __call__(self, batch, generator):
+        return Batch(batch.inputs + 1000, batch.targets)
+
+
+def test_training_batches_alone_are_augmented(tmp_path):
+    watched = _Watched(tmp_path, augment=[_Shift()])
+    seen = []
+    watched.job.model.register_forward_pre_hook(
+        lambda model, inputs: seen.append((model.training, inputs[0].min().item() > 500))
+    )
+    algorithm = _noted(watched)
+    for train, valid in algorithm.batches:
+        assert train.inputs.min() > 500
+        assert valid.inputs.max() < 500
+    assert {shifted for training, shifted in seen if training} == {True}
+    assert {shifted for training, shifted in seen if not training} == {False}
+
+
+def test_held_out_batches_go_round_and_round_shuffled(tmp_path):
+    watched = _Watched(tmp_path)
+    algorithm = _noted(watched)
+    held_out = {tuple(row) for row in watched.job.valid.batch(torch.arange(10)).inputs.tolist()}
+    epochs = [algorithm.batches[start : start + 2] for start in range(0, 14, 2)]
+    orders = set()
+    for epoch in epochs:
+        rows = [tuple(row) for _, valid in epoch for row in valid.inputs.tolist()]
+        assert len(set(rows)) == 8  # two full batches of ten examples, none twice
+        assert set(rows) <= held_out
+        orders.add(tuple(rows))
+    assert len(orders) == len(epochs)
+
+
+def test_the_algorithm_hears_of_each_epoch_and_the_model_of_its_progress(tmp_path):
+    watched = _Watched(tmp_path)
+    assert _noted(watched).epochs == [(0, 3), (1, 3), (2, 3)]
+    assert watched.job.model.network.progress == pytest.approx([0, 1 / 3, 2 / 3])
+
+
+def test_max_steps_ends_within_an_epoch_with_a_record_and_a_checkpoint(tmp_path):
+    watched = _Watched(tmp_path).fit(max_steps=7)
+    assert [step[1:3] for step in watched.steps] == [(step, 7) for step in range(1, 8)]
+    assert [record.step for record in watched.records] == [1, 2]
+    assert "search/valid_loss" in watched.records[-1].scalars
+    assert Checkpoints(tmp_path).latest()["step"] == 7
+    again = _Watched(tmp_path).fit(max_steps=7)
+    assert (again.steps, again.records) == ([], [])
+    assert _equal(_weights(again.job.model), _weights(watched.job.model))
+
+
+def test_max_steps_beyond_the_epochs_changes_nothing(tmp_path):
+    assert len(_Watched(tmp_path).fit(max_steps=100).steps) == 15
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"warmup_epochs": 1}, [0, 0.06, 0.12, 0.18, 0.24, *[0.3] * 5, *[0.15] * 5]),
+        ({"each_step": True}, [0.3 * math.cos(math.pi * step / 30) ** 2 for step in range(15)]),
+    ],
+)
+def test_the_learning_rate_can_move_each_step(tmp_path, settings, expected):
+    algorithm = _noted(_Watched(tmp_path), schedule=schedules.component("cosine", **settings))
+    assert algorithm.rates == pytest.approx(expected)
+
+
+def test_chunks_give_the_step_of_the_whole_batch(tmp_path):
+    fitted = []
+    for chunks in (1, 3):
+        job = {"train": _split(22, dtype=torch.float64), "valid": _split(10, 1, torch.float64)}
+        watched = _Watched(tmp_path / str(chunks), _model().double(), **job).fit(chunks=chunks)
+        fitted.append((_weights(watched.job.model), watched.records[-1].scalars["search/train_loss"]))
+    for name, weight in fitted[0][0].items():
+        torch.testing.assert_close(fitted[1][0][name], weight, rtol=1e-12, atol=1e-14)
+    assert fitted[1][1] == pytest.approx(fitted[0][1], rel=1e-12)
+
+
+def test_bfloat16_is_for_the_forward_pass_alone(tmp_path):
+    watched = _Watched(tmp_path).fit(precision="bfloat16")
+    exact = _Watched(tmp_path / "exact").fit()
+    assert watched.job.model.network.dtypes == {torch.bfloat16}
+    assert exact.job.model.network.dtypes == {torch.float32}
+    for one, other in zip(watched.records, exact.records, strict=True):
+        # bfloat16 has 8 bits: three epochs stay within some percent of each other
+        assert one.scalars["search/train_loss"] == pytest.approx(other.scalars["search/train_loss"], rel=0.05)
+    assert {weight.dtype for weight in watched.job.model.parameters()} == {torch.float32}
+
+
+class _Layout(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, CLASSES)
+        self.seen = set()
+
+    def forward(self, images):
+        self.seen.add(images.is_contiguous(memory_format=torch.channels_last))
+        return self.head(self.conv(images).mean((2, 3)))
+
+
+def test_channels_last_changes_the_memory_and_not_the_result(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(12, 3, 6, 5, generator=generator)
+    split = TensorSplit(images, torch.arange(12) % CLASSES)
+    fitted = []
+    for channels_last in (False, True):
+        torch.manual_seed(1)
+        model = Model(_Layout())
+        watched = _Watched(tmp_path / str(channels_last), model, train=split, valid=split)
+        watched.fit(channels_last=channels_last)
+        assert model.network.seen == {channels_last}
+        weight = model.network.conv.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) is channels_last
+        fitted.append(_weights(model))
+    for name, weight in fitted[0].items():
+        torch.testing.assert_close(fitted[1][name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_an_algorithm_that_needs_held_out_examples_is_refused_without_any(tmp_path):
+    watched = _Watched(tmp_path, _model(alpha=True), make_algorithm=DartsBilevel, valid=_split(0))
+    with pytest.raises(DataError, match=r"DartsBilevel learns from .* set search\.valid_fraction above 0"):
+        watched.fit()
+
+
+def test_training_without_held_out_examples_just_has_no_validation(tmp_path):
+    watched = _Watched(tmp_path, valid=_split(0)).fit()
+    assert len(watched.records) == 3
+    assert not any("valid" in tag for record in watched.records for tag in record.scalars)
+
+
+def test_the_weight_optimizer_holds_the_weights_that_learn_and_no_alpha(tmp_path):
+    model = _model(alpha=True)
+    model.network.layers[0].requires_grad_(False)
+    before, held = _weights(model), []
+
+    class Look(_Noted):
+        def step(self, train, valid, update_weights):
+            held[:] = [p for group in update_weights.optimizer.param_groups for p in group["params"]]
+            return update_weights(train)
+
+    _Watched(tmp_path, model, make_algorithm=Look).fit()
+    assert list(map(id, held)) == [id(parameter) for parameter in model.network.layers[3].parameters()]
+    after = _weights(model)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"network.layers.3.weight", "network.layers.3.bias"}
+
+
+def test_the_result_follows_from_the_seed_whatever_was_drawn_before(tmp_path):
+    fitted = []
+    for index, seed in enumerate((3, 3, 4)):
+        watched = _Watched(tmp_path / str(index), _model(dropout=0.4), seed=seed)
+        torch.manual_seed(index)
+        fitted.append(_weights(watched.fit().job.model))
+    assert _equal(fitted[0], fitted[1])
+    assert not _equal(fitted[0], fitted[2])
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def _bilevel(folder, **changes):
+    return _Watched(folder, _model(dropout=0.4, alpha=True), make_algorithm=DartsBilevel, **changes)
+
+
+def _stop_at_step(at):
+    def progress(stage, step, num_steps, epoch, metrics):
+        if step == at:
+            raise _StoppedError
+
+    return {"progress": progress}
+
+
+def _stop_between_record_and_checkpoint(at):
+    def start_tracking(start):
+        def track(record):
+            if record.step == at:
+                raise _StoppedError
+
+        return track
+
+    return {"start_tracking": start_tracking}
+
+
+@pytest.mark.parametrize(
+    ("stop", "start"),
+    [
+        (_stop_at_step(1), 1),
+        (_stop_at_step(5), 1),
+        (_stop_at_step(6), 2),
+        (_stop_at_step(13), 3),
+        (_stop_between_record_and_checkpoint(1), 1),
+        (_stop_between_record_and_checkpoint(3), 3),
+    ],
+)
+def test_a_training_that_was_stopped_goes_on_to_the_same_end(tmp_path, stop, start):
+    whole = _bilevel(tmp_path / "whole").fit()
+    with pytest.raises(_StoppedError):
+        _bilevel(tmp_path / "stopped", **stop).fit()
+    resumed = _bilevel(tmp_path / "stopped").fit()
+    assert resumed.starts == [start]
+    assert resumed.steps == whole.steps[5 * (start - 1) :]
+    assert _equal(resumed.job.model.state_dict(), whole.job.model.state_dict())
+    for one, other in zip(resumed.records, whole.records[start - 1 :], strict=True):
+        assert one.step == other.step
+        figures = {tag: value for tag, value in one.scalars.items() if tag != "search/images_per_second"}
+        assert figures == {tag: other.scalars[tag] for tag in figures}
+
+
+def test_two_stops_are_as_good_as_none(tmp_path):
+    whole = _bilevel(tmp_path / "whole").fit()
+    for stop in (_stop_at_step(7), _stop_at_step(12)):
+        with pytest.raises(_StoppedError):
+            _bilevel(tmp_path / "stopped", **stop).fit()
+    assert _equal(_bilevel(tmp_path / "stopped").fit().job.model.state_dict(), whole.job.model.state_dict())
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path):
+    whole = _bilevel(tmp_path).fit()
+    again = _bilevel(tmp_path).fit()
+    assert (again.steps, again.records, again.starts) == ([], [], [4])
+    assert _equal(again.job.model.state_dict(), whole.job.model.state_dict())
