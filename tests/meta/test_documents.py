@@ -1,0 +1,63 @@
+"""What the documents say runs, and what they name exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def code_blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_every_test_that_the_list_of_faults_names_exists():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/faults.md").read_text(encoding="utf-8")))
+    defined = {
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert named
+    assert named <= defined
+
+
+@pytest.mark.slow
+def test_the_search_by_hand_runs(tmp_path):
+    (code,) = code_blocks("docs/python.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Genotype(normal=" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_algorithm_of_the_readme_runs_as_a_plugin(tmp_path):
+    plugin, from_python = code_blocks("README.md", "python")
+    (tmp_path / "single_level.py").write_text(plugin, encoding="utf-8")
+    command = next(block for block in code_blocks("README.md", "sh") if "--plugin" in block).split()
+    tiny = [
+        "space.channels=4", "space.nodes=2", "search.trainer.max_steps=2", "retrain.trainer.max_steps=2",
+        "retrain.space.channels=4",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *tiny, "--out", "run"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report.html").exists()
+    assert "single_level" in (tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8")
+    compile(from_python, "README.md", "exec")
+
+
+def test_the_recipe_of_the_readme_is_valid(tmp_path):
+    import nasframe
+
+    (recipe,) = code_blocks("README.md", "yaml")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.replace("~/data/cifar10", str(tmp_path)), encoding="utf-8")
+    assert nasframe.load_recipe(path).space.settings["channels"] == 16
