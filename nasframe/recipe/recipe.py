@@ -26,7 +26,7 @@ from nasframe.core import (
     trainers,
 )
 from nasframe.registry import Component
-from nasframe.types import NonNegativeInt, ProperFraction
+from nasframe.types import NonNegativeInt, PositiveInt, ProperFraction
 
 INHERITED_FROM = {"retrain.space": "space", "retrain.objective": "objective"}
 """Slots that start from what another slot says; their own keys are merged over it."""
@@ -80,6 +80,8 @@ class Recipe:
         name: Names the run's folder.
         seed: All randomness follows from it.
         device: `auto` takes the accelerator if there is one.
+        threads: CPU threads of one operation; null leaves it to PyTorch. Small tensors are as fast with 1,
+            and a machine that does other work as well is then many times faster.
         data: What is learned from.
         space: Where is searched.
         objective: What is minimized.
@@ -96,6 +98,7 @@ class Recipe:
     space: Component[Space]
     seed: NonNegativeInt = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: PositiveInt | None = None
     objective: Component[Objective] = objectives.component("cross_entropy")
     genotype: Path | None = None
     search: Search = field(default_factory=Search)

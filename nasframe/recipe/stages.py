@@ -103,6 +103,8 @@ class _Stages:
 
     def run(self) -> Run:
         self._directory.update_status(ended="running", reason=None)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self._recipe.threads or threads)
         try:
             for name, stage in (
                 ("search", self._search),
@@ -117,6 +119,8 @@ class _Stages:
             reason = None if stopped else f"{type(error).__name__}: {error}"
             self._directory.update_status(ended="interrupted" if stopped else "failed", reason=reason)
             raise
+        finally:
+            torch.set_num_threads(threads)
         self._directory.update_status(ended="done", reason=None)
         return open_run(self._directory.root)
 
