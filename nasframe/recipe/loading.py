@@ -163,7 +163,7 @@ def _overridden(tree: Node, overrides: Sequence[str], problems: list[Problem]) -
     for text in overrides:
         if not text.startswith("~"):
             assigned = _assignment(text, tree, problems)
-            patch = merge(patch, assigned) if patch and assigned else assigned or patch
+            patch = merge(patch, assigned, one_layer=True) if patch and assigned else assigned or patch
     return merge(tree, patch) if patch else tree
 
 

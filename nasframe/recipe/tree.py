@@ -43,11 +43,14 @@ class Node:
         value: A mapping of names to nodes, a list of nodes, a scalar, or `BROKEN`.
         at: Where it begins.
         key_at: Where its key begins; the same as `at` for an item of a list, or the whole.
+        untyped: Keys of a mapping that were written without a ``type``, under one that was laid over
+            them later; they belong to the slot's default, and go if that is of another type.
     """
 
     value: Any
     at: Place
     key_at: Place
+    untyped: frozenset[str] = frozenset()
 
     @property
     def plain(self) -> Any:
@@ -128,22 +131,33 @@ def node_of(value: Any, at: Place) -> Node:
     return Node(value, at, at)
 
 
-def merge(lower: Node, upper: Node) -> Node:
+def merge(lower: Node, upper: Node, *, one_layer: bool = False) -> Node:
     """Lay one value over another.
 
     A mapping goes into a mapping key by key, unless both name a ``type`` and not the same one; a bare
     name is a mapping with only a ``type``. On the command line digits are indices of a list.
     Everything else is replaced.
+
+    Args:
+        lower: What is below.
+        upper: What is laid over it.
+        one_layer: Both were said together, so that a ``type`` in one is meant for the other's keys.
     """
     if isinstance(lower.value, list) and _indexes(upper):
         return _merge_items(lower, upper)
     below, above = _as_mapping(lower, beside=upper), _as_mapping(upper, beside=lower)
-    if below is None or above is None or _types_differ(below, above):
+    if below is None or above is None or (_types_differ(below, above) and not upper.untyped):
         return upper
+    if _types_differ(below, above):
+        return replace(upper, value={key: node for key, node in above.items() if key not in upper.untyped})
     merged = dict(below)
     for key, node in above.items():
-        merged[key] = merge(merged[key], node) if key in merged else node
-    return Node(merged, lower.at if isinstance(lower.value, dict) else upper.at, lower.key_at)
+        merged[key] = merge(merged[key], node, one_layer=one_layer) if key in merged else node
+    untyped = lower.untyped
+    if "type" in above and "type" not in below and not one_layer:
+        untyped = frozenset(below)
+    at = lower.at if isinstance(lower.value, dict) else upper.at
+    return Node(merged, at, lower.key_at, untyped - set(above) | upper.untyped)
 
 
 def _as_mapping(node: Node, beside: Node) -> dict[str, Node] | None:

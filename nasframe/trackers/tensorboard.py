@@ -1,5 +1,6 @@
 """Figures for TensorBoard."""
 
+import time
 from pathlib import Path
 from typing import final
 
@@ -20,6 +21,7 @@ class TensorBoard(Tracker):
         # importing it takes a second, which only those who use it shall wait
         from torch.utils.tensorboard import SummaryWriter
 
+        _wait_for_a_new_name(directory / "tensorboard")
         # also at the first step: a run may have been interrupted before its first checkpoint
         self._writer = SummaryWriter(directory / "tensorboard", purge_step=start)
 
@@ -37,3 +39,9 @@ class TensorBoard(Tracker):
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _wait_for_a_new_name(folder: Path) -> None:
+    """Readers take event files in the order of their names, which begin with the second they are made in."""
+    while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+        time.sleep(0.05)

@@ -321,3 +321,18 @@ PATHS = """
     from pathlib import Path
     def Paths(*, path: Path | None = None, more: tuple[Path, ...] = ()) -> None: ...
 """
+
+
+@pytest.mark.parametrize("override", ["search.trainer.optimizer.type=adam", "search.trainer.optimizer=adam"])
+def test_an_override_of_a_type_that_was_only_implied_replaces_the_component_too(tmp_path, override):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "name: r\ndata: digits\nspace: darts\nsearch: {trainer: {optimizer: {lr: 0.5, momentum: 0.1}}}\n",
+        encoding="utf-8",
+    )
+    kept = load_recipe(recipe, ["search.trainer.optimizer.type=sgd"]).search.trainer.settings["optimizer"]
+    assert (kept.settings["lr"], kept.settings["momentum"]) == (0.5, 0.1)
+    other = load_recipe(recipe, [override]).search.trainer.settings["optimizer"]
+    assert (other.name, other.settings["lr"]) == ("adam", 1e-3)
+    both = load_recipe(recipe, ["search.trainer.optimizer.lr=0.2", override]).search.trainer
+    assert both.settings["optimizer"].settings["lr"] == 0.2

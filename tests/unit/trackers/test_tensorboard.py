@@ -79,3 +79,14 @@ def test_a_histogram_is_of_the_finite_values_and_left_out_without_any(tmp_path):
 def test_tensorboard_is_not_imported_before_it_is_used():
     script = "import nasframe.trackers.tensorboard, sys; assert 'tensorboard' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_writers_of_the_same_second_are_read_in_their_order(tmp_path):
+    for index in range(9):  # names of one second end in a count, which sorts 10 before 9
+        TensorBoard(tmp_path / f"other-{index}", 1).close()
+    for start, stop in [(1, 5), (3, 7)]:
+        tracker = TensorBoard(tmp_path, start)
+        for step in range(start, stop):
+            tracker.log(Record(step, {"value": float(step)}))
+        tracker.close()
+    assert [event.step for event in _read(tmp_path).Scalars("value")] == [1, 2, 3, 4, 5, 6]

@@ -1,0 +1,266 @@
+"""A run that is stopped and resumed ends as if it had never been stopped, bit for bit."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nasframe import load_recipe, run
+from nasframe.core import Checkpoints
+from nasframe.errors import FormatError
+from nasframe.recipe import resume
+
+# drop path and flips draw in each step; Adam, momentum and batch norm have states of their own
+RECIPE = """
+name: tiny
+device: cpu
+threads: 1
+data: {type: synthetic, num_train: 40, num_test: 22, num_classes: 3, height: 8, width: 8}
+space: {type: darts, channels: 2, cells: 3, nodes: 1, operations: [none, skip_connect, sep_conv_3x3]}
+search:
+  algorithm: {type: darts_bilevel, alpha_optimizer: {lr: 0.1}, alpha_schedule: cosine}
+  augment: [flip, {type: crop, padding: 1}]
+  trainer: {epochs: 3, batch_size: 8, optimizer: {lr: 0.1}}
+retrain:
+  space: {channels: 3, drop_path: 0.4}
+  augment: [flip, {type: cutout, length: 2}]
+  valid_fraction: 0.4
+  trainer: {epochs: 3, batch_size: 8, optimizer: {lr: 0.1}, schedule: {type: cosine, each_step: true}}
+"""
+STAGES = ("search", "retrain")  # of 6 and 9 steps: 20 and 24 examples in batches of 8, 3 epochs each
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipes") / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def unstopped(recipe_file, tmp_path_factory):
+    """A run that nobody stopped."""
+    return run(load_recipe(recipe_file), tmp_path_factory.mktemp("runs") / "whole")
+
+
+@pytest.fixture(scope="module")
+def whole(unstopped):
+    """What it left."""
+    return _result(unstopped.folder)
+
+
+def _result(folder):
+    """Everything in a run's folder that its recipe decides."""
+    report = json.loads((folder / "report.json").read_text())
+    return {
+        "recipe": (folder / "recipe.yaml").read_text(),
+        "genotype": (folder / "search" / "genotype.json").read_text(),
+        "metrics": report["metrics"],
+        "alphas": report["alphas"],
+        "weights": _plain(load_file(folder / "retrain" / "model.safetensors")),
+        "lines": {stage: _lines(folder / stage / "metrics.jsonl") for stage in STAGES},
+        "states": {stage: _plain(Checkpoints(folder / stage / "checkpoints").latest()) for stage in STAGES},
+        "events": {stage: _events(folder / stage / "tensorboard") for stage in STAGES},
+    }
+
+
+def _plain(value):
+    """Tensors as bytes, so that `==` compares them bit for bit."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), tuple(value.shape), value.contiguous().numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _is_speed(tag):
+    return tag.endswith("images_per_second")
+
+
+def _lines(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{tag: value for tag, value in line.items() if not _is_speed(tag)} for line in lines]
+
+
+def _events(folder):
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "images": 0})
+    events.Reload()
+    tags = events.Tags()
+    scalars = {
+        tag: [(event.step, None if _is_speed(tag) else event.value) for event in events.Scalars(tag)]
+        for tag in tags["scalars"]
+    }
+    histograms = {
+        tag: [(event.step, tuple(event.histogram_value.bucket)) for event in events.Histograms(tag)]
+        for tag in tags["histograms"]
+    }
+    images = {
+        tag: [(event.step, event.encoded_image_string) for event in events.Images(tag)]
+        for tag in tags["images"]
+    }
+    return scalars, histograms, images
+
+
+def _status(folder):
+    return json.loads((folder / "status.json").read_text())
+
+
+def _stop_at(stage, step, error):
+    def progress(this_stage, this_step, num_steps, epoch, metrics):
+        if (this_stage, this_step) == (stage, step):
+            raise error
+
+    return progress
+
+
+def _resume(folder, progress=None):
+    """Resume, in a later second: TensorBoard reads event files in the order of the second they began in."""
+    second = int(time.time())
+    while int(time.time()) == second:
+        time.sleep(0.02)
+    return resume(folder, progress)
+
+
+def _check_same(folder, whole):
+    result = _result(folder)
+    for part, expected in whole.items():
+        assert result[part] == expected, part
+    assert (_status(folder)["ended"], _status(folder)["reason"]) == ("done", None)
+    assert _status(folder)["finished"] == ["search", "retrain", "report"]
+    assert [path.name for path in folder.rglob("*partial*")] == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "step", "error"),
+    [
+        ("search", 1, KeyboardInterrupt()),  # before the first checkpoint
+        ("search", 2, OSError("no space left")),  # the last step of an epoch, before its record
+        ("search", 3, KeyboardInterrupt()),
+        ("search", 6, OSError("no space left")),
+        ("retrain", 1, KeyboardInterrupt()),
+        ("retrain", 8, OSError("no space left")),
+    ],
+)
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(recipe_file, whole, tmp_path, stage, step, error):
+    folder = tmp_path / "run"
+    with pytest.raises(type(error)):
+        run(load_recipe(recipe_file), folder, _stop_at(stage, step, error))
+    status = _status(folder)
+    interrupted = isinstance(error, KeyboardInterrupt)
+    assert status["ended"] == ("interrupted" if interrupted else "failed")
+    assert status["reason"] == (None if interrupted else "OSError: no space left")
+    assert status["steps"][stage] == step
+    finished = _resume(folder)
+    _check_same(folder, whole)
+    assert finished.metrics == whole["metrics"]
+
+
+def test_a_run_that_was_stopped_three_times_ends_like_one_that_was_not(recipe_file, whole, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(load_recipe(recipe_file), folder, _stop_at("search", 4, KeyboardInterrupt()))
+    for stage, step in (("search", 5), ("retrain", 4)):
+        with pytest.raises(KeyboardInterrupt):
+            _resume(folder, _stop_at(stage, step, KeyboardInterrupt()))
+    _resume(folder)
+    _check_same(folder, whole)
+
+
+def test_a_checkpoint_that_is_torn_gives_way_to_the_one_before_it(recipe_file, whole, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(load_recipe(recipe_file), folder, _stop_at("retrain", 7, KeyboardInterrupt()))
+    torn = folder / "retrain" / "checkpoints" / "step-000000006.pt"
+    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
+    _resume(folder)
+    _check_same(folder, whole)
+
+
+def test_a_run_whose_checkpoints_are_all_torn_is_refused_and_not_begun_anew(recipe_file, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(load_recipe(recipe_file), folder, _stop_at("search", 3, KeyboardInterrupt()))
+    for path in (folder / "search" / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    before = (folder / "search" / "metrics.jsonl").read_text()
+    with pytest.raises(FormatError, match="no checkpoint can be read"):
+        resume(folder)
+    assert _status(folder)["ended"] == "failed"
+    assert (folder / "search" / "metrics.jsonl").read_text() == before
+
+
+def test_resuming_a_finished_run_does_nothing_and_returns_the_same(unstopped):
+    def content():
+        return {path: path.read_bytes() for path in unstopped.folder.rglob("*") if path.is_file()}
+
+    before, heard = content(), []
+    assert resume(unstopped.folder, lambda *told: heard.append(told)) == unstopped
+    assert heard == []
+    assert content() == before
+
+
+_FAILS_ONCE = """
+from pathlib import Path
+from nasframe.core import Report
+
+class FailsOnce(Report):
+    "Fails the first time."
+
+    def __init__(self):
+        pass
+
+    def write(self, run_dir: Path) -> Path:
+        path = run_dir / "report.html"
+        if not path.exists():
+            path.write_text("half")
+            raise OSError("no space left")
+        path.write_text("all")
+        return path
+"""
+
+
+def test_a_report_that_failed_is_written_again_without_training_again(recipe_file, tmp_path, third_party):
+    third_party("flaky", _FAILS_ONCE, reports="fails_once = FailsOnce")
+    folder, heard = tmp_path / "run", []
+    with pytest.raises(OSError, match="no space left"):
+        run(load_recipe(recipe_file, ["report=fails_once", "search.trainer.epochs=1", "trackers=[]"]), folder)
+    assert (_status(folder)["ended"], _status(folder)["finished"]) == ("failed", ["search", "retrain"])
+    finished = resume(folder, lambda *told: heard.append(told))
+    assert heard == []
+    assert finished.report.read_text() == "all"
+
+
+_RUN_SLOWLY = """
+import sys, time
+from pathlib import Path
+from nasframe import load_recipe, run
+
+run(load_recipe(sys.argv[1]), Path(sys.argv[2]), lambda *told: time.sleep(0.3))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_ends_like_one_that_was_not(recipe_file, whole, tmp_path):
+    folder = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-c", _RUN_SLOWLY, str(recipe_file), str(folder)])
+    try:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("search/checkpoints/step-*.pt")) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert _status(folder)["ended"] == "running"
+    assert list(folder.glob("search/checkpoints/step-*.pt"))
+    _resume(folder)
+    _check_same(folder, whole)

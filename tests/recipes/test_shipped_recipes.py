@@ -1,0 +1,115 @@
+"""The recipes that come with nasframe: each is valid, complete, and runs."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from nasframe import load_recipe, run
+from nasframe.recipe import dump_recipe, recipe_to_mapping
+from nasframe.recipe.discovery import shipped_recipes
+
+SHIPPED = shipped_recipes()
+REPOSITORY = Path(__file__).parents[2]
+# a little of everything: two steps of the search, two of the retrain
+SHORT = [
+    "space.channels=4",
+    "search.trainer.max_steps=2",
+    "retrain.space.channels=4",
+    "retrain.trainer.max_steps=2",
+]
+SHORT += ["search.trainer.batch_size=8", "retrain.trainer.batch_size=8"]
+
+
+def test_the_shipped_recipes_are_those_of_the_repository():
+    assert set(SHIPPED) == {path.stem for path in (REPOSITORY / "recipes").glob("*.yaml")}
+    assert {"digits_darts", "cifar_darts", "cifar_darts_small"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_is_valid_and_named_as_its_file(name):
+    assert load_recipe(name).name == name
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_complete_recipe_loads_to_an_equal_one(name, tmp_path):
+    recipe = load_recipe(name)
+    complete = tmp_path / "recipe.yaml"
+    complete.write_text(dump_recipe(recipe))
+    again = load_recipe(complete)
+    assert again == recipe
+    assert recipe_to_mapping(again) == recipe_to_mapping(recipe)
+    assert dump_recipe(again) == complete.read_text()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("field", ["What:", "Source:", "Hardware:", "Time:", "Expected:"])
+def test_a_recipe_opens_with_what_it_is(name, field):
+    header = itertools.takewhile(lambda line: line.startswith("#"), SHIPPED[name].read_text().splitlines())
+    assert any(line.startswith(f"# {field}") for line in header)
+
+
+def test_cifar_darts_has_the_settings_of_the_paper():
+    # Liu et al. 2019, sections 3.1, A.1.1 and A.2
+    recipe = recipe_to_mapping(load_recipe("cifar_darts"))
+    search, retrain = recipe["search"], recipe["retrain"]
+    assert (recipe["space"]["channels"], recipe["space"]["cells"], recipe["space"]["nodes"]) == (16, 8, 4)
+    assert len(recipe["space"]["operations"]) == 8
+    assert (search["valid_fraction"], search["trainer"]["epochs"], search["trainer"]["batch_size"]) == (
+        0.5,
+        50,
+        64,
+    )
+    for optimizer in (search["trainer"]["optimizer"], retrain["trainer"]["optimizer"]):
+        assert (optimizer["type"], optimizer["lr"], optimizer["momentum"]) == ("sgd", 0.025, 0.9)
+        assert (optimizer["weight_decay"], optimizer["nesterov"]) == (3e-4, False)
+    alphas = search["algorithm"]["alpha_optimizer"]
+    assert (alphas["type"], alphas["lr"], alphas["betas"]) == ("adam", 3e-4, [0.5, 0.999])
+    assert alphas["weight_decay"] == 1e-3
+    assert (retrain["space"]["channels"], retrain["space"]["cells"]) == (36, 20)
+    assert (retrain["space"]["auxiliary"], retrain["space"]["drop_path"]) == (True, 0.2)
+    assert retrain["objective"]["auxiliary_weight"] == 0.4
+    assert (retrain["trainer"]["epochs"], retrain["trainer"]["batch_size"]) == (600, 96)
+    assert retrain["trainer"]["schedule"]["min_lr"] == 0
+    assert {"type": "cutout", "length": 16} in retrain["augment"]
+    assert retrain["valid_fraction"] == 0
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_one_override_chooses_the_order(order):
+    recipe = load_recipe("cifar_darts", [f"search.algorithm.order={order}"])
+    assert recipe.search.algorithm.settings["order"] == order
+
+
+def _check_finished(done, accuracy_of):
+    status = json.loads((done.folder / "status.json").read_text())
+    assert (status["ended"], status["steps"]) == ("done", {"search": 2, "retrain": 2})
+    assert 0 <= done.metrics["test_accuracy"] <= 1
+    # counts of the right ones are whole
+    assert done.metrics["test_accuracy"] * accuracy_of == pytest.approx(
+        round(done.metrics["test_accuracy"] * accuracy_of), abs=1e-3
+    )
+    for stage in ("search", "retrain"):
+        (line,) = (done.folder / stage / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(line)[f"{stage}/train_loss"] > 0
+
+
+def test_digits_darts_runs_from_end_to_end(tmp_path):
+    done = run(load_recipe("digits_darts", SHORT), tmp_path / "run")
+    _check_finished(done, accuracy_of=359)  # a fifth of 1,797 images
+    assert set(done.genotype["normal_concat"]) == {"2", "3", "4"}
+
+
+@pytest.mark.slow
+def test_cifar_darts_small_runs_from_end_to_end_on_the_real_images(tmp_path, cifar10_folder):
+    limits = [f"data.path={cifar10_folder}", "data.train_limit=400", "data.test_limit=60"]
+    done = run(load_recipe("cifar_darts_small", [*SHORT, *limits]), tmp_path / "run")
+    _check_finished(done, accuracy_of=60)
+
+
+@pytest.mark.slow
+def test_cifar_darts_runs_in_second_order_from_end_to_end_on_the_real_images(tmp_path, cifar10_folder):
+    limits = [f"data.path={cifar10_folder}", "data.train_limit=40", "data.test_limit=30"]
+    overrides = [*SHORT, *limits, "search.algorithm.order=2", "retrain.space.cells=8"]
+    _check_finished(run(load_recipe("cifar_darts", overrides), tmp_path / "run"), accuracy_of=30)
