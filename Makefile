@@ -21,7 +21,7 @@ layers: .venv/.test
 	$(BIN)/lint-imports
 
 check: .venv/.test
-	$(BIN)/pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal $(PYTEST_ARGS)
 
 format: .venv/.test
 	$(BIN)/ruff format .
