@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from types import MappingProxyType
 from typing import Any, final
 
 import torch
 from torch import nn
 
-from nasframe.core.batch import map_tensors
+from nasframe.core.batch import first_tensor, map_tensors
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.cost import Cost
 from nasframe.core.filler import Filler
@@ -122,7 +122,7 @@ def price(space: Space, task: Task, cost: Cost) -> Prices:
     Raises:
         UnsupportedError: The cost is no such sum, or the space is none that can be priced choice by
             choice: a site is called twice or never, candidates of one site return different shapes,
-            or a choice of inputs without edges keeps several.
+            or a choice keeps several candidates (inputs with edges excepted).
     """
     filler = _PricingFiller()
     with torch.device("meta"), torch.no_grad():
@@ -162,7 +162,7 @@ class _Site(nn.Module):
     def __init__(self, choice: Choice, candidates: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.choice, self._candidates = choice, candidates
-        self.num_calls = 0
+        self.num_calls, self._hole = 0, None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.num_calls == 0:
@@ -170,7 +170,13 @@ class _Site(nn.Module):
             self._check_shapes(outputs)
             self._args, self._kwargs, self._output = args, kwargs, outputs[0]
         self.num_calls += 1
-        return map_tensors(torch.zeros_like, self._output)
+        return self._nothing(first_tensor(args or kwargs).device)
+
+    def _nothing(self, device: torch.device) -> Any:
+        """Zeros like a candidate's output, made once, so that a cost in time is not that of making them."""
+        if self._hole is None or first_tensor(self._hole).device != device:
+            self._hole = map_tensors(partial(torch.zeros_like, device=device), self._output)
+        return self._hole
 
     def _check_shapes(self, outputs: Iterable[Any]) -> None:
         shapes = [_shapes(output) for output in outputs]
@@ -230,11 +236,6 @@ class _PricingFiller(Filler):
         self.prunable.update(choice.edges)
         if choice.edges or choice.num_chosen == len(branches):
             return SumOfInputs(branches, range(len(branches)))
-        if choice.num_chosen > 1:
-            raise UnsupportedError(
-                f"prices: choice `{choice.id}` must keep one input, got {choice.num_chosen}; how often each "
-                "of several is kept does not follow from their weights"
-            )
         named = zip(choice.candidates, branches, strict=True)
         return self._site(choice, {name: _Branch(branch, i) for i, (name, branch) in enumerate(named)})
 
@@ -245,6 +246,11 @@ class _PricingFiller(Filler):
         return self._site(choice, {str(value): make(value) for value in choice.values})
 
     def _site(self, choice: Choice, candidates: dict[str, nn.Module]) -> _Site:
+        if choice.num_chosen > 1:
+            raise UnsupportedError(
+                f"prices: choice `{choice.id}` must keep one candidate, got {choice.num_chosen}; how often "
+                "each of several is kept does not follow from their weights"
+            )
         self._sites.append(_Site(choice, {name: each.eval() for name, each in candidates.items()}))
         return self._sites[-1]
 

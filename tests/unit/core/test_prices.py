@@ -277,7 +277,7 @@ class _Idle(nn.Module):
             lambda filler: filler.inputs(
                 InputChoice("input", ("0", "1", "2"), num_chosen=2), lambda _: nn.Tanh()
             ),
-            "choice `input` must keep one input, got 2",
+            "choice `input` must keep one candidate, got 2",
         ),
     ],
 )
