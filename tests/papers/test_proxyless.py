@@ -1,4 +1,4 @@
-"""ProxylessNAS is the paper's: gates, two paths, REINFORCE, each against an independent computation in float64."""
+"""ProxylessNAS is the paper's: gates, two paths and REINFORCE against independent computations in float64."""
 
 import copy
 import itertools
@@ -19,6 +19,8 @@ from nasframe.core import (
     Objective,
     Space,
     WeightUpdate,
+    derived,
+    derivers,
     optimizers,
     supernet,
 )
@@ -327,6 +329,28 @@ def test_an_unknown_reward_names_those_that_there_are() -> None:
     algorithm = Proxyless(model, SquaredError(), update="reinforce", reward="accuracy")
     with pytest.raises(UnsupportedError, match=r"`loss` or a metric of SquaredError \(closeness\)"):
         algorithm.step(batch(3), batch(3), weight_update(model))
+
+
+# Evaluation and derivation ----------------------------------------------------------------------------
+
+
+def test_the_derived_network_computes_what_the_supernet_computes_in_evaluation() -> None:
+    model, x_BC = chain(), torch.randn(5, 4)
+    genotype = derivers.component("darts")().derive(model)
+    network = derived(Chain(), genotype)
+    kept = {f"{index + 1}": int(op.alpha.argmax()) for index, op in enumerate(gates(model))}
+    assert {name: int(ops[0][3:]) for name, ops in genotype.choices.items()} == {
+        f"choice_{index}": k for index, k in enumerate(kept.values())
+    }
+    weights = {}
+    for name, tensor in model.network.state_dict().items():  # type: ignore[union-attr]
+        site, *rest = name.split(".")
+        if site not in kept:
+            weights[name] = tensor
+        elif int(rest[1]) == kept[site]:
+            weights[".".join([site, *rest[2:]])] = tensor
+    network.network.load_state_dict(weights)
+    assert torch.equal(model.eval()(x_BC), network.eval()(x_BC))
 
 
 # The schedule -----------------------------------------------------------------------------------------
