@@ -72,8 +72,8 @@ class SampledOp(MixedOp):
             logits_K: The present `logits`, as float64 on the CPU: equal generators draw the same on
                 every device and rank.
             generator: The only source of randomness, on the CPU.
-            num_paths: Draw so many distinct candidates first, and the active ones among these; all
-                candidates by default.
+            num_paths: Draw so many distinct candidates first (one more for each further candidate that
+                the choice keeps), and the active ones among these; all candidates by default.
         """
 
     @abstractmethod

@@ -76,8 +76,8 @@ class BinaryGate(SampledOp):
 
     def draw(self, logits_K: torch.Tensor, generator: torch.Generator, num_paths: int | None = None) -> None:
         num_active, paths = self._choice.num_chosen, tuple(range(len(logits_K)))
-        if num_paths is not None and max(num_paths, num_active) < len(paths):
-            paths = tuple(sorted(_distinct(logits_K, paths, max(num_paths, num_active), generator)))
+        if num_paths is not None and (count := num_paths + num_active - 1) < len(paths):
+            paths = tuple(sorted(_distinct(logits_K, paths, count, generator)))
         self._drawn = (paths, _distinct(logits_K, paths, num_active, generator))
 
     def log_probability(self) -> torch.Tensor:
@@ -106,7 +106,7 @@ class BinaryGate(SampledOp):
             if index not in active and not is_zero(calls[index].function)
         }
         outputs = {index: calls[index].run() for index in active}
-        ways |= {index: saved.known(_floating(output)) for index, output in outputs.items()}
+        ways |= {index: saved.known(_floating(output), calls[index]) for index, output in outputs.items()}
         output = _added(list(outputs.values()))
         leaves = _floating(output)
         if not leaves:
@@ -199,9 +199,14 @@ class _Saved:
         self.tensors: list[torch.Tensor] = []
         self._slots: dict[int, int] = {}
 
-    def known(self, outputs: Sequence[torch.Tensor]) -> _Way:
-        self.tensors += [output.detach() for output in outputs]
-        return _Way(None, list(range(len(self.tensors) - len(outputs), len(self.tensors))))
+    def known(self, outputs: Sequence[torch.Tensor], call: _Call) -> _Way:
+        """Outputs of a call that ran; one that is an input is copied, for whoever writes into that."""
+        inputs = {id(_whole(tensor)) for tensor in _tensors(call.arguments)}
+        slots = list(range(len(self.tensors), len(self.tensors) + len(outputs)))
+        for output in outputs:
+            kept = output.detach()
+            self.tensors.append(kept.clone() if id(_whole(output)) in inputs else kept)
+        return _Way(None, slots)
 
     def copied(self, call: _Call) -> _Way:
         """Copies of a call's tensors, whose places in the call an empty tensor keeps."""
@@ -321,6 +326,11 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 
     map_tensors(note, value)
     return found
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """What a view is a view of, or the tensor itself."""
+    return tensor if tensor._base is None else tensor._base
 
 
 def _floating(value: Any) -> list[torch.Tensor]:

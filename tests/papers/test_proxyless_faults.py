@@ -1,4 +1,4 @@
-"""What NNI's `ProxylessMixedLayer` promises holds here (Q1 to Q8); its faults (B-1 to B-26, V-1 to V-5) do not.
+"""What NNI's `ProxylessMixedLayer` promises holds here (Q1 to Q8); its faults (B-1 …, V-1 …) do not.
 
 Each test would fail on the original's behaviour; the docstring names the promise or the fault.
 """
@@ -487,6 +487,18 @@ def test_an_operation_in_place_after_the_site_works() -> None:
     torch.relu_(layer(x)).backward(of_output)
     masked = of_output * (candidates[1](x) > 0)
     assert close(op.alpha.grad, closed_form(op, products(candidates, x, masked)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("active", range(3))
+def test_writing_into_the_site_s_input_afterwards_works_whatever_ran(active: int) -> None:
+    """B-12: a residual connection that is added in place, `x += layer(x)`."""
+    layers = [nn.Identity(), nn.Sequential(nn.ReLU(), nn.Linear(4, 4)), nn.Flatten(1)]
+    op, _, layer = site(layers, active=active)  # type: ignore[arg-type]
+    start, of_output = torch.randn(5, 4, requires_grad=True), torch.randn(5, 4)
+    x = start * 1.0
+    x += layer(x)
+    x.backward(of_output)
+    assert close(op.alpha.grad, closed_form(op, products(layers, start.detach(), of_output)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("active", range(3))

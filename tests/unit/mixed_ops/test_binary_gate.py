@@ -232,7 +232,14 @@ def test_a_choice_that_keeps_two_adds_them_up_and_learns_from_each():
     mean = sum(share * each for share, each in zip(p, b, strict=True))
     expected = [share * (each - mean) for share, each in zip(p, b, strict=True)]
     assert op.alpha.grad.tolist() == pytest.approx(expected, rel=1e-12)
-    assert _draw(op, torch.Generator(), 2).paths == tuple(sorted(op.active))
+
+
+@pytest.mark.parametrize(("num_chosen", "num_paths"), [(1, 2), (2, 3), (3, 4)])
+def test_two_paths_of_a_choice_that_keeps_several_are_one_more_than_it_keeps(num_chosen, num_paths):
+    op = _draw(_gate([0.0] * 6, num_chosen=num_chosen), torch.Generator(), 2)
+    assert len(set(op.paths)) == num_paths
+    assert len(set(op.active)) == num_chosen
+    assert set(op.active) < set(op.paths)
 
 
 def test_inputs_of_a_node_are_gated_each_with_its_own_state():
