@@ -19,6 +19,7 @@ from nasframe.core import (
     kept_random_state,
     optimizers,
     swapped,
+    with_penalty,
 )
 from nasframe.errors import UnsupportedError
 from nasframe.registry import Component
@@ -58,6 +59,7 @@ class Proxyless(Algorithm):
 
     needs: ClassVar[frozenset[str]] = frozenset({"alpha"})
     mixes: ClassVar[type[MixedOp]] = SampledOp
+    follows_penalty: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -108,6 +110,7 @@ class Proxyless(Algorithm):
 
     def _update_alphas(self, valid: Batch) -> Metrics:
         metrics, gradients = self._reinforce(valid) if self._update == "reinforce" else self._gates(valid)
+        gradients = with_penalty(self._objective, self._alphas, gradients)
         for alpha, gradient in zip(self._alphas, gradients, strict=True):
             alpha.grad = gradient
         if self._update == "two_paths":

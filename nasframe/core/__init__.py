@@ -37,7 +37,7 @@ from nasframe.core.mixed_op import (
     mixed_ops,
 )
 from nasframe.core.model import Annealed, Model, Precision
-from nasframe.core.objective import Objective, objectives
+from nasframe.core.objective import Objective, objectives, with_penalty
 from nasframe.core.op import ops
 from nasframe.core.optimizer import Schedule, optimizers, schedules, set_learning_rate
 from nasframe.core.parameter import (
@@ -52,6 +52,7 @@ from nasframe.core.parameter import (
     named_parameters_at,
     named_parameters_of,
 )
+from nasframe.core.penalized import Penalized
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import generator_for, kept_random_state, seed_for
 from nasframe.core.report import Report, reports
@@ -98,6 +99,7 @@ __all__ = [
     "Model",
     "NormalizeImages",
     "Objective",
+    "Penalized",
     "Precision",
     "Preprocess",
     "Prices",
@@ -158,4 +160,5 @@ __all__ = [
     "swapped",
     "trackers",
     "trainers",
+    "with_penalty",
 ]

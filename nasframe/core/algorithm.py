@@ -30,12 +30,15 @@ class Algorithm(ABC):
         needs: The kinds of parameter that the model must have, by name, or levels of them
             (``upper``), which any kind of that level serves.
         mixes: What the mixed op of each choice must be, such as a `SampledOp`.
+        follows_penalty: Whether its steps also descend the objective's penalty (see `with_penalty`); a
+            recipe with a cost is refused otherwise.
         uses_valid: Whether it learns from the held-out examples; otherwise it gets no batches of
             them, and `valid` in a step is the training batch.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     mixes: ClassVar[type[MixedOp]] = MixedOp
+    follows_penalty: ClassVar[bool] = False
     uses_valid: ClassVar[bool] = True
 
     @abstractmethod
