@@ -12,7 +12,7 @@ from nasframe.types import Metrics
 
 @final
 class Penalized(Objective):
-    """Adds weight × E[cost] / reference to what the alphas minimize (Cai et al. 2019, eq. 3).
+    """Adds weight × E[cost] / reference to what the alphas minimize (Cai et al. 2019, section 3.3.1).
 
     The reference is the expected cost at equal weights of all candidates, so that `weight` means the
     same for multiply-adds and milliseconds. The gradient is exact for every mixed op and algorithm;

@@ -60,7 +60,7 @@ class Prices:
         return kept
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """E[cost] = fixed + Σ_choices Σ_k p_k cost_k, a scalar (Cai et al. 2019, eq. 2, for latency).
+        """E[cost] = fixed + Σ_choices Σ_k p_k cost_k, a scalar (Cai et al. 2019, section 3.3.1).
 
         The gradient in p_k is cost_k. Choices count as independent, and each input of a node that has
         edges counts as kept: the expectation is that of what the supernet computes. Where a derived
