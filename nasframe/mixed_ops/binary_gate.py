@@ -249,9 +249,12 @@ class _Gates:
     ) -> torch.Tensor:
         """∂L/∂g_j = ⟨∂L/∂y, o_j(x)⟩ of each path; one path's tensors at a time."""
         zero = torch.zeros((), dtype=dtype, device=self._device)
-        return torch.stack(
-            [zero if way is None else self._gradient(way, saved, of_outputs, zero) for way in self._ways]
-        )
+        kind, cast_dtype, cast = self._autocast
+        # no cache: it would hand weights cast without gradients to passes that need them
+        with torch.autocast(kind, cast_dtype, cast, cache_enabled=False), kept_random_state(self._device):
+            return torch.stack(
+                [zero if way is None else self._gradient(way, saved, of_outputs, zero) for way in self._ways]
+            )
 
     def _gradient(
         self,
@@ -260,10 +263,7 @@ class _Gates:
         of_outputs: Sequence[torch.Tensor | None],
         zero: torch.Tensor,
     ) -> torch.Tensor:
-        kind, dtype, enabled = self._autocast
-        # no cache: it would hand weights cast without gradients to passes that need them
-        with torch.autocast(kind, dtype, enabled, cache_enabled=False), kept_random_state(self._device):
-            outputs = way.outputs(saved)
+        outputs = way.outputs(saved)
         shapes = [output.shape for output in outputs]
         if shapes != self._shapes:
             raise ComponentError(
