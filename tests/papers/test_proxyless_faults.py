@@ -6,6 +6,7 @@ Each test would fail on the original's behaviour; the docstring names the promis
 import ast
 import copy
 import gc
+import itertools
 import subprocess
 import sys
 import weakref
@@ -573,6 +574,34 @@ def test_what_is_saved_is_one_path_its_output_and_the_inputs() -> None:
         assert path <= gated <= path + 2 * size + small
         op.alpha.requires_grad_(False)
         assert saved_bytes(lambda layer=layer: layer(x), known) == path  # type: ignore[misc]
+
+
+def allocated(run: Callable[[], Any]) -> tuple[int, int]:
+    """Bytes that the allocator gave out more than it took back: at most during `run`, and in the end."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        run()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    sums = list(itertools.accumulate(changes, initial=0))
+    return max(sums), sums[-1]
+
+
+def test_the_peak_that_is_allocated_is_that_of_one_path() -> None:
+    """B-21: neither what is kept nor what is transient grows with the number of candidates."""
+    x, peaks = torch.randn(1000, 16), []
+    size, hidden, little = x.nbytes, 1000 * 128 * x.element_size(), 10_000
+    for count in (2, 12):
+        layers = [nn.Sequential(nn.Linear(16, 128), nn.Tanh(), nn.Linear(128, 16)) for _ in range(count)]
+        layer, outputs = MixedLayer(draw(gate(count), active=0), layers), list[torch.Tensor]()
+        _, kept = allocated(lambda layer=layer, outputs=outputs: outputs.append(layer(x)))  # type: ignore[misc]
+        # the path's hidden layer; the copy of the input, the path's output, and what is returned
+        assert kept < hidden + 3 * size + little
+        peak, _ = allocated(lambda outputs=outputs: outputs.pop().sum().backward())  # type: ignore[misc]
+        # two hidden tensors of a recomputation; its input, its output, and the product with ∂L/∂y
+        assert peak < 2 * hidden + 3 * size + little
+        peaks.append(peak)
+    assert abs(peaks[0] - peaks[1]) < little
 
 
 def test_recomputation_holds_one_candidate_s_tensors_at_a_time() -> None:
