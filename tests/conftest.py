@@ -1,11 +1,13 @@
 """Options and fixtures that several tests share."""
 
 import itertools
+import json
 import os
 import textwrap
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("NASFRAME_TEST_CIFAR10"),
         help="folder of CIFAR-10's Parquet files (default: the environment variable NASFRAME_TEST_CIFAR10)",
     )
+    parser.addoption(
+        "--nas-bench-macro",
+        metavar="PATH",
+        default=os.environ.get("NASFRAME_TEST_NAS_BENCH_MACRO"),
+        help="NAS-Bench-Macro's JSON table (default: the environment variable NASFRAME_TEST_NAS_BENCH_MACRO)",
+    )
+    parser.addoption(
+        "--proxyless",
+        metavar="PATH",
+        default=os.environ.get("NASFRAME_TEST_PROXYLESS"),
+        help="folder of ProxylessNAS's published configs (default: the environment variable "
+        "NASFRAME_TEST_PROXYLESS)",
+    )
 
 
 @pytest.fixture
@@ -25,6 +40,25 @@ def cifar10_folder(request: pytest.FixtureRequest) -> Path:
     path = request.config.getoption("--cifar10")
     if not path:
         pytest.skip("needs the real CIFAR-10: give --cifar10 PATH or NASFRAME_TEST_CIFAR10")
+    return Path(path).resolve()
+
+
+@pytest.fixture
+def nas_bench_macro(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    """The table of NAS-Bench-Macro: by key an architecture's accuracies, parameters, multiply-adds."""
+    path = request.config.getoption("--nas-bench-macro")
+    if not path:
+        pytest.skip("needs NAS-Bench-Macro: give --nas-bench-macro PATH or NASFRAME_TEST_NAS_BENCH_MACRO")
+    table: dict[str, dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return table
+
+
+@pytest.fixture
+def proxyless_folder(request: pytest.FixtureRequest) -> Path:
+    """The folder of the networks that the authors of ProxylessNAS published."""
+    path = request.config.getoption("--proxyless")
+    if not path:
+        pytest.skip("needs ProxylessNAS's configs: give --proxyless PATH or NASFRAME_TEST_PROXYLESS")
     return Path(path).resolve()
 
 

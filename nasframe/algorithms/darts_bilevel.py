@@ -19,6 +19,7 @@ from nasframe.core import (
     schedules,
     set_learning_rate,
     swapped,
+    with_penalty,
 )
 from nasframe.errors import UnsupportedError
 from nasframe.registry import Component
@@ -56,6 +57,7 @@ class DartsBilevel(Algorithm):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"upper"})
+    follows_penalty: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class DartsBilevel(Algorithm):
     def upper_gradients(
         self, train: Batch, valid: Batch, update_weights: WeightUpdate
     ) -> list[torch.Tensor | None]:
-        """The gradient that an alpha step would use; changes nothing.
+        """The gradient that an alpha step would use, that of a penalty included; changes nothing.
 
         Returns:
             One for each upper-level parameter that requires a gradient, in the model's order; None
@@ -113,6 +115,12 @@ class DartsBilevel(Algorithm):
         return self._upper(train, valid, update_weights)[1]
 
     def _upper(
+        self, train: Batch, valid: Batch, update_weights: WeightUpdate
+    ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+        loss, gradients = self._upper_of_loss(train, valid, update_weights)
+        return loss, with_penalty(self._objective, self._alphas, gradients)
+
+    def _upper_of_loss(
         self, train: Batch, valid: Batch, update_weights: WeightUpdate
     ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         weights = {name: p for name, p in self._model.named_parameters_at("lower") if p.requires_grad}

@@ -6,7 +6,7 @@ from nasframe.core.batch import Batch, map_tensors
 from nasframe.core.batch_stream import BatchStream
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
-from nasframe.core.cost import Cost, costs
+from nasframe.core.cost import Cost, costs, on_meta
 from nasframe.core.dataset import (
     AsGiven,
     Dataset,
@@ -30,13 +30,14 @@ from nasframe.core.mixed_op import (
     MixedInput,
     MixedLayer,
     MixedOp,
+    SampledOp,
     SumOfInputs,
     SumOfLayers,
     is_zero,
     mixed_ops,
 )
 from nasframe.core.model import Annealed, Model, Precision
-from nasframe.core.objective import Objective, objectives
+from nasframe.core.objective import Objective, objectives, with_penalty
 from nasframe.core.op import ops
 from nasframe.core.optimizer import Schedule, optimizers, schedules, set_learning_rate
 from nasframe.core.parameter import (
@@ -51,6 +52,8 @@ from nasframe.core.parameter import (
     named_parameters_at,
     named_parameters_of,
 )
+from nasframe.core.penalized import Penalized
+from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import generator_for, kept_random_state, seed_for
 from nasframe.core.report import Report, reports
 from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
@@ -96,11 +99,14 @@ __all__ = [
     "Model",
     "NormalizeImages",
     "Objective",
+    "Penalized",
     "Precision",
     "Preprocess",
+    "Prices",
     "Progress",
     "Record",
     "Report",
+    "SampledOp",
     "SamplingFiller",
     "Schedule",
     "Space",
@@ -125,6 +131,7 @@ __all__ = [
     "derived",
     "derivers",
     "draw",
+    "expected_cost",
     "explorers",
     "exporters",
     "generator_for",
@@ -139,8 +146,10 @@ __all__ = [
     "named_parameters_at",
     "named_parameters_of",
     "objectives",
+    "on_meta",
     "ops",
     "optimizers",
+    "price",
     "reports",
     "sample",
     "schedules",
@@ -151,4 +160,5 @@ __all__ = [
     "swapped",
     "trackers",
     "trainers",
+    "with_penalty",
 ]

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from torch import nn
 
 from nasframe.core.batch import Batch
+from nasframe.core.mixed_op import MixedOp
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
 from nasframe.core.weight_update import WeightUpdate
@@ -28,11 +29,16 @@ class Algorithm(ABC):
     Attributes:
         needs: The kinds of parameter that the model must have, by name, or levels of them
             (``upper``), which any kind of that level serves.
+        mixes: What the mixed op of each choice must be, such as a `SampledOp`.
+        follows_penalty: Whether its steps also descend the objective's penalty (see `with_penalty`); a
+            recipe with a cost is refused otherwise.
         uses_valid: Whether it learns from the held-out examples; otherwise it gets no batches of
             them, and `valid` in a step is the training batch.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    mixes: ClassVar[type[MixedOp]] = MixedOp
+    follows_penalty: ClassVar[bool] = False
     uses_valid: ClassVar[bool] = True
 
     @abstractmethod

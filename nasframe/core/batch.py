@@ -16,7 +16,7 @@ class Batch:
     targets: Any
 
     def __len__(self) -> int:
-        return int(_first_tensor(self.targets).shape[0])
+        return int(first_tensor(self.targets).shape[0])
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
@@ -48,8 +48,9 @@ def map_tensors(change: Callable[[torch.Tensor], torch.Tensor], value: Any) -> A
     return value
 
 
-def _first_tensor(value: Any) -> torch.Tensor:
+def first_tensor(value: Any) -> torch.Tensor:
+    """The first tensor of a nest."""
     if isinstance(value, torch.Tensor):
         return value
     items = value.values() if isinstance(value, dict) else value
-    return _first_tensor(next(iter(items)))
+    return first_tensor(next(iter(items)))

@@ -1,9 +1,14 @@
 """Costs: what a network costs, by name."""
 
+import copy
 from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import nn
 
 from nasframe.core.model import Model
 from nasframe.core.task import Task
+from nasframe.errors import UnsupportedError
 from nasframe.registry import Registry
 
 
@@ -12,7 +17,33 @@ class Cost(ABC):
 
     @abstractmethod
     def of(self, model: Model, task: Task) -> float:
-        """The cost of a derived network."""
+        """The cost of a derived network, for one input."""
+
+    def of_call(self, module: nn.Module, *args: Any, **kwargs: Any) -> float:
+        """The cost of one call of a part of a network, where that of the whole is the sum of its parts'.
+
+        Args:
+            module: On the meta device and in evaluation mode, so that its shapes alone are known.
+            args: What it is called with, on the meta device too, with a batch of one.
+            kwargs: Likewise.
+
+        Raises:
+            UnsupportedError: The cost is no sum over parts; that is so unless a cost overrides this.
+        """
+        raise UnsupportedError(
+            f"cost {type(self).__name__}: must be a sum over the parts of a network to be expected over "
+            "architectures; choose another cost"
+        )
 
 
 costs: Registry[Cost] = Registry("costs", Cost)
+
+
+def on_meta(module: nn.Module) -> nn.Module:
+    """A copy on the meta device, in evaluation mode; no weight is copied, shared ones stay shared."""
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+        for parameter in module.parameters()
+    }
+    memo |= {id(buffer): buffer.to("meta") for buffer in module.buffers()}
+    return copy.deepcopy(module, memo).eval()

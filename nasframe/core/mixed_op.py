@@ -36,6 +36,51 @@ class MixedOp(nn.Module, ABC):
         """Mix what the candidates make of the arguments."""
 
 
+class SampledOp(MixedOp):
+    """A mixed op whose passes in training mode run drawn candidates alone (see `Model.sample`).
+
+    Attributes:
+        alpha: Its parameter, of shape K.
+        temperature: What alpha is divided by before the softmax.
+    """
+
+    alpha: nn.Parameter
+    temperature: float
+
+    def logits(self) -> torch.Tensor:
+        """What the softmax is taken of: alpha / temperature, of shape K."""
+        return self.alpha / self.temperature
+
+    def weights(self) -> torch.Tensor:
+        return torch.softmax(self.logits(), dim=0)
+
+    @property
+    @abstractmethod
+    def paths(self) -> tuple[int, ...]:
+        """The candidates that the last draw was among: those whose gates have gradients."""
+
+    @property
+    @abstractmethod
+    def active(self) -> tuple[int, ...]:
+        """The candidates that run since the last draw, in the order in which they were drawn."""
+
+    @abstractmethod
+    def draw(self, logits_K: torch.Tensor, generator: torch.Generator, num_paths: int | None = None) -> None:
+        """Draw what all sites of the choice run until the next draw.
+
+        Args:
+            logits_K: The present `logits`, as float64 on the CPU: equal generators draw the same on
+                every device and rank.
+            generator: The only source of randomness, on the CPU.
+            num_paths: Draw so many distinct candidates first (one more for each further candidate that
+                the choice keeps), and the active ones among these; all candidates by default.
+        """
+
+    @abstractmethod
+    def log_probability(self) -> torch.Tensor:
+        """Logarithm of the probability that `active` is drawn among all; differentiable in alpha."""
+
+
 mixed_ops: Registry[MixedOp] = Registry("mixed_ops", MixedOp, given=("choice",))
 
 MakeMixedOp = Callable[[Choice], MixedOp]

@@ -8,7 +8,7 @@ from torch import nn
 
 from nasframe.core import parameter as parameter_kinds
 from nasframe.core.choice import Choice
-from nasframe.core.mixed_op import MixedOp
+from nasframe.core.mixed_op import MixedOp, SampledOp
 from nasframe.core.parameter import Kind, Level
 
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
@@ -63,6 +63,21 @@ class Model(nn.Module):
         for module in self.modules():
             if module is not self and isinstance(module, Annealed):
                 module.anneal(progress)
+
+    def sample(self, generator: torch.Generator, num_paths: int | None = None) -> None:
+        """Draw anew for each `SampledOp`, in the order of the choices; without one, do nothing.
+
+        Args:
+            generator: The only source of randomness, on the CPU.
+            num_paths: See `SampledOp.draw`.
+        """
+        drawn = [op for op in self.mixed_ops.values() if isinstance(op, SampledOp)]
+        if drawn:
+            logits = [op.logits().detach() for op in drawn]
+            on_cpu = torch.cat(logits).to("cpu", torch.float64)  # one transfer for all choices
+            pieces = torch.split(on_cpu, [len(each) for each in logits])
+            for op, logits_K in zip(drawn, pieces, strict=True):
+                op.draw(logits_K, generator, num_paths)
 
     def kinds(self) -> tuple[str, ...]:
         """The kinds of parameter that occur, in order of appearance: disjoint, together all."""

@@ -1,8 +1,10 @@
 """The size of a network."""
 
-from typing import final
+from collections.abc import Iterator
+from typing import Any, final
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from nasframe.core import Cost, Model, Task, costs
 
@@ -14,15 +16,34 @@ class Parameters(Cost):
 
     A module that stands as attribute ``auxiliary`` of another is not counted: such a head only
     helps in training.
+
+    Args:
+        bias: Whether the biases of convolutions and linear layers count.
+        norm: Whether the parameters of normalizations count.
     """
 
+    def __init__(self, *, bias: bool = True, norm: bool = True) -> None:
+        self._bias, self._norm = bias, norm
+
     def of(self, model: Model, task: Task) -> float:
-        heads = [getattr(module, "auxiliary", None) for module in model.modules()]
-        left_out = {
-            id(parameter) for head in heads if isinstance(head, nn.Module) for parameter in head.parameters()
-        }
+        return self.of_call(model)
+
+    def of_call(self, module: nn.Module, *args: Any, **kwargs: Any) -> float:
+        left_out = {id(parameter) for parameter in self._left_out(module)}
         return sum(
             parameter.numel()
-            for parameter in model.parameters()
+            for parameter in module.parameters()
             if parameter.requires_grad and id(parameter) not in left_out
         )
+
+    def _left_out(self, module: nn.Module) -> Iterator[nn.Parameter]:
+        for part in module.modules():
+            head = getattr(part, "auxiliary", None)
+            if isinstance(head, nn.Module):
+                yield from head.parameters()
+            if not self._norm and isinstance(part, (_NormBase, nn.LayerNorm, nn.GroupNorm)):
+                yield from part.parameters(recurse=False)
+            bias = getattr(part, "bias", None)
+            is_layer = isinstance(part, (nn.Linear, nn.modules.conv._ConvNd))
+            if not self._bias and is_layer and isinstance(bias, nn.Parameter):
+                yield bias

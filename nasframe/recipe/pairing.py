@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from nasframe.core import WEIGHT, Level
+from nasframe.core import WEIGHT, Cost, Level, SampledOp
 from nasframe.errors import Problem
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.tree import Node
@@ -58,9 +58,42 @@ def _kinds(recipe: Recipe, tree: Node) -> Iterator[Problem]:
             yield Problem(_place(tree, "search", "algorithm"), "search.algorithm", rule, "", advice)
 
 
+def _mixes(recipe: Recipe, tree: Node) -> Iterator[Problem]:
+    """The algorithm takes the sort of mixed op that there is; one that draws needs a draw."""
+    algorithm, mixed_op = recipe.search.algorithm, recipe.search.mixed_op
+    made, mixes = registries["mixed_ops"][mixed_op.name], _attribute(algorithm, "mixes")
+    if mixes is None or not isinstance(made, type):
+        return
+    draws = issubclass(made, SampledOp)
+    if not issubclass(made, mixes):
+        rule = (
+            f"`{algorithm.name}` needs a mixed op that is a {mixes.__name__}, but `{mixed_op.name}` is none"
+        )
+    elif draws and not issubclass(mixes, SampledOp):
+        rule = f"`{mixed_op.name}` needs an algorithm that draws its paths, but `{algorithm.name}` does not"
+    else:
+        return
+    advice = "choose another search.mixed_op or search.algorithm"
+    yield Problem(_place(tree, "search", "algorithm"), "search.algorithm", rule, "", advice)
+
+
+def _cost(recipe: Recipe, tree: Node) -> Iterator[Problem]:
+    """Alphas pay for a cost that is a sum over candidates, in an algorithm that lets them."""
+    algorithm, cost = recipe.search.algorithm, recipe.search.cost
+    if cost is None:
+        return
+    place = _place(tree, "search", "cost")
+    if not _attribute(algorithm, "follows_penalty"):
+        rule = f"`{algorithm.name}` must follow a penalty of the alphas, but does not declare that it does"
+        yield Problem(place, "search.cost", rule, "", "choose another search.algorithm, or no search.cost")
+    if _attribute(cost, "of_call") is Cost.of_call:
+        rule = f"`{cost.name}` must be a sum over the parts of a network, but prices whole networks alone"
+        yield Problem(place, "search.cost", rule, "", "choose another search.cost")
+
+
 def _attribute(component: Component[Any], name: str) -> Any:
     """An attribute of the component's class; None where a function is registered."""
     return getattr(registries[component.registry][component.name], name, None)
 
 
-_CHECKS: Final[tuple[Callable[[Recipe, Node], Iterable[Problem]], ...]] = (_name, _kinds)
+_CHECKS: Final[tuple[Callable[[Recipe, Node], Iterable[Problem]], ...]] = (_name, _kinds, _mixes, _cost)

@@ -7,6 +7,7 @@ from typing import Literal
 from nasframe.core import (
     Algorithm,
     Augmentation,
+    Cost,
     Dataset,
     Deriver,
     Exporter,
@@ -26,7 +27,7 @@ from nasframe.core import (
     trainers,
 )
 from nasframe.registry import Component
-from nasframe.types import NonNegativeInt, PositiveInt, ProperFraction
+from nasframe.types import NonNegativeFloat, NonNegativeInt, PositiveInt, ProperFraction
 
 INHERITED_FROM = {"retrain.space": "space", "retrain.objective": "objective"}
 """Slots that start from what another slot says; their own keys are merged over it."""
@@ -41,6 +42,8 @@ class Search:
         mixed_op: How the candidates of a choice are mixed.
         deriver: How the architecture is read off the supernet.
         trainer: Owns the loop.
+        cost: What the found network should have little of; alphas pay for its expectation.
+        cost_weight: How much it counts beside the loss, where the average network costs 1.
         valid_fraction: Share of the training data that alphas are learned and validated on.
         augment: Augmentations of the training batches, in order.
     """
@@ -49,6 +52,8 @@ class Search:
     mixed_op: Component[MixedOp] = mixed_ops.component("softmax")
     deriver: Component[Deriver] = derivers.component("darts")
     trainer: Component[Trainer] = trainers.component("standard")
+    cost: Component[Cost] | None = None
+    cost_weight: NonNegativeFloat = 0.1
     valid_fraction: ProperFraction = 0.5
     augment: tuple[Component[Augmentation], ...] = ()
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -20,6 +20,8 @@ from nasframe.core import (
     Job,
     Model,
     Objective,
+    Penalized,
+    Prices,
     Progress,
     Record,
     Space,
@@ -27,7 +29,9 @@ from nasframe.core import (
     algorithms,
     costs,
     derived,
+    expected_cost,
     hold_out,
+    price,
     seed_for,
     supernet,
 )
@@ -155,12 +159,17 @@ class _Stages:
         torch.manual_seed(seed_for(seed, "search", "init"))
         space: Space = self._recipe.space(self._data.task)
         model = supernet(space, section.mixed_op)
-        deriver = section.deriver()
+        deriver, objective = section.deriver(), self._recipe.objective()
+        prices = None if section.cost is None else price(space, self._data.task, section.cost())
+        if prices is not None:
+            objective = Penalized(objective, model, prices, weight=section.cost_weight)
 
         def describe(record: Record) -> Record:
-            return _with_alphas(record, model, space, deriver.derive(model))
+            genotype = deriver.derive(model)
+            record = _with_alphas(record, model, space, genotype)
+            return record if prices is None else _with_costs(record, model, prices, genotype)
 
-        self._fit("search", section, model, self._recipe.objective(), section.algorithm, describe)
+        self._fit("search", section, model, objective, section.algorithm, describe)
         deriver.derive(model).save(self._directory.genotype)
 
     def _retrain(self) -> None:
@@ -279,6 +288,14 @@ def _with_alphas(record: Record, model: Model, space: Space, genotype: Genotype)
         scalars["alphas/entropy"] = sum(entropies) / len(entropies)
     graphs = {f"genotype/{cell}": graph for cell, graph in space.graphs(genotype).items()}
     return Record(record.step, scalars, histograms, graphs)
+
+
+def _with_costs(record: Record, model: Model, prices: Prices, genotype: Genotype) -> Record:
+    """Add the expected cost, and that of the architecture that the alphas prefer."""
+    with torch.no_grad():
+        expected = expected_cost(model, prices).item()
+    scalars = {"search/expected_cost": expected, "search/derived_cost": prices.of(genotype)}
+    return replace(record, scalars={**record.scalars, **scalars})
 
 
 def _example(data: Dataset, split: Split) -> torch.Tensor:

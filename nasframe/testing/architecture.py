@@ -14,6 +14,7 @@ from nasframe.core import (
     MakeMixedOp,
     MixedOp,
     Model,
+    SampledOp,
     Space,
     Task,
     choices_of,
@@ -105,6 +106,8 @@ def check_mixed_op(factory: MakeMixedOp, *, num_candidates: int = 3) -> None:
     )
     candidates = [nn.Linear(NUM_INPUTS, NUM_INPUTS) for _ in names]
     x_BC = torch.randn(5, NUM_INPUTS)
+    if isinstance(mixed_op, SampledOp):
+        mixed_op.draw(mixed_op.logits().detach().double(), generator_for(0, "check_mixed_op"))
     mixed = mixed_op(candidates, x_BC)
     got = tuple(mixed.shape) if isinstance(mixed, torch.Tensor) else type(mixed).__name__
     require(

@@ -29,6 +29,7 @@ from nasframe.testing._verdict import (
     state_of,
     through_a_checkpoint,
 )
+from nasframe.types import Metrics
 
 
 def check_deriver(factory: Callable[[], Deriver], *, mixed_op: MakeMixedOp | str = "softmax") -> None:
@@ -99,7 +100,8 @@ def check_algorithm(
     """Check an algorithm: what moves, what it returns, and a state that round-trips.
 
     Weights move in `update_weights` alone; upper-level parameters move if it needs any, otherwise
-    not; frozen parameters never do; a resumed search goes on as if it had not stopped.
+    not, and follow the objective's penalty if it says so; frozen parameters never do; a resumed search
+    goes on as if it had not stopped.
 
     Args:
         factory: Builds the algorithm from (model, objective).
@@ -112,6 +114,8 @@ def check_algorithm(
     search = _Search(factory, mixed_op)
     search.run(0, num_steps)
     search.check_moves()
+    if search.algorithm.follows_penalty:
+        _check_penalty(search, _Search(factory, mixed_op, penalized=True), num_steps)
     saved = through_a_checkpoint(search.state())
     search.run(num_steps, 2 * num_steps)
     resumed = _Search(factory, mixed_op)
@@ -124,14 +128,47 @@ def check_algorithm(
     )
 
 
+def _check_penalty(search: "_Search", penalized: "_Search", num_steps: int) -> None:
+    penalized.run(0, num_steps)
+    pairs = zip(search.model.parameters_at("upper"), penalized.model.parameters_at("upper"), strict=True)
+    require(
+        any(not torch.equal(one, other) for one, other in pairs),
+        f"{search.where}: declares `follows_penalty`, so upper-level parameters must move by the "
+        "objective's penalty too; pass their gradients through `with_penalty`",
+    )
+
+
+@final
+class _PaysForFirst(Objective):
+    """The example's objective, with a penalty on the first candidate of each choice."""
+
+    def __init__(self, model: Model) -> None:
+        self._objective, self._model = objectives["cross_entropy"](), model
+
+    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+        return self._objective.loss(outputs, targets)
+
+    def metrics(self, outputs: Any, targets: Any) -> Metrics:
+        return self._objective.metrics(outputs, targets)
+
+    def penalty(self) -> torch.Tensor:
+        return torch.stack([op.weights()[0] for op in self._model.mixed_ops.values()]).sum()
+
+
 @final
 class _Search:
     """A few steps of an algorithm on a tiny supernet, watched."""
 
-    def __init__(self, factory: Callable[[Model, Objective], Algorithm], mixed_op: MakeMixedOp | str) -> None:
+    def __init__(
+        self,
+        factory: Callable[[Model, Objective], Algorithm],
+        mixed_op: MakeMixedOp | str,
+        *,
+        penalized: bool = False,
+    ) -> None:
         self.model = seeded(0, supernet, example_space(), mixed_op)
         self.frozen = next(iter(self.model.parameters_at("lower"))).requires_grad_(False)
-        objective = objectives["cross_entropy"]()
+        objective = _PaysForFirst(self.model) if penalized else objectives["cross_entropy"]()
         self.optimizer = torch.optim.SGD(self.model.parameters_at("lower"), lr=0.1, momentum=0.9)
         self.update = WeightUpdate(self.model, objective, self.optimizer)
         self.algorithm = factory(self.model, objective)

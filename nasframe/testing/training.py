@@ -109,6 +109,10 @@ def check_trainer(factory: Callable[[], Trainer], folder: Path) -> None:
         f"{whole.job.stage}/train_loss" in whole.records[0].scalars,
         f"{where}: records must hold `<stage>/train_loss`, got {sorted(whole.records[0].scalars)}",
     )
+    require(
+        all(record.scalars[f"{whole.job.stage}/sometimes"] == 1.0 for record in whole.records),
+        f"{where}: records must hold each metric of the steps, as the mean over those steps that return it",
+    )
     broken = _Training(folder / "broken")
     last_epoch = max(epoch for _, epoch in whole.heard)
     at = next(step for step, epoch in whole.heard if epoch == last_epoch)
@@ -171,10 +175,13 @@ class _Training:
 
 @final
 class _Alternate(Algorithm):
-    """First-order steps of the upper level by Adam, whose averages a resume must restore."""
+    """First-order steps of the upper level by Adam, whose averages a resume must restore.
+
+    Every other step returns the metric ``sometimes``, which is 1.
+    """
 
     def __init__(self, model: Model, objective: Objective) -> None:
-        self._model, self._objective = model, objective
+        self._model, self._objective, self._steps = model, objective, 0
         self._optimizer = torch.optim.Adam(model.parameters_at("upper"))
 
     def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
@@ -183,7 +190,9 @@ class _Alternate(Algorithm):
         for alpha, gradient in zip(alphas, torch.autograd.grad(loss, alphas), strict=True):
             alpha.grad = gradient
         self._optimizer.step()
-        return update_weights(train)
+        self._steps += 1
+        sometimes = {"sometimes": 1.0} if self._steps % 2 else {}
+        return {**update_weights(train), **sometimes}
 
 
 def _check_evaluate(where: str, trainer: Trainer, job: Job) -> None:

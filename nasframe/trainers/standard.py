@@ -145,6 +145,7 @@ class Standard(Trainer):
         state.algorithm.begin_epoch(state.epoch, self._epochs)
         first, count, examples, started = state.step, 0, 0, time.perf_counter()
         totals: dict[str, float | torch.Tensor] = {}
+        counts: dict[str, int] = {}
         valid = state.valid_batches()
         for train in state.train.epoch(state.epoch):
             position = state.epoch + (state.step - first) / len(state.train)
@@ -157,10 +158,11 @@ class Standard(Trainer):
             state.step, count, examples = state.step + 1, count + 1, examples + len(train)
             for name, value in step.items():
                 totals[name] = totals.get(name, 0.0) + value
+                counts[name] = counts.get(name, 0) + 1  # some come in some steps alone
             job.progress(job.stage, state.step, state.num_steps, state.epoch + 1, step)
             if state.step == state.num_steps:
                 break
-        means = {name: float(total) / count for name, total in totals.items()}
+        means = {name: float(total) / counts[name] for name, total in totals.items()}
         return {**means, "lr": lr, "images_per_second": examples / (time.perf_counter() - started)}
 
     def _laid_out(self, batch: Batch) -> Batch:

@@ -36,10 +36,10 @@ from nasframe.core import (
 from nasframe.registry import BUILT_IN, Registry, registries
 
 PROMISED = {
-    "algorithms": {"darts_bilevel"},
-    "mixed_ops": {"softmax"},
+    "algorithms": {"darts_bilevel", "proxyless"},
+    "mixed_ops": {"softmax", "binary_gate"},
     "derivers": {"darts"},
-    "spaces": {"darts"},
+    "spaces": {"darts", "mobile", "macro"},
     "datasets": {"cifar10", "digits", "synthetic"},
     "optimizers": {"sgd", "adam", "adamw"},
     "schedules": {"constant", "cosine"},
@@ -47,6 +47,7 @@ PROMISED = {
     "trackers": {"tensorboard", "jsonl"},
     "ops": {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_5x5"},
     "objectives": {"cross_entropy"},
+    "costs": {"parameters", "flops"},
 }
 
 
@@ -98,7 +99,19 @@ def test_mixed_op(name: str, num_candidates: int) -> None:
     testing.check_mixed_op(mixed_ops[name], num_candidates=num_candidates)
 
 
-SMALL: dict[str, dict[str, Any]] = {"darts": {"channels": 4, "cells": 3, "nodes": 2, "stem_multiplier": 1}}
+SMALL: dict[str, dict[str, Any]] = {
+    "darts": {"channels": 4, "cells": 3, "nodes": 2, "stem_multiplier": 1},
+    "macro": {"channels": 2, "stages": (1, 2), "features": 8},
+    "mobile": {
+        "widths": (4, 6),
+        "depths": (2, 1),
+        "strides": (2, 1),
+        "stem": "cifar",
+        "stem_channels": 4,
+        "first_channels": 3,
+        "features": 8,
+    },
+}
 
 
 @each(spaces)
@@ -124,9 +137,21 @@ def test_explorer(name: str) -> None:
     testing.check_explorer(explorers[name])
 
 
+MIXED_OPS = {"proxyless": "binary_gate"}
+
+
 @each(algorithms)
 def test_algorithm(name: str) -> None:
-    testing.check_algorithm(algorithms[name])
+    testing.check_algorithm(algorithms[name], mixed_op=MIXED_OPS.get(name, "softmax"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"update": "all_paths"}, {"update": "reinforce", "num_samples": 2}, {"alpha_every": 2}],
+    ids=str,
+)
+def test_settings_of_proxyless(settings: dict[str, Any]) -> None:
+    testing.check_algorithm(partial(algorithms["proxyless"], **settings), mixed_op="binary_gate")
 
 
 @pytest.mark.parametrize(

@@ -49,3 +49,12 @@ def test_nothing_is_computed_so_that_networks_on_meta_can_be_counted():
     with torch.device("meta"):
         network = nn.Linear(1000, 1000)
     assert _count(network) == 1_001_000
+
+
+def test_conventions_leave_out_biases_and_normalizations():
+    def count(**settings):
+        return Parameters(**settings).of(Model(_Network()), Task())
+
+    assert count(bias=False) == CONVOLUTION - 4 + NORM + LINEAR - 10
+    assert count(norm=False) == CONVOLUTION + LINEAR
+    assert count(bias=False, norm=False) == CONVOLUTION - 4 + LINEAR - 10

@@ -85,3 +85,30 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     path.write_text(f"name: {name}\ndata: digits\nspace: darts\n")
     with pytest.raises(RecipeError, match="must be usable as the name of a folder"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "mixed_op", "rule"),
+    [
+        ("proxyless", "softmax", "`proxyless` needs a mixed op that is a SampledOp, but `softmax` is none"),
+        (
+            "darts_bilevel",
+            "binary_gate",
+            "`binary_gate` needs an algorithm that draws its paths, but `darts_bilevel` does not",
+        ),
+        ("proxyless", "binary_gate", None),
+    ],
+)
+def test_an_algorithm_and_a_mixed_op_draw_both_or_neither(
+    tmp_path: Path, algorithm: str, mixed_op: str, rule: str | None
+) -> None:
+    path = tmp_path / "x.yaml"
+    search = f"search: {{algorithm: {algorithm}, mixed_op: {mixed_op}}}\n"
+    path.write_text("name: x\ndata: digits\nspace: darts\n" + search)
+    if rule is None:
+        assert load_recipe(path).search.mixed_op.name == mixed_op
+        return
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.rule) == ("search.algorithm", rule)

@@ -1,0 +1,264 @@
+"""Prices: the cost of every architecture of a space as a sum over its choices, and its expectation."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from types import MappingProxyType
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from nasframe.core.batch import first_tensor, map_tensors
+from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
+from nasframe.core.cost import Cost
+from nasframe.core.filler import Filler
+from nasframe.core.genotype import Genotype
+from nasframe.core.mixed_op import SumOfInputs
+from nasframe.core.model import Model
+from nasframe.core.space import Space
+from nasframe.core.task import Task
+from nasframe.errors import FormatError, UnsupportedError
+
+
+@final
+@dataclass(frozen=True)
+class Prices:
+    """What a network, or a candidate in one, costs: a fixed part, and one for each of its choices.
+
+    Attributes:
+        fixed: The cost of what stands in every architecture.
+        choices: By choice id, then by candidate in the order of the alpha: the prices of the
+            candidate, added up over the sites of the choice.
+        prunable: Ids of choices that a genotype need not decide: edges of an input choice, which a
+            derived network loses together with the input.
+    """
+
+    fixed: float
+    choices: Mapping[str, Mapping[str, "Prices"]] = field(default_factory=dict)
+    prunable: frozenset[str] = frozenset()
+
+    def of(self, genotype: Genotype) -> float:
+        """The cost of one architecture.
+
+        Raises:
+            FormatError: The genotype leaves a choice open, or keeps what is not among its candidates.
+        """
+        return self.fixed + sum(
+            candidates[name].of(genotype)
+            for choice, candidates in self.choices.items()
+            for name in self._kept(genotype, choice)
+        )
+
+    def _kept(self, genotype: Genotype, choice: str) -> tuple[str, ...]:
+        kept, candidates = genotype.choices.get(choice, ()), self.choices[choice]
+        if any(name not in candidates for name in kept) or not (kept or choice in self.prunable):
+            raise FormatError(
+                f"genotype: choice `{choice}` must keep some of {list(candidates)}, got {list(kept)}; "
+                "is it the genotype of another space?"
+            )
+        return kept
+
+    def expected(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """E[cost] = fixed + Σ_choices Σ_k p_k cost_k, a scalar (Cai et al. 2019, section 3.3.1).
+
+        The gradient in p_k is cost_k. Choices count as independent, and each input of a node that has
+        edges counts as kept: the expectation is that of what the supernet computes. Where a derived
+        network keeps fewer inputs than there are (DARTS: two of a node's), it costs less than this.
+
+        Args:
+            weights: By choice id the weight p_k of each candidate, of shape K.
+
+        Raises:
+            UnsupportedError: A choice has no weights, or not one a candidate.
+        """
+        total = torch.tensor(self.fixed, dtype=torch.float64)
+        for choice, candidates in self.choices.items():
+            weights_K = weights.get(choice)
+            if weights_K is None or weights_K.shape != (len(candidates),):
+                got = "none" if weights_K is None else f"a shape of {tuple(weights_K.shape)}"
+                raise UnsupportedError(
+                    f"expected cost: choice `{choice}` must have {len(candidates)} weights, got {got}; "
+                    "give those of the supernet of the space that was priced"
+                )
+            total = total.to(weights_K) + weights_K @ _costs(candidates, weights).to(weights_K)
+        return total
+
+
+def _costs(candidates: Mapping[str, Prices], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """What each candidate costs, of shape K; one with choices inside as expected over these."""
+    if any(prices.choices for prices in candidates.values()):
+        parts = [prices.expected(weights) for prices in candidates.values()]
+        return torch.stack([part.to(parts[0]) for part in parts])
+    return torch.tensor([prices.fixed for prices in candidates.values()], dtype=torch.float64)
+
+
+def expected_cost(model: Model, prices: Prices) -> torch.Tensor:
+    """The expected cost of a supernet by the weights of its mixed ops, differentiable in their alphas.
+
+    Args:
+        model: The supernet, with any mixed op.
+        prices: Those of its space.
+
+    Returns:
+        A scalar; see `Prices.expected`, also for what it ignores.
+
+    Raises:
+        UnsupportedError: `prices` are not those of the supernet's space.
+    """
+    return prices.expected({choice: op.weights() for choice, op in model.mixed_ops.items()})
+
+
+def price(space: Space, task: Task, cost: Cost) -> Prices:
+    """Price each candidate of a space at each of its sites, as it stands in a derived network.
+
+    One pass on the meta device shows every site its inputs; nothing of real size is computed.
+
+    Args:
+        space: Where is searched.
+        task: Its inputs have the shape that is priced.
+        cost: Must be a sum over the parts of a network.
+
+    Raises:
+        UnsupportedError: The cost is no such sum, or the space is none that can be priced choice by
+            choice: a site is called twice or never, candidates of one site return different shapes,
+            or a choice keeps several candidates (inputs with edges excepted).
+    """
+    filler = _PricingFiller()
+    with torch.device("meta"), torch.no_grad():
+        network = space.build(filler).eval()
+        inputs = torch.empty(1, *task.input_shape)
+        network(inputs)
+    filler.check_called()
+    prices = _price(cost, network, (inputs,), {})
+    return Prices(prices.fixed, prices.choices, frozenset(filler.prunable))
+
+
+def _price(cost: Cost, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Prices:
+    fixed = Prices(cost.of_call(module, *args, **kwargs))
+    sites = (site for site in module.modules() if isinstance(site, _Site))
+    return reduce(_plus, (site.price(cost) for site in sites), fixed)
+
+
+def _plus(one: Prices, other: Prices) -> Prices:
+    """The prices of two parts together."""
+    choices = dict(one.choices)
+    for choice, candidates in other.choices.items():
+        before = choices.get(choice)
+        choices[choice] = {
+            name: prices if before is None else _plus(before[name], prices)
+            for name, prices in candidates.items()
+        }
+    return Prices(one.fixed + other.fixed, MappingProxyType(choices))
+
+
+@final
+class _Site(nn.Module):
+    """A site that shows its inputs to its candidates once, and then costs nothing.
+
+    Candidates are no submodules, so that what stands around the site is priced without them.
+    """
+
+    def __init__(self, choice: Choice, candidates: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.choice, self._candidates = choice, candidates
+        self.num_calls, self._hole = 0, None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self.num_calls == 0:
+            outputs = [candidate(*args, **kwargs) for candidate in self._candidates.values()]
+            self._check_shapes(outputs)
+            self._args, self._kwargs, self._output = args, kwargs, outputs[0]
+        self.num_calls += 1
+        return self._nothing(first_tensor(args or kwargs).device)
+
+    def _nothing(self, device: torch.device) -> Any:
+        """Zeros like a candidate's output, made once, so that a cost in time is not that of making them."""
+        if self._hole is None or first_tensor(self._hole).device != device:
+            self._hole = map_tensors(partial(torch.zeros_like, device=device), self._output)
+        return self._hole
+
+    def _check_shapes(self, outputs: Iterable[Any]) -> None:
+        shapes = [_shapes(output) for output in outputs]
+        if any(shape != shapes[0] for shape in shapes):
+            raise UnsupportedError(
+                f"prices: all candidates of choice `{self.choice.id}` must return the same shapes, got "
+                f"{shapes}; what comes after it would cost another amount after each"
+            )
+
+    def price(self, cost: Cost) -> Prices:
+        """The prices of this choice; call it after the site was called."""
+        priced = {
+            name: _price(cost, candidate, self._args, self._kwargs)
+            for name, candidate in self._candidates.items()
+        }
+        return Prices(0.0, MappingProxyType({self.choice.id: MappingProxyType(priced)}))
+
+
+def _shapes(output: Any) -> list[tuple[int, ...]]:
+    shapes: list[tuple[int, ...]] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(tensor.shape))
+        return tensor
+
+    map_tensors(note, output)
+    return shapes
+
+
+@final
+class _Branch(nn.Module):
+    """A branch of a choice of inputs, as a candidate that is given all states."""
+
+    def __init__(self, branch: nn.Module, index: int) -> None:
+        super().__init__()
+        self.branch, self._index = branch, index
+
+    def forward(self, states: Any) -> Any:
+        return self.branch(states[self._index])
+
+
+@final
+class _PricingFiller(Filler):
+    """Puts at each site all candidates, as they stand in a derived network."""
+
+    mixed = False
+
+    def __init__(self) -> None:
+        self._sites: list[_Site] = []
+        self.prunable: set[str] = set()
+
+    def layer(self, choice: LayerChoice, make: Callable[[str], nn.Module]) -> nn.Module:
+        return self._site(choice, {name: make(name) for name in choice.candidates})
+
+    def inputs(self, choice: InputChoice, make: Callable[[int], nn.Module]) -> nn.Module:
+        branches = [make(index) for index in range(len(choice.candidates))]
+        self.prunable.update(choice.edges)
+        if choice.edges or choice.num_chosen == len(branches):
+            return SumOfInputs(branches, range(len(branches)))
+        named = zip(choice.candidates, branches, strict=True)
+        return self._site(choice, {name: _Branch(branch, i) for i, (name, branch) in enumerate(named)})
+
+    def subset(self, choice: InputChoice) -> tuple[int, ...]:
+        return tuple(range(len(choice.candidates)))
+
+    def value(self, choice: ValueChoice, make: Callable[[int], nn.Module]) -> nn.Module:
+        return self._site(choice, {str(value): make(value) for value in choice.values})
+
+    def _site(self, choice: Choice, candidates: dict[str, nn.Module]) -> _Site:
+        if choice.num_chosen > 1:
+            raise UnsupportedError(
+                f"prices: choice `{choice.id}` must keep one candidate, got {choice.num_chosen}; how often "
+                "each of several is kept does not follow from their weights"
+            )
+        self._sites.append(_Site(choice, {name: each.eval() for name, each in candidates.items()}))
+        return self._sites[-1]
+
+    def check_called(self) -> None:
+        """Refuse a network whose cost is not the sum of one call of each site."""
+        for site in self._sites:
+            if site.num_calls != 1:
+                raise UnsupportedError(
+                    f"prices: each site of choice `{site.choice.id}` must be called once in a forward "
+                    f"pass, got {site.num_calls} calls"
+                )

@@ -1,0 +1,142 @@
+"""The space of ProxylessNAS."""
+
+from collections import OrderedDict
+from typing import Literal, final
+
+from torch import nn
+
+from nasframe.core import Filler, Genotype, LayerChoice, Space, Task, ops, spaces
+from nasframe.errors import UnsupportedError
+from nasframe.ops.conv_bn import conv_bn
+from nasframe.ops.conv_classifier import ConvClassifier
+from nasframe.ops.inverted_residual import InvertedResidual
+from nasframe.spaces._proxyless_config import read_config
+from nasframe.types import PositiveFloat, PositiveInt
+
+_SKIP = "skip_connect"  # where the shape changes there is no input to hand on
+
+
+@spaces.register("mobile")
+@final
+class Mobile(Space):
+    """A chain of MobileNetV2 blocks, each searched (Cai et al. 2019, arXiv 1812.00332, section 4.2).
+
+    A 3x3 stem, a block of expansion 1 that is not searched, then stages of searched layers, a 1x1
+    convolution and the classifier. The first layer of a stage has the stage's stride and changes the
+    channels; of the others each may also be skipped. The defaults are the authors' space for
+    ImageNet. All batch norms have parameters, in the supernet too.
+
+    A departure from the authors' code, which adds the input to a mixture of blocks, one of them zero:
+    here each block adds it itself and the zero block is ``skip_connect``. As the weights of a mixture
+    sum to one, outputs and gradients are the same.
+
+    Args:
+        operations: Names of the candidates; ``skip_connect`` only where the shape stays.
+        widths: Channels of each stage.
+        depths: Layers of each stage.
+        strides: Stride of the first layer of each stage.
+        stem: `imagenet` halves the map at the stem, `cifar` does not.
+        stem_channels: Channels after the stem.
+        first_channels: Channels after the block that is not searched.
+        features: Channels of the 1x1 convolution before the classifier.
+        norm_eps: Added to the variance by each batch norm.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        operations: tuple[str, ...] = (
+            "mb_k3_e3",
+            "mb_k3_e6",
+            "mb_k5_e3",
+            "mb_k5_e6",
+            "mb_k7_e3",
+            "mb_k7_e6",
+            "skip_connect",
+        ),
+        widths: tuple[PositiveInt, ...] = (24, 40, 80, 96, 192, 320),
+        depths: tuple[PositiveInt, ...] = (4, 4, 4, 4, 4, 1),
+        strides: tuple[Literal[1, 2], ...] = (2, 2, 2, 1, 2, 1),
+        stem: Literal["cifar", "imagenet"] = "imagenet",
+        stem_channels: PositiveInt = 32,
+        first_channels: PositiveInt = 16,
+        features: PositiveInt = 1280,
+        norm_eps: PositiveFloat = 1e-3,
+    ) -> None:
+        if len(task.input_shape) != 3:
+            raise UnsupportedError(
+                f"space mobile: inputs must be images (channels, height, width), got {task.input_shape}"
+            )
+        if not len(widths) == len(depths) == len(strides) > 0:
+            raise UnsupportedError(
+                "space mobile: widths, depths and strides must have one item a stage, "
+                f"got {len(widths)}, {len(depths)} and {len(strides)}"
+            )
+        if len(set(operations)) < len(operations) or not set(operations) - {_SKIP}:
+            raise UnsupportedError(
+                f"space mobile: operations must be distinct, and one of them not `{_SKIP}`, "
+                f"got {list(operations)}; correct the list"
+            )
+        self._task, self._make_op = task, {name: ops[name] for name in operations}
+        self._stages = list(zip(widths, depths, strides, strict=True))
+        self._stem_stride = 2 if stem == "imagenet" else 1
+        self._stem_channels, self._first_channels = stem_channels, first_channels
+        self._features, self._norm_eps = features, norm_eps
+
+    @classmethod
+    def from_config(cls, text: str, *, image_size: int = 224) -> tuple["Mobile", Genotype]:
+        """Read a network that the authors published as JSON (``net.config``) for ImageNet.
+
+        Args:
+            text: The JSON text.
+            image_size: Height and width of the images.
+
+        Returns:
+            The space that has the network's widths and depths, and the network in it.
+
+        Raises:
+            FormatError: It is not such a network.
+            UnsupportedError: It is a published network that this space does not hold, such as the
+                PyramidNet tree for CIFAR-10, or one with blocks of another form.
+        """
+        config = read_config(text)
+        space = cls(
+            Task((config.in_channels, image_size, image_size), config.num_outputs),
+            widths=tuple(stage.width for stage in config.stages),
+            depths=tuple(len(stage.blocks) for stage in config.stages),
+            strides=tuple(stage.stride for stage in config.stages),
+            stem="imagenet" if config.stem_stride == 2 else "cifar",
+            stem_channels=config.stem_channels,
+            first_channels=config.first_channels,
+            features=config.features,
+            norm_eps=config.norm_eps,
+        )
+        blocks = [block for stage in config.stages for block in stage.blocks]
+        return space, Genotype({f"layer_{index}": (name,) for index, name in enumerate(blocks)})
+
+    def build(self, filler: Filler) -> nn.Module:
+        colors, channels = self._task.input_shape[0], self._first_channels
+        stem = conv_bn(
+            colors, self._stem_channels, kernel_size=3, stride=self._stem_stride, activation=nn.ReLU6
+        )
+        first = InvertedResidual(self._stem_channels, channels, kernel_size=3, expansion=1, stride=1)
+        layers: list[nn.Module] = []
+        for width, depth, stride in self._stages:
+            for index in range(depth):
+                layers.append(self._layer(filler, len(layers), channels, width, stride if index == 0 else 1))
+                channels = width
+        head = ConvClassifier(channels, self._features, self._task.num_outputs, activation=nn.ReLU6)
+        network = nn.Sequential(OrderedDict(stem=stem, first=first, layers=nn.Sequential(*layers), head=head))
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = self._norm_eps
+        return network
+
+    def _layer(
+        self, filler: Filler, index: int, in_channels: int, out_channels: int, stride: int
+    ) -> nn.Module:
+        same_shape = stride == 1 and in_channels == out_channels
+        names = tuple(name for name in self._make_op if name != _SKIP or same_shape)
+        choice = LayerChoice(f"layer_{index}", names)
+        return filler.layer(choice, lambda name: self._make_op[name](in_channels, out_channels, stride, True))

@@ -1,0 +1,108 @@
+"""Latencies measured on the device in hand, and their table."""
+
+import json
+import statistics
+
+import pytest
+import torch
+from torch import nn
+
+from nasframe.core import Model, Task, price, spaces
+from nasframe.costs._latency_table import LatencyTable, Timing, describe
+from nasframe.costs.latency import Latency
+from nasframe.errors import FormatError, UnsupportedError
+
+TASK = Task((3, 8, 8), 5)
+SMALL, LARGE = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 512, 7)
+
+
+def _quick(**settings):
+    return Latency(warmup=1, repeats=3, **settings)
+
+
+def test_a_heavier_network_takes_longer():
+    task, cost = Task((3, 64, 64), 5), _quick()
+    assert 0 < cost.of(Model(SMALL), task) < cost.of(Model(LARGE), task)
+
+
+def test_a_network_is_measured_once_and_so_are_parts_that_are_alike():
+    cost = _quick()
+    first = cost.of(Model(nn.Conv2d(3, 4, 3)), TASK)
+    assert cost.of(Model(nn.Conv2d(3, 4, 3)), TASK) == first
+    assert len(cost.table.timings) == 1
+    cost.of(Model(nn.Conv2d(3, 4, 5)), TASK)
+    cost.of(Model(nn.Conv2d(3, 4, 3)), Task((3, 9, 8), 5))
+    assert len(cost.table.timings) == 3
+
+
+def test_measuring_leaves_model_and_random_state_alone():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
+    state, before = torch.get_rng_state(), {name: t.clone() for name, t in network.state_dict().items()}
+    _quick().of(Model(network), TASK)
+    assert torch.equal(state, torch.get_rng_state())
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_candidates_of_a_space_are_measured_at_their_sites():
+    space = spaces["macro"](TASK, channels=2, stages=(1, 2), features=8)
+    cost = _quick()
+    prices = price(space, TASK, cost)
+    assert prices.fixed > 0
+    assert all(each.fixed > 0 for candidates in prices.choices.values() for each in candidates.values())
+    assert len(cost.table.timings) == 3 * 3 + 1  # each layer has another shape; and what is around them
+
+
+def test_another_run_takes_its_latencies_from_the_table(tmp_path):
+    path = tmp_path / "tables" / "latency.json"
+    measured = _quick(table=path).of(Model(SMALL), TASK)
+    content = json.loads(path.read_text())
+    assert content["device"] == describe(torch.device("cpu"))
+    (timing,) = content["timings"].values()
+    assert timing["median_ms"] == measured
+    assert timing["repeats"] == 3
+    assert timing["iqr_ms"] >= 0
+    timing["median_ms"] = 123.5
+    path.write_text(json.dumps(content))
+    assert _quick(table=path).of(Model(SMALL), TASK) == 123.5
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("name", "Pixel 1"), ("threads", 1000), ("torch", "0.4"), ("type", "cuda")]
+)
+def test_a_table_of_another_device_is_refused(tmp_path, key, value):
+    path = tmp_path / "latency.json"
+    _quick(table=path).of(Model(SMALL), TASK)
+    content = json.loads(path.read_text())
+    content["device"][key] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        UnsupportedError, match=f"must be a table of this device, but was measured with {key} "
+    ):
+        _quick(table=path).of(Model(SMALL), TASK)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "must be JSON"),
+        ("[]", "must be an object with format"),
+        ('{"format": "nasframe.latency", "version": 2}', "version must be 1, got 2"),
+        ('{"format": "nasframe.latency", "version": 1}', "must have `device` and `timings`"),
+        (
+            '{"format": "nasframe.latency", "version": 1, "device": {}, "timings": {"a": {"median_ms": 1}}}',
+            "must have `device` and `timings`",
+        ),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path, text, message):
+    path = tmp_path / "latency.json"
+    path.write_text(text)
+    with pytest.raises(FormatError, match=message):
+        LatencyTable.open(path, torch.device("cpu"))
+
+
+def test_a_timing_is_median_and_interquartile_range():
+    durations = [5.0, 1.0, 2.0, 100.0, 3.0]  # sorted 1 2 3 5 100: the outlier moves neither
+    assert Timing.of(durations) == Timing(statistics.median(durations), 5.0 - 2.0, 5)
