@@ -54,10 +54,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: What was typed after ``nasframe``; by default the arguments of this process.
     """
     try:
-        app(list(arguments) if arguments is not None else None, prog_name="nasframe")
+        code = app(
+            list(arguments) if arguments is not None else None, prog_name="nasframe", standalone_mode=False
+        )
     except RecipeError as error:
         show_problems(error)
         sys.exit(2)
     except NasframeError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(1)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("\ninterrupted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(_usage_error(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_error(error: Exception) -> int:
+    """Show what is wrong with the arguments; any other error is raised again.
+
+    Typer's errors are told by what they can do, because some of its versions bring a click of their own.
+    """
+    show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is None or not isinstance(exit_code, int):
+        raise error
+    show()
+    return exit_code

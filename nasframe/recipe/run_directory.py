@@ -1,6 +1,7 @@
 """The run directory: where a run's plain data lies."""
 
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -27,7 +28,7 @@ class RunDirectory:
     root: Path
 
     @classmethod
-    def create(cls, root: Path | None, name: str, recipe_text: str) -> "RunDirectory":
+    def create(cls, root: Path | None, name: str, recipe_text: str, device: str) -> "RunDirectory":
         """Make the folder (by default ``runs/<name>/<time>-<hash>``) and write the recipe into it.
 
         Raises:
@@ -35,7 +36,9 @@ class RunDirectory:
         """
         if root is None:
             digest = hashlib.sha256(recipe_text.encode()).hexdigest()[:8]
-            root = Path("runs") / name / f"{time.strftime('%Y%m%d-%H%M%S')}-{digest}"
+            first = Path("runs") / name / f"{time.strftime('%Y%m%d-%H%M%S')}-{digest}"
+            others = (first.with_name(f"{first.name}-{index}") for index in itertools.count(2))
+            root = next(folder for folder in itertools.chain([first], others) if not folder.exists())
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise FormatError(
                 f"{root}: must be a new or empty folder, but holds something; "
@@ -44,7 +47,7 @@ class RunDirectory:
         root.mkdir(parents=True, exist_ok=True)
         run = cls(root.resolve())
         _write(run.recipe, recipe_text)
-        _write(run.environment, json.dumps(_environment(), indent=2) + "\n")
+        _write(run.environment, json.dumps(_environment(device), indent=2) + "\n")
         run.update_status(version=_VERSION, ended="running", finished=[], seconds={}, steps={})
         return run
 
@@ -120,7 +123,7 @@ def _write(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def _environment() -> dict[str, Any]:
+def _environment(device: str) -> dict[str, Any]:
     import numpy
     import torch
 
@@ -132,6 +135,7 @@ def _environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor_cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "device": device,
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "git": _git_state(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

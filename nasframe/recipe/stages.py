@@ -76,7 +76,7 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
         out: The run directory; by default a new one below ``runs/<name>/``.
         progress: Hears each step.
     """
-    directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe))
+    directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe), str(_device(recipe.device)))
     return _Stages(recipe, directory, progress or _silent).run()
 
 

@@ -19,7 +19,7 @@ def _names(folder):
 
 
 def test_a_new_run_holds_its_recipe_its_environment_and_its_status(tmp_path):
-    directory = RunDirectory.create(tmp_path / "a" / "run", "tiny", TEXT)
+    directory = RunDirectory.create(tmp_path / "a" / "run", "tiny", TEXT, "cpu")
     assert directory.root == tmp_path / "a" / "run"
     assert _names(directory.root) == ["environment.json", "recipe.yaml", "status.json"]
     assert directory.recipe.read_text() == TEXT
@@ -28,7 +28,7 @@ def test_a_new_run_holds_its_recipe_its_environment_and_its_status(tmp_path):
 
 
 def test_the_environment_says_what_made_the_run(tmp_path):
-    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT)
+    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
     environment = json.loads(directory.environment.read_text())
     assert environment["nasframe"] == nasframe.__version__
     assert environment["torch"] == torch.__version__
@@ -37,11 +37,12 @@ def test_the_environment_says_what_made_the_run(tmp_path):
     assert isinstance(environment["command"], list)
     assert "git" in environment
     assert "accelerator" in environment
+    assert environment["device"] == "cpu"
 
 
 def test_by_default_a_run_is_named_by_recipe_time_and_content(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    root = RunDirectory.create(None, "tiny", TEXT).root
+    root = RunDirectory.create(None, "tiny", TEXT, "cpu").root
     assert root.parent == tmp_path / "runs" / "tiny"
     digest = hashlib.sha256(TEXT.encode()).hexdigest()[:8]
     assert re.fullmatch(rf"\d{{8}}-\d{{6}}-{digest}", root.name)
@@ -50,30 +51,30 @@ def test_by_default_a_run_is_named_by_recipe_time_and_content(tmp_path, monkeypa
 def test_outside_of_a_repository_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", os.fspath(tmp_path.parent))
-    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT)
+    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
     assert json.loads(directory.environment.read_text())["git"] is None
 
 
 def test_an_empty_folder_is_as_good_as_a_new_one(tmp_path):
     (tmp_path / "run").mkdir()
-    assert RunDirectory.create(tmp_path / "run", "tiny", TEXT).recipe.exists()
+    assert RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu").recipe.exists()
 
 
 def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
     (tmp_path / "other.txt").write_text("mine")
     with pytest.raises(FormatError, match="must be a new or empty folder, but holds something"):
-        RunDirectory.create(tmp_path, "tiny", TEXT)
+        RunDirectory.create(tmp_path, "tiny", TEXT, "cpu")
     assert _names(tmp_path) == ["other.txt"]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "run").write_text("mine")
     with pytest.raises(FormatError, match="must be a new or empty folder"):
-        RunDirectory.create(tmp_path / "run", "tiny", TEXT)
+        RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
 
 
 def test_changes_of_the_status_add_up_and_leave_no_partial_file(tmp_path):
-    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT)
+    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
     directory.update_status(stage="search")
     directory.update_status(ended="failed", reason="why")
     status = RunDirectory.open(tmp_path / "run").status()
@@ -88,7 +89,7 @@ def test_a_folder_without_a_recipe_is_not_a_run(tmp_path):
 
 @pytest.mark.parametrize("status", [None, "{}", '{"version": 2}'])
 def test_a_run_of_another_version_is_refused(tmp_path, status):
-    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT)
+    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
     path = directory.root / "status.json"
     path.unlink() if status is None else path.write_text(status)
     with pytest.raises(FormatError, match=r"status\.json: version must be 1, got"):
@@ -96,14 +97,14 @@ def test_a_run_of_another_version_is_refused(tmp_path, status):
 
 
 def test_a_status_that_is_no_json_is_refused_by_name(tmp_path):
-    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT)
+    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
     (directory.root / "status.json").write_text('{"version"')
     with pytest.raises(FormatError, match=r"status\.json: must be JSON"):
         RunDirectory.open(directory.root)
 
 
 def test_files_lie_where_they_are_documented(tmp_path):
-    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT)
+    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
     paths = [directory.genotype, directory.weights, directory.report, directory.export]
     assert [str(path.relative_to(directory.root)) for path in paths] == [
         "search/genotype.json", "retrain/model.safetensors", "report.json", "export"
