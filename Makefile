@@ -1,5 +1,5 @@
 # Two commands: `make run` takes one recipe through a whole search, `make test` checks everything.
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 python3))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do command -v $$p && break; done)
 BIN := .venv/bin
 RECIPE ?= recipes/digits_darts.yaml
 
@@ -28,7 +28,8 @@ format: .venv/.test
 	$(BIN)/ruff check --fix .
 
 .venv/.created:
-	$(PYTHON) -m venv .venv
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer: give PYTHON=/path/to/python"; exit 1; }
+	"$(PYTHON)" -m venv .venv
 	@touch $@
 
 .venv/.run: .venv/.created pyproject.toml constraints.txt

@@ -56,6 +56,10 @@ class UnsupportedError(NasframeError):
     """The combination that was asked for cannot be computed; another setting must be chosen."""
 
 
+class TrainingError(NasframeError):
+    """A training went wrong in its numbers; its settings must be changed."""
+
+
 class DataError(NasframeError):
     """A data set is missing, unreadable or not what it must be."""
 

@@ -14,7 +14,9 @@ from nasframe.core import (
     VirtualStep,
     WeightUpdate,
     algorithms,
+    check_modelled,
     kept_random_state,
+    named_parameters_at,
     optimizers,
     schedules,
     set_learning_rate,
@@ -40,9 +42,9 @@ class DartsBilevel(Algorithm):
     v = Jᵀ ∇w' L_v(w', a) and J = ∂U/∂g (eq. 6 and 7, where U is plain and J the learning rate ξ).
 
     Departures from the authors' code: U is the whole step of the real weight optimizer (gradient
-    clipping, Nesterov, dampening, parameter groups) instead of plain momentum; alphas are never
-    perturbed nor stepped as weights; no pass of an alpha step moves batch-norm statistics or the
-    random state, and all of its passes see the same noise.
+    clipping, Nesterov, dampening, parameter groups) instead of plain momentum, and J its derivative
+    instead of ξ; no pass of an alpha step moves batch-norm statistics or the random state, and all
+    of its passes see the same noise; held-out batches are not augmented.
 
     Args:
         order: 1 takes the weights as they are, 2 differentiates through their next step.
@@ -51,7 +53,8 @@ class DartsBilevel(Algorithm):
         epsilon: Length of the finite difference in weight space, ε = epsilon / ‖v‖.
         second_order_from: Epoch (from 0) that order 2 begins at; first order before it.
         warmup_epochs: Epochs at the beginning that train the weights alone.
-        chunks: Pieces that each batch is split into to save memory; the gradient is that of the batch.
+        chunks: Pieces that each batch is split into to save memory. The gradient is that of the batch
+            but for batch norm, whose statistics are then those of each piece.
         alpha_optimizer: Optimizer of the upper level.
         alpha_schedule: Learning rate of the upper level over the epochs.
     """
@@ -76,7 +79,7 @@ class DartsBilevel(Algorithm):
         self._model, self._objective = model, objective
         self._order, self._hessian, self._epsilon = order, hessian, epsilon
         self._second_order_from, self._warmup_epochs, self._chunks = second_order_from, warmup_epochs, chunks
-        self._alphas = [alpha for alpha in model.parameters_at("upper") if alpha.requires_grad]
+        self._alphas = [alpha for _, alpha in named_parameters_at(model, "upper") if alpha.requires_grad]
         if not self._alphas:
             raise UnsupportedError(
                 "darts_bilevel: the model must have upper-level parameters (alphas) that require gradients"
@@ -90,6 +93,8 @@ class DartsBilevel(Algorithm):
         set_learning_rate(self._alpha_optimizer, self._alpha_schedule, epoch, num_epochs)
 
     def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+        if self._order == 2:
+            check_modelled(update_weights.optimizer)  # at the first step, not when order 2 begins
         metrics = {}
         if self._epoch >= self._warmup_epochs:
             metrics["alpha_loss"] = self._update_alphas(train, valid, update_weights)
@@ -123,7 +128,7 @@ class DartsBilevel(Algorithm):
     def _upper_of_loss(
         self, train: Batch, valid: Batch, update_weights: WeightUpdate
     ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
-        weights = {name: p for name, p in self._model.named_parameters_at("lower") if p.requires_grad}
+        weights = {name: p for name, p in named_parameters_at(self._model, "lower") if p.requires_grad}
         if self._order == 1 or self._epoch < self._second_order_from:
             return self._gradients(valid, self._alphas, _detached(weights))
         step = self._virtual_step(train, weights, update_weights)

@@ -1,7 +1,7 @@
 """The verbs that run a recipe."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +39,7 @@ def run(
     if dry_run:
         typer.echo(dump_recipe(complete), nl=False)
         return
-    with _resumable(out or Path("runs") / complete.name), shown_progress() as progress:
+    with _resumable(out or Path("runs") / complete.name, plugin or ()), shown_progress() as progress:
         finished = run_recipe(complete, out, progress)
     _show(finished, as_json)
 
@@ -56,13 +56,13 @@ def resume(
     if not (run_dir / "recipe.yaml").is_file():
         raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
     import_modules(plugin or ())
-    with _resumable(run_dir), shown_progress() as progress:
+    with _resumable(run_dir, plugin or ()), shown_progress() as progress:
         finished = resume_run(run_dir, progress)
     _show(finished, as_json)
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
+def _resumable(folder: Path, plugins: Sequence[Path]) -> Iterator[None]:
     """When the user interrupts, say how to go on; the newest run in `folder` is theirs."""
     try:
         yield
@@ -70,7 +70,8 @@ def _resumable(folder: Path) -> Iterator[None]:
         found = [*folder.glob("status.json"), *folder.glob("*/status.json")]
         if found:
             newest = max(found, key=lambda path: path.stat().st_mtime).parent
-            typer.echo(f"\ninterrupted; go on with: nasframe resume {newest}", err=True)
+            needed = "".join(f" --plugin {plugin}" for plugin in plugins)
+            typer.echo(f"\ninterrupted; go on with: nasframe resume {newest}{needed}", err=True)
         else:
             typer.echo("\ninterrupted before anything was done", err=True)
         raise typer.Exit(130) from None

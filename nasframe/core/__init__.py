@@ -36,7 +36,7 @@ from nasframe.core.mixed_op import (
     is_zero,
     mixed_ops,
 )
-from nasframe.core.model import Annealed, Model, Precision
+from nasframe.core.model import Annealed, Model
 from nasframe.core.objective import Objective, objectives, with_penalty
 from nasframe.core.op import ops
 from nasframe.core.optimizer import Schedule, optimizers, schedules, set_learning_rate
@@ -54,14 +54,20 @@ from nasframe.core.parameter import (
 )
 from nasframe.core.penalized import Penalized
 from nasframe.core.prices import Prices, expected_cost, price
-from nasframe.core.random_state import generator_for, kept_random_state, seed_for
+from nasframe.core.random_state import (
+    generator_for,
+    get_random_state,
+    kept_random_state,
+    seed_for,
+    set_random_state,
+)
 from nasframe.core.report import Report, reports
 from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
 from nasframe.core.swapped import swapped
 from nasframe.core.task import Task
 from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
-from nasframe.core.virtual_step import VirtualStep
+from nasframe.core.virtual_step import VirtualStep, check_modelled
 from nasframe.core.weight_update import WeightUpdate
 
 __all__ = [
@@ -100,7 +106,6 @@ __all__ = [
     "NormalizeImages",
     "Objective",
     "Penalized",
-    "Precision",
     "Preprocess",
     "Prices",
     "Progress",
@@ -125,6 +130,7 @@ __all__ = [
     "WeightUpdate",
     "algorithms",
     "augmentations",
+    "check_modelled",
     "choices_of",
     "costs",
     "datasets",
@@ -135,6 +141,7 @@ __all__ = [
     "explorers",
     "exporters",
     "generator_for",
+    "get_random_state",
     "hold_out",
     "is_zero",
     "keep_kinds_on_load",
@@ -155,6 +162,7 @@ __all__ = [
     "schedules",
     "seed_for",
     "set_learning_rate",
+    "set_random_state",
     "spaces",
     "supernet",
     "swapped",

@@ -1,7 +1,7 @@
 """Model: a network together with what is searched in it, and its parameters by kind."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import nn
@@ -10,8 +10,6 @@ from nasframe.core import parameter as parameter_kinds
 from nasframe.core.choice import Choice
 from nasframe.core.mixed_op import MixedOp, SampledOp
 from nasframe.core.parameter import Kind, Level
-
-Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 @runtime_checkable
@@ -45,6 +43,12 @@ class Model(nn.Module):
         self._autocast: torch.dtype | None = None
         parameter_kinds.keep_kinds_on_load(self)
         self.kinds()
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Model":
+        """Move or convert; kinds stay where PyTorch makes new parameters (``to_empty``)."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        parameter_kinds.restore_kinds(self)
+        return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What `network` returns, under autocast where `autocast` says so (forward only)."""

@@ -106,6 +106,14 @@ def keep_kinds_on_load(module: nn.Module) -> None:
             owner.register_load_state_dict_post_hook(_RestoreKinds(own))  # type: ignore[no-untyped-call]
 
 
+def restore_kinds(module: nn.Module) -> None:
+    """Give parameters that replaced those of a declared kind that kind again."""
+    for owner in module.modules():
+        for hook in owner._load_state_dict_post_hooks.values():
+            if isinstance(hook, _RestoreKinds):
+                hook(owner, None)
+
+
 @dataclass(frozen=True)
 class _RestoreKinds:
     kinds: dict[str, Kind]

@@ -21,11 +21,27 @@ def generator_for(seed: int, *purpose: str | int, device: torch.device | str = "
 @contextmanager
 def kept_random_state(device: torch.device) -> Iterator[None]:
     """Whatever is drawn inside, the global random state is afterwards what it was before."""
-    host = torch.get_rng_state()
-    accelerator = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    state = get_random_state(device)
     try:
         yield
     finally:
-        torch.set_rng_state(host)
-        if accelerator is not None:
-            torch.cuda.set_rng_state(accelerator, device)
+        set_random_state(state, device)
+
+
+def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The global random state of the host and of a device, to be saved."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Restore what `get_random_state` returned; what this device has no part in stays."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasframe.errors import ComponentError
+
 
 @contextmanager
 def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterator[None]:
@@ -20,7 +22,12 @@ def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterato
     Args:
         model: Looks as before afterwards, also after an exception.
         parameters: By qualified name, as ``named_parameters`` gives them.
+
+    Raises:
+        ComponentError: A name is not that of a parameter; nothing would be swapped.
     """
+    if unknown := set(parameters) - {name for name, _ in model.named_parameters()}:
+        raise ComponentError(f"swapped: the model must have the parameters {sorted(unknown)}, but has not")
     other = {id(old): parameters[name] for name, old in model.named_parameters() if name in parameters}
     other |= {id(buffer): buffer.clone() for buffer in model.buffers()}
     places: list[tuple[dict[str, Any], str, torch.Tensor]] = [

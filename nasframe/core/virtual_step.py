@@ -36,11 +36,7 @@ class VirtualStep:
         gradients: Mapping[str, torch.Tensor | None],
         max_grad_norm: float | None,
     ) -> None:
-        if type(optimizer) is not torch.optim.SGD:
-            raise UnsupportedError(
-                "second order differentiates through the weight optimizer's step, so the optimizer must be "
-                f"sgd (torch.optim.SGD itself), got {type(optimizer).__name__}; use sgd, or order 1"
-            )
+        check_modelled(optimizer)
         names = {weight: name for name, weight in weights.items()}
         self._scale, self._shrink = 1.0, 0.0
         self._gradients = {name: gradient for name, gradient in gradients.items() if gradient is not None}
@@ -103,6 +99,19 @@ class VirtualStep:
             name: self._scale * torch.add(vector, self._gradients[name], alpha=-overlap * self._shrink)
             for name, vector in within.items()
         }
+
+
+def check_modelled(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimizer whose step `VirtualStep` does not know.
+
+    Raises:
+        UnsupportedError: It is not ``torch.optim.SGD`` itself.
+    """
+    if type(optimizer) is not torch.optim.SGD:
+        raise UnsupportedError(
+            "second order differentiates through the weight optimizer's step, so the optimizer must be "
+            f"sgd (torch.optim.SGD itself), got {type(optimizer).__name__}; use sgd, or order 1"
+        )
 
 
 def _norm(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -1,8 +1,10 @@
 """The rule by which DARTS reads an architecture off the alphas."""
 
+import math
 from typing import final
 
 from nasframe.core import Choice, Deriver, Genotype, InputChoice, Model, derivers
+from nasframe.errors import TrainingError
 
 
 @derivers.register("darts")
@@ -13,11 +15,14 @@ class DartsRule(Deriver):
     A node keeps its `num_chosen` strongest inputs, each as strong as the largest weight of its edge
     among candidates that may be kept (not ``none``); a kept edge keeps its strongest such candidate.
     Weights are those after the mixed op's normalization, ``none`` included in it. Of equal ones the
-    first wins. Inputs are listed strongest first, as the authors' code does.
+    first wins. Inputs are listed strongest first, as the authors' code does. Weights that are not
+    finite are a TrainingError.
     """
 
     def derive(self, model: Model) -> Genotype:
         weights = {name: value.tolist() for name, value in model.choice_weights().items()}
+        if wrong := [name for name, values in weights.items() if not all(map(math.isfinite, values))]:
+            raise TrainingError(f"deriver darts: weights of candidates must be finite, but not of {wrong}")
         kept: dict[str, tuple[str, ...]] = {}
         dropped: set[str] = set()
         for choice in model.choices.values():

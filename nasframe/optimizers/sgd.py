@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from nasframe.core import optimizers
+from nasframe.errors import UnsupportedError
 from nasframe.types import NonNegativeFloat, PositiveFloat, ProperFraction
 
 
@@ -27,7 +28,15 @@ def sgd(
         weight_decay: Factor of the weights that is added to their gradient.
         nesterov: Nesterov's momentum; needs momentum, and no dampening.
         dampening: Share of each gradient that does not enter the momentum.
+
+    Raises:
+        UnsupportedError: `nesterov` without momentum, or with dampening.
     """
+    if nesterov and (momentum == 0 or dampening != 0):
+        raise UnsupportedError(
+            f"sgd: nesterov must have momentum and no dampening, got momentum {momentum} and "
+            f"dampening {dampening}; change them, or leave nesterov out"
+        )
     return torch.optim.SGD(
         params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, dampening=dampening
     )

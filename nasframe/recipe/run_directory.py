@@ -23,7 +23,7 @@ _VERSION = 1
 @final
 @dataclass(frozen=True)
 class RunDirectory:
-    """The files of one run (names are public: see the documentation of the run directory)."""
+    """The files of one run (their names are public: docs/run_directory.md)."""
 
     root: Path
 

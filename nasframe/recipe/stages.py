@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,16 +27,19 @@ from nasframe.core import (
     Record,
     Space,
     Split,
+    Task,
     algorithms,
     costs,
     derived,
     expected_cost,
+    generator_for,
     hold_out,
     price,
+    sample,
     seed_for,
     supernet,
 )
-from nasframe.errors import DataError, FormatError
+from nasframe.errors import DataError, FormatError, UnsupportedError
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
@@ -63,7 +67,9 @@ class Run:
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
         recipe = load_recipe(self.folder / "recipe.yaml")
-        model = derived(recipe.retrain.space(recipe.data().task), self.genotype)
+        described = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))["task"]
+        task = Task(tuple(described["input_shape"]), described["num_outputs"])
+        model = derived(recipe.retrain.space(task), self.genotype)
         model.load_state_dict(load_file(self.folder / "retrain" / "model.safetensors"))
         return model.eval()
 
@@ -103,7 +109,11 @@ class _Stages:
 
     @cached_property
     def _data(self) -> Dataset:
-        return self._recipe.data()
+        data: Dataset = self._recipe.data()
+        for name, split in (("training", data.train), ("test", data.test)):
+            if not len(split):
+                raise DataError(f"data: there must be {name} examples, but {self._recipe.data.name} has none")
+        return data
 
     def run(self) -> Run:
         self._directory.update_status(ended="running", reason=None)
@@ -156,6 +166,7 @@ class _Stages:
             Genotype.load(self._recipe.genotype).save(self._directory.genotype)
             return
         section, seed = self._recipe.search, self._recipe.seed
+        self._check_retrain()
         torch.manual_seed(seed_for(seed, "search", "init"))
         space: Space = self._recipe.space(self._data.task)
         model = supernet(space, section.mixed_op)
@@ -171,6 +182,18 @@ class _Stages:
 
         self._fit("search", section, model, objective, section.algorithm, describe)
         deriver.derive(model).save(self._directory.genotype)
+
+    def _check_retrain(self) -> None:
+        """Refuse a retraining that could not build what the search finds, before that is paid for."""
+        task = self._data.task
+        drawn = sample(self._recipe.space(task), generator_for(self._recipe.seed, "check"))
+        try:
+            with torch.device("meta"):
+                derived(self._recipe.retrain.space(task), drawn)
+        except (FormatError, UnsupportedError) as error:
+            raise UnsupportedError(
+                f"retrain.space: must build what a search of `space` finds, but cannot: {error}"
+            ) from error
 
     def _retrain(self) -> None:
         section = self._recipe.retrain
@@ -243,8 +266,10 @@ class _Stages:
         )
         metrics = {f"test_{name}": float(value) for name, value in tested.items()}
         metrics["parameters"] = costs.component("parameters")().of(model, self._data.task)
-        _write_report(self._directory, self._recipe, genotype, space, metrics)
-        self._recipe.report().write(self._directory.root)
+        task = asdict(self._data.task)
+        _write_report(self._directory, self._recipe, genotype, space, metrics, task)
+        report = self._recipe.report().write(self._directory.root)
+        self._directory.update_status(report=os.path.relpath(report, self._directory.root))
         if self._recipe.export:
             example = _example(self._data, self._data.test)
             self._directory.export.mkdir(exist_ok=True)
@@ -262,12 +287,14 @@ def open_run(folder: Path) -> Run:
     if "report" not in directory.status()["finished"]:
         raise FormatError(f"{folder}: must be a finished run; finish it with `nasframe resume {folder}`")
     content = json.loads(directory.report.read_text(encoding="utf-8"))
-    return Run(
-        directory.root, Genotype.load(directory.genotype), content["metrics"], directory.root / "report.html"
-    )
+    report = directory.root / directory.status()["report"]
+    return Run(directory.root, Genotype.load(directory.genotype), content["metrics"], report)
 
 
 def _device(name: str) -> torch.device:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name != "auto" and not available[name]:
+        raise UnsupportedError(f"device: must be one that this machine has, got {name}; use auto or cpu")
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():
@@ -307,13 +334,19 @@ def _example(data: Dataset, split: Split) -> torch.Tensor:
 
 
 def _write_report(
-    directory: RunDirectory, recipe: Recipe, genotype: Genotype, space: Space, metrics: dict[str, float]
+    directory: RunDirectory,
+    recipe: Recipe,
+    genotype: Genotype,
+    space: Space,
+    metrics: dict[str, float],
+    task: dict[str, Any],
 ) -> None:
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
     environment = json.loads(directory.environment.read_text(encoding="utf-8"))
     content = {
         "name": recipe.name,
+        "task": task,
         "metrics": metrics,
         "genotype": json.loads(genotype.to_json()),
         "graphs": {name: asdict(graph) for name, graph in graphs.items()},
@@ -334,13 +367,10 @@ def _write_report(
 
 def _curves(path: Path) -> dict[str, list[float | None]]:
     """Each tag's values over the epochs; empty where no jsonl tracker wrote them."""
-    curves: dict[str, list[float | None]] = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            for tag, value in json.loads(line).items():
-                if tag != "step":
-                    curves.setdefault(tag, []).append(value)
-    return curves
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    records = [json.loads(line) for line in lines]
+    tags = dict.fromkeys(tag for record in records for tag in record if tag != "step")
+    return {tag: [record.get(tag) for record in records] for tag in tags}
 
 
 def _alphas(curves: dict[str, list[float | None]]) -> dict[str, dict[str, list[float | None]]]:

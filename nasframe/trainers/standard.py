@@ -1,5 +1,6 @@
 """The loop of a stage: epochs of steps, validation, records, checkpoints."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,13 +21,15 @@ from nasframe.core import (
     Split,
     Trainer,
     WeightUpdate,
+    get_random_state,
     optimizers,
     schedules,
     seed_for,
     set_learning_rate,
+    set_random_state,
     trainers,
 )
-from nasframe.errors import DataError
+from nasframe.errors import DataError, TrainingError
 from nasframe.registry import Component
 from nasframe.types import Metrics, PositiveFloat, PositiveInt
 
@@ -49,7 +52,8 @@ class Standard(Trainer):
         max_grad_norm: Norm that all weight gradients together are clipped to; null for no clipping.
         precision: `bfloat16` runs forward passes under autocast; losses and weights stay float32.
         channels_last: Keep images and convolution weights in the channels-last memory format.
-        chunks: Pieces that a batch is split into for the weight step, to save memory.
+        chunks: Pieces that a batch is split into for the weight step, to save memory. Each has batch-norm
+            statistics of its own, and moves the running ones.
         max_steps: End after so many steps even if epochs are left.
         eval_batch_size: Examples a batch in validation and test.
     """
@@ -78,6 +82,7 @@ class Standard(Trainer):
         track = job.start_tracking(state.epoch + 1)
         while state.epoch < self._epochs and state.step < state.num_steps:
             metrics = self._train_epoch(job, state)
+            _check_finite(job, state.epoch + 1, metrics)
             if len(job.valid):
                 valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
                 metrics.update({f"valid_{name}": float(value) for name, value in valid.items()})
@@ -90,6 +95,7 @@ class Standard(Trainer):
         device = next(model.parameters()).device
         batches = BatchStream(split, preprocess, batch_size=self._eval_batch_size, device=device)
         was_training = model.training
+        model.autocast(self._autocast)
         model.eval()
         totals: dict[str, float] = {}
         with torch.no_grad():
@@ -102,12 +108,16 @@ class Standard(Trainer):
         model.train(was_training)
         return {name: total / len(split) for name, total in totals.items()}
 
+    @property
+    def _autocast(self) -> torch.dtype | None:
+        return torch.bfloat16 if self._precision == "bfloat16" else None
+
     def _start(self, job: Job) -> "_State":
         torch.manual_seed(seed_for(job.seed, job.stage, "train"))
         model = job.model.to(job.device)
         if self._channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        model.autocast(torch.bfloat16 if self._precision == "bfloat16" else None)
+        model.autocast(self._autocast)
         weights = [weight for weight in model.parameters_at("lower") if weight.requires_grad]
         optimizer = self._optimizer(weights)
         update = WeightUpdate(
@@ -122,7 +132,7 @@ class Standard(Trainer):
             )
         valid = self._stream(job, "valid", job.valid) if algorithm.uses_valid else None
         num_steps = min(self._epochs * len(train), self._max_steps or self._epochs * len(train))
-        state = _State(model, optimizer, algorithm, update, train, valid, num_steps)
+        state = _State(job.device, model, optimizer, algorithm, update, train, valid, num_steps)
         if (saved := job.checkpoints.latest()) is not None:
             state.load_dict(saved)
         return state
@@ -171,10 +181,23 @@ class Standard(Trainer):
         return batch
 
 
+def _check_finite(job: Job, epoch: int, metrics: dict[str, float]) -> None:
+    """Refuse to go on with numbers that mean nothing; the checkpoint before this epoch stays."""
+    wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
+    wrong += [name for name, p in job.model.named_parameters() if not p.isfinite().all()]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise TrainingError(
+            f"{job.stage}: all figures and parameters must be finite after epoch {epoch}, but these are not: "
+            f"{', '.join(wrong[:5])}{more}; lower the learning rate, or clip gradients (max_grad_norm)"
+        )
+
+
 @dataclass
 class _State:
     """All that changes while a stage trains."""
 
+    device: torch.device
     model: Model
     optimizer: torch.optim.Optimizer
     algorithm: Algorithm
@@ -196,8 +219,7 @@ class _State:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "algorithm": self.algorithm.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random": get_random_state(self.device),
         }
 
     def load_dict(self, saved: dict[str, Any]) -> None:
@@ -205,6 +227,4 @@ class _State:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.algorithm.load_state_dict(saved["algorithm"])
-        torch.set_rng_state(saved["random"])
-        if saved["random_cuda"]:
-            torch.cuda.set_rng_state_all(saved["random_cuda"])
+        set_random_state(saved["random"], self.device)

@@ -1,6 +1,8 @@
 """What the documents say runs, and what they name exists."""
 
+import json
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +63,11 @@ def test_the_recipe_of_the_readme_is_valid(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe.replace("~/data/cifar10", str(tmp_path)), encoding="utf-8")
     assert nasframe.load_recipe(path).space.settings["channels"] == 16
+
+
+def test_the_committed_comparisons_are_at_least_the_median_of_random_architectures():
+    (path,) = (ROOT / "benchmarks/results").glob("*_against_random.json")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert len(result["random"]) >= 8
+    median = statistics.median(run["test_accuracy"] for run in result["random"])
+    assert all(run["test_accuracy"] >= median for run in result["searched"].values())

@@ -15,8 +15,20 @@ import torch
 from torch import nn
 
 from nasframe.algorithms.darts_bilevel import DartsBilevel
-from nasframe.core import ArchParam, Batch, Model, Objective, WeightUpdate, optimizers, schedules
-from nasframe.errors import NasframeError, UnsupportedError
+from nasframe.core import (
+    ArchParam,
+    Batch,
+    Model,
+    Objective,
+    Task,
+    WeightUpdate,
+    optimizers,
+    schedules,
+    supernet,
+    swapped,
+)
+from nasframe.errors import ComponentError, NasframeError, UnsupportedError
+from nasframe.registry import registries
 
 PLAIN_SGD = optimizers.component("sgd", lr=1.0, momentum=0.0, weight_decay=0.0)
 
@@ -707,7 +719,10 @@ def test_inputs_may_be_any_nest_of_tensors() -> None:
             torch.randint(0, 3, (size,)),
         )
 
-    bilevel(model, chunks=2).step(nested(6), nested(5), sgd_update(model))
+    train, valid, update = nested(6), nested(5), sgd_update(model)
+    whole = upper(bilevel(model), train, valid, update)
+    assert torch.linalg.vector_norm(whole) > 0
+    assert distance(upper(bilevel(model, chunks=2), train, valid, update), whole) < 1e-10
 
 
 def test_state_holds_no_weights_and_alphas_have_a_schedule() -> None:
@@ -772,3 +787,32 @@ def test_every_promise_and_fault_has_a_test() -> None:
         for label in re.findall(r"^(?:A-\d+|P\d+)", ast.get_docstring(node) or "")
     }
     assert tested == {*(f"A-{n}" for n in range(1, 25)), *(f"P{n}" for n in range(1, 10))}
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("wrap", ["compile", "ddp"])
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_wrapped_supernet_gives_the_gradient_of_the_plain_one(order: Any, wrap: str) -> None:
+    """A-15: a wrapper around the whole model hid alphas and weights by other names."""
+    torch.manual_seed(0)
+    space = registries["spaces"]["darts"](Task((1, 8, 8), 3), channels=2, cells=3, nodes=2)
+    model = supernet(space).double()
+    objective = registries["objectives"]["cross_entropy"]()
+    train = Batch(torch.randn(4, 1, 8, 8).double(), torch.tensor([0, 1, 2, 0]))
+    valid = Batch(torch.randn(4, 1, 8, 8).double(), torch.tensor([2, 1, 0, 1]))
+    update = WeightUpdate(model, objective, torch.optim.SGD(list(model.parameters_at("lower")), lr=0.1))
+    settings: dict[str, Any] = {"order": order, "hessian": "exact"}
+    want = DartsBilevel(model, objective, **settings).upper_gradients(train, valid, update)
+    wrapped: Any = nn.parallel.DistributedDataParallel(model)
+    if wrap == "compile":
+        wrapped = torch.compile(model, backend="eager")
+    got = DartsBilevel(wrapped, objective, **settings).upper_gradients(train, valid, update)
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_replacing_a_parameter_that_is_not_there_is_refused() -> None:
+    """A-12: what a step cannot move must not be left out in silence."""
+    missing = {"no": torch.zeros(1)}
+    with pytest.raises(ComponentError, match="must have the parameters"), swapped(nn.Linear(2, 2), missing):
+        pass

@@ -19,6 +19,7 @@ from nasframe.core import (
     ArchParam,
     Kind,
     Level,
+    Model,
     keep_kinds_on_load,
     kind_of,
     kinds,
@@ -291,3 +292,12 @@ def test_kinds_are_disjoint_and_together_complete(drawn: tuple[nn.Module, dict[i
     assert sorted(levels) == sorted(flat)
     assert kinds_by_name(copy.deepcopy(module)) == kinds_by_name(module)
     assert kinds_by_name(pickle.loads(pickle.dumps(module))) == kinds_by_name(module)
+
+
+def test_making_a_model_of_the_meta_device_real_keeps_kinds():
+    with torch.device("meta"):
+        both = [ArchParam(torch.zeros(2)), torch.nn.Parameter(torch.zeros(3))]
+        model = Model(torch.nn.ParameterList(both))
+    model.to_empty(device="cpu")
+    assert [p.shape for p in model.parameters_of("alpha")] == [(2,)]
+    assert [p.shape for p in model.parameters_of("weight")] == [(3,)]
