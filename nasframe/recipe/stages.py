@@ -287,7 +287,7 @@ def open_run(folder: Path) -> Run:
     if "report" not in directory.status()["finished"]:
         raise FormatError(f"{folder}: must be a finished run; finish it with `nasframe resume {folder}`")
     content = json.loads(directory.report.read_text(encoding="utf-8"))
-    report = directory.root / directory.status()["report"]
+    report = directory.root / directory.status().get("report", "report.html")
     return Run(directory.root, Genotype.load(directory.genotype), content["metrics"], report)
 
 
