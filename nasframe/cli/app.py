@@ -9,7 +9,7 @@ import typer
 import nasframe
 from nasframe.cli import catalog, check, run, shipped
 from nasframe.cli.output import show_problems
-from nasframe.errors import NasframeError, RecipeError
+from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 
 app: Final = typer.Typer(
     name="nasframe",
@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except NasframeError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
-        sys.exit(1)
+        asked_for = isinstance(error, (UnsupportedError, LookupError))  # the recipe must change
+        sys.exit(2 if asked_for else 1)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("\ninterrupted", err=True)
         sys.exit(130)

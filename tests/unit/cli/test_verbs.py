@@ -273,6 +273,22 @@ def test_what_fails_in_a_run_exits_with_1_and_its_message(nas: Verb) -> None:
     assert err.startswith("error: ")
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("space.operations=[none,sep_conv_3x4]", "did you mean `sep_conv_3x3`?"),
+        ("search.trainer.optimizer={nesterov: true, momentum: 0}", "nesterov must have momentum"),
+    ],
+)
+def test_what_the_recipe_must_change_exits_with_2_and_without_traceback(
+    nas: Verb, override: str, said: str
+) -> None:
+    code, _, err = nas("run", "tiny.yaml", override)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+
+
 def test_an_interrupted_run_exits_with_130_and_says_how_to_go_on(nas: Verb) -> None:
     overrides = ["search.trainer.epochs=100000", "--out", "long"]
     process = subprocess.Popen(
