@@ -24,6 +24,7 @@ from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
+from nasframe.core.interrupts import Interrupts
 from nasframe.core.mixed_op import (
     Candidate,
     MakeMixedOp,
@@ -94,6 +95,7 @@ __all__ = [
     "Genotype",
     "Graph",
     "InputChoice",
+    "Interrupts",
     "Job",
     "Kind",
     "LayerChoice",

@@ -8,7 +8,7 @@ import torch
 
 from nasframe.errors import FormatError
 
-_VERSION = 1
+_VERSION = 2
 
 
 @final

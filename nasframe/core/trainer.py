@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -11,6 +11,7 @@ from nasframe.core.algorithm import Algorithm
 from nasframe.core.augmentation import Augmentation
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.dataset import Preprocess, Split
+from nasframe.core.interrupts import Interrupts
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
 from nasframe.core.tracker import Record
@@ -44,6 +45,7 @@ class Job:
             where records go.
         checkpoints: Where states are saved and looked for.
         progress: Hears each step.
+        interrupts: Asks to save a checkpoint and to stop; a step is `deferred`, so that it is whole.
     """
 
     stage: str
@@ -60,6 +62,7 @@ class Job:
     start_tracking: Callable[[int], Callable[[Record], None]]
     checkpoints: Checkpoints
     progress: Progress
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
 
 class Trainer(ABC):

@@ -18,6 +18,7 @@ from nasframe.core import (
     Dataset,
     Genotype,
     Graph,
+    Interrupts,
     Job,
     Model,
     Objective,
@@ -105,6 +106,7 @@ class _Stages:
     def __init__(self, recipe: Recipe, directory: RunDirectory, progress: Progress) -> None:
         self._recipe, self._directory, self._progress = recipe, directory, progress
         self._device = _device(recipe.device)
+        self._interrupts = Interrupts()
         self._steps: dict[str, int] = dict(directory.status()["steps"])
 
     @cached_property
@@ -120,14 +122,8 @@ class _Stages:
         threads = torch.get_num_threads()
         torch.set_num_threads(self._recipe.threads or threads)
         try:
-            for name, stage in (
-                ("search", self._search),
-                ("retrain", self._retrain),
-                ("report", self._report),
-            ):
-                if name not in self._directory.status()["finished"]:
-                    with self._timed(name):
-                        stage()
+            with self._interrupts:
+                self._run_stages()
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             reason = None if stopped else f"{type(error).__name__}: {error}"
@@ -137,6 +133,13 @@ class _Stages:
             torch.set_num_threads(threads)
         self._directory.update_status(ended="done", reason=None)
         return open_run(self._directory.root)
+
+    def _run_stages(self) -> None:
+        stages = {"search": self._search, "retrain": self._retrain, "report": self._report}
+        for name, stage in stages.items():
+            if name not in self._directory.status()["finished"]:
+                with self._timed(name):
+                    stage()
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -248,6 +251,7 @@ class _Stages:
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(stage),
                     progress=self._hear,
+                    interrupts=self._interrupts,
                 )
             )
         finally:

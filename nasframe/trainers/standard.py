@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any, Literal, final
 
 import torch
@@ -56,6 +57,8 @@ class Standard(Trainer):
             statistics of its own, and moves the running ones.
         max_steps: End after so many steps even if epochs are left.
         eval_batch_size: Examples a batch in validation and test.
+        checkpoint_minutes: Save a checkpoint after so many minutes, besides the one after each epoch.
+        checkpoint_steps: Save one after so many steps, likewise.
     """
 
     def __init__(
@@ -71,25 +74,40 @@ class Standard(Trainer):
         chunks: PositiveInt = 1,
         max_steps: PositiveInt | None = None,
         eval_batch_size: PositiveInt = 256,
+        checkpoint_minutes: PositiveFloat | None = 15.0,
+        checkpoint_steps: PositiveInt | None = None,
     ) -> None:
         self._epochs, self._batch_size, self._max_steps = epochs, batch_size, max_steps
         self._optimizer, self._schedule, self._max_grad_norm = optimizer, schedule(), max_grad_norm
         self._precision, self._channels_last, self._chunks = precision, channels_last, chunks
         self._eval_batch_size = eval_batch_size
+        self._checkpoint_seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
+        self._checkpoint_steps = math.inf if checkpoint_steps is None else checkpoint_steps
 
     def fit(self, job: Job) -> None:
         state = self._start(job)
         track = job.start_tracking(state.epoch + 1)
-        while state.epoch < self._epochs and state.step < state.num_steps:
-            metrics = self._train_epoch(job, state)
+        while state.epoch < self._epochs and (state.step < state.num_steps or state.so_far.steps):
+            self._train_epoch(job, state)
+            metrics = state.so_far.means()
             _check_finite(job, state.epoch + 1, metrics)
-            if len(job.valid):
-                valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
-                metrics.update({f"valid_{name}": float(value) for name, value in valid.items()})
-            state.epoch += 1
+            metrics.update(self._validated(job, state))
             scalars = {f"{job.stage}/{name}": value for name, value in metrics.items()}
-            track(job.describe(Record(state.epoch, scalars)))
+            with job.interrupts.deferred():
+                state.epoch, state.so_far = state.epoch + 1, _SoFar()
+                track(job.describe(Record(state.epoch, scalars)))
+                job.checkpoints.save(state.step, state.to_dict())
+
+    def _validated(self, job: Job, state: "_State") -> dict[str, float]:
+        """Figures of the held-out examples; whoever interrupts here loses no step of the epoch."""
+        if not len(job.valid):
+            return {}
+        try:
+            valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
+        except KeyboardInterrupt:
             job.checkpoints.save(state.step, state.to_dict())
+            raise
+        return {f"valid_{name}": float(value) for name, value in valid.items()}
 
     def evaluate(self, model: Model, objective: Objective, split: Split, preprocess: Preprocess) -> Metrics:
         device = next(model.parameters()).device
@@ -149,31 +167,32 @@ class Standard(Trainer):
             purpose=(job.stage, name),
         )
 
-    def _train_epoch(self, job: Job, state: "_State") -> dict[str, float]:
+    def _train_epoch(self, job: Job, state: "_State") -> None:
+        """The steps of an epoch that are still to come, each whole."""
         job.model.train()
         job.model.anneal(state.epoch / self._epochs)
         state.algorithm.begin_epoch(state.epoch, self._epochs)
-        first, count, examples, started = state.step, 0, 0, time.perf_counter()
-        totals: dict[str, float | torch.Tensor] = {}
-        counts: dict[str, int] = {}
-        valid = state.valid_batches()
-        for train in state.train.epoch(state.epoch):
-            position = state.epoch + (state.step - first) / len(state.train)
-            set_learning_rate(state.optimizer, self._schedule, position, self._epochs)
-            if count == 0:
-                lr = float(state.optimizer.param_groups[0]["lr"])
-            batch = self._laid_out(train)
-            other = batch if valid is None else self._laid_out(next(valid))
-            step = state.algorithm.step(batch, other, state.update)
-            state.step, count, examples = state.step + 1, count + 1, examples + len(train)
-            for name, value in step.items():
-                totals[name] = totals.get(name, 0.0) + value
-                counts[name] = counts.get(name, 0) + 1  # some come in some steps alone
-            job.progress(job.stage, state.step, state.num_steps, state.epoch + 1, step)
-            if state.step == state.num_steps:
-                break
-        means = {name: float(total) / counts[name] for name, total in totals.items()}
-        return {**means, "lr": lr, "images_per_second": examples / (time.perf_counter() - started)}
+        so_far, valid = state.so_far, state.valid_batches()
+        batches = state.train.epoch(state.epoch, so_far.steps)
+        with job.interrupts.deferred():
+            started = saved = time.perf_counter()
+            for train in islice(batches, state.num_steps - state.step):
+                position = state.epoch + so_far.steps / len(state.train)
+                set_learning_rate(state.optimizer, self._schedule, position, self._epochs)
+                batch = self._laid_out(train)
+                other = batch if valid is None else self._laid_out(next(valid))
+                metrics = state.algorithm.step(batch, other, state.update)
+                state.step += 1
+                job.progress(job.stage, state.step, state.num_steps, state.epoch + 1, metrics)
+                now = time.perf_counter()
+                so_far.add(metrics, len(train), now - started, state.optimizer.param_groups[0]["lr"])
+                due = state.step % self._checkpoint_steps == 0 or now - saved > self._checkpoint_seconds
+                if due or job.interrupts.requested:
+                    job.checkpoints.save(state.step, state.to_dict())
+                    saved = time.perf_counter()
+                if job.interrupts.requested:
+                    break
+                started = time.perf_counter()
 
     def _laid_out(self, batch: Batch) -> Batch:
         if self._channels_last and isinstance(batch.inputs, torch.Tensor) and batch.inputs.dim() == 4:
@@ -194,6 +213,35 @@ def _check_finite(job: Job, epoch: int, metrics: dict[str, float]) -> None:
 
 
 @dataclass
+class _SoFar:
+    """What the steps of an epoch came to so far."""
+
+    steps: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    lr: float = 0.0
+    totals: dict[str, float | torch.Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, metrics: Metrics, examples: int, seconds: float, lr: float) -> None:
+        """Count one step; the learning rate of an epoch is that of its first."""
+        self.lr = float(lr) if self.steps == 0 else self.lr
+        self.steps, self.examples, self.seconds = (
+            self.steps + 1,
+            self.examples + examples,
+            self.seconds + seconds,
+        )
+        for name, value in metrics.items():
+            self.totals[name] = self.totals.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1  # some come in some steps alone
+
+    def means(self) -> dict[str, float]:
+        """Each figure's mean over the steps that had it, learning rate and speed."""
+        means = {name: float(total) / self.counts[name] for name, total in self.totals.items()}
+        return {**means, "lr": self.lr, "images_per_second": self.examples / self.seconds}
+
+
+@dataclass
 class _State:
     """All that changes while a stage trains."""
 
@@ -207,6 +255,7 @@ class _State:
     num_steps: int
     step: int = field(default=0)
     epoch: int = field(default=0)
+    so_far: _SoFar = field(default_factory=_SoFar)
 
     def valid_batches(self) -> Iterator[Batch] | None:
         """Batches for the upper level; which ones depends on the step alone."""
@@ -216,6 +265,7 @@ class _State:
         return {
             "step": self.step,
             "epoch": self.epoch,
+            "so_far": asdict(self.so_far),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "algorithm": self.algorithm.state_dict(),
@@ -223,7 +273,7 @@ class _State:
         }
 
     def load_dict(self, saved: dict[str, Any]) -> None:
-        self.step, self.epoch = saved["step"], saved["epoch"]
+        self.step, self.epoch, self.so_far = saved["step"], saved["epoch"], _SoFar(**saved["so_far"])
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.algorithm.load_state_dict(saved["algorithm"])

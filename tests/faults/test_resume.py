@@ -1,6 +1,7 @@
 """A run that is stopped and resumed ends as if it had never been stopped, bit for bit."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -172,6 +173,106 @@ def test_a_run_that_was_stopped_three_times_ends_like_one_that_was_not(recipe_fi
             _resume(folder, _stop_at(stage, step, KeyboardInterrupt()))
     _resume(folder)
     _check_same(folder, whole)
+
+
+def _signal_at(stage, step, *signals):
+    """Progress that hears all steps, and sends signals to its own process at one of them."""
+    heard = []
+
+    def progress(this_stage, this_step, num_steps, epoch, metrics):
+        heard.append((this_stage, this_step))
+        if (this_stage, this_step) == (stage, step):
+            for number in signals:
+                os.kill(os.getpid(), number)
+
+    return heard, progress
+
+
+@pytest.mark.parametrize(
+    ("stage", "step", "number"),
+    [
+        ("search", 1, signal.SIGINT),  # in the first epoch, before any checkpoint of an epoch
+        ("search", 4, signal.SIGINT),  # the last step of an epoch, before its validation
+        ("search", 5, signal.SIGTERM),
+        ("retrain", 2, signal.SIGTERM),
+        ("retrain", 9, signal.SIGINT),  # the last step of all
+    ],
+)
+def test_a_signal_ends_a_run_with_a_checkpoint_of_its_last_step(
+    recipe_file, whole, tmp_path, stage, step, number
+):
+    folder, before = tmp_path / "run", signal.getsignal(number)
+    heard, progress = _signal_at(stage, step, number)
+    with pytest.raises(KeyboardInterrupt):
+        run(load_recipe(recipe_file), folder, progress)
+    assert signal.getsignal(number) is before
+    assert heard[-1] == (stage, step)
+    assert (_status(folder)["ended"], _status(folder)["steps"][stage]) == ("interrupted", step)
+    assert Checkpoints(folder / stage / "checkpoints").latest()["step"] == step
+    heard_later, progress = _signal_at("", 0)
+    _resume(folder, progress)
+    all_steps = [("search", index) for index in range(1, 7)] + [("retrain", index) for index in range(1, 10)]
+    assert heard + heard_later == all_steps
+    _check_same(folder, whole)
+
+
+def test_a_second_signal_ends_a_run_at_once_and_harms_nothing(recipe_file, whole, tmp_path):
+    folder = tmp_path / "run"
+    _, progress = _signal_at("search", 4, signal.SIGINT, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(load_recipe(recipe_file), folder, progress)
+    assert Checkpoints(folder / "search" / "checkpoints").latest()["step"] == 2  # the first epoch's
+    _resume(folder)
+    _check_same(folder, whole)
+
+
+_INTERRUPTS_VALIDATION = """
+import os, signal
+import torch
+from nasframe.objectives.cross_entropy import CrossEntropy
+
+class Interrupting(CrossEntropy):
+    "Sends SIGINT in the first validation after the second step."
+
+    passes = 0
+
+    def loss(self, outputs, targets):
+        if not torch.is_grad_enabled() and not Interrupting.passes:
+            Interrupting.passes += 1
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().loss(outputs, targets)
+"""
+
+
+def test_a_signal_in_validation_keeps_the_steps_of_the_epoch(tmp_path, third_party):
+    third_party("impatient", _INTERRUPTS_VALIDATION, objectives="interrupting = Interrupting")
+    path, folder = tmp_path / "recipe.yaml", tmp_path / "run"
+    path.write_text(RECIPE + "objective: interrupting\n")
+    heard, progress = _signal_at("", 0)
+    with pytest.raises(KeyboardInterrupt):
+        run(load_recipe(path, ["search.trainer.epochs=1", "retrain.trainer.epochs=1"]), folder, progress)
+    assert heard == [("search", 1), ("search", 2)]
+    assert Checkpoints(folder / "search" / "checkpoints").latest()["step"] == 2
+    _resume(folder, progress)
+    assert heard == [("search", 1), ("search", 2), ("retrain", 1), ("retrain", 2), ("retrain", 3)]
+    assert len(_lines(folder / "search" / "metrics.jsonl")) == 1
+
+
+@pytest.mark.parametrize("setting", ["checkpoint_steps=1", "checkpoint_minutes=1e-9"])
+def test_a_run_that_was_killed_between_two_epochs_goes_on_from_its_last_checkpoint(
+    recipe_file, whole, tmp_path, setting
+):
+    folder = tmp_path / "run"
+    often = [f"{stage}.trainer.{setting}" for stage in STAGES]
+    with pytest.raises(OSError, match="no space left"):
+        run(load_recipe(recipe_file, often), folder, _stop_at("search", 5, OSError("no space left")))
+    assert Checkpoints(folder / "search" / "checkpoints").latest()["step"] == 4
+    heard, progress = _signal_at("", 0)
+    _resume(folder, progress)
+    assert heard[0] == ("search", 5)
+    result = _result(folder)
+    for part in whole.keys() - {"recipe"}:
+        assert result[part] == whole[part], part
 
 
 def test_a_checkpoint_that_is_torn_gives_way_to_the_one_before_it(recipe_file, whole, tmp_path):

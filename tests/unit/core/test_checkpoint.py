@@ -76,8 +76,8 @@ def test_when_none_can_be_read_it_is_said_of_each(tmp_path):
 
 
 def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path):
-    torch.save({"version": 2, "step": 1, "state": {}}, tmp_path / "step-000000001.pt")
-    with pytest.raises(FormatError, match=r"step-000000001\.pt: version must be 1, got 2"):
+    torch.save({"version": 1, "step": 1, "state": {}}, tmp_path / "step-000000001.pt")
+    with pytest.raises(FormatError, match=r"step-000000001\.pt: version must be 2, got 1"):
         Checkpoints(tmp_path).latest()
 
 
@@ -91,7 +91,7 @@ class _Command:
 
 def test_reading_a_checkpoint_runs_no_code(tmp_path):
     witness = tmp_path / "witness"
-    content = {"version": 1, "step": 1, "state": _Command(f"touch {witness}")}
+    content = {"version": 2, "step": 1, "state": _Command(f"touch {witness}")}
     torch.save(content, tmp_path / "step-000000001.pt")
     with pytest.raises(FormatError, match="no checkpoint can be read"):
         Checkpoints(tmp_path).latest()
