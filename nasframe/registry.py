@@ -70,6 +70,30 @@ class Component(Generic[T]):
         return Component, (self.registry, self.name, dict(self.settings))
 
 
+@dataclass(frozen=True)
+class NameIn:
+    """Marks a text that must be the name of a component.
+
+    Attributes:
+        registry: Such as ``ops``.
+    """
+
+    registry: str
+
+    @property
+    def spelling(self) -> str:
+        return f"name of one of the {self.registry}"
+
+    def wrong(self, name: str) -> tuple[str, str] | None:
+        """What must hold and advice, if it does not."""
+        registry = registries[self.registry]
+        if name in registry:
+            return None
+        nearest = registry.nearest(name)
+        advice = f"did you mean `{nearest}`? " if nearest else ""
+        return f"must be one of the {self.registry}", f"{advice}available: {', '.join(registry.names())}"
+
+
 class Registry(Generic[T]):
     """The components of one sort, by name.
 

@@ -8,7 +8,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -196,6 +196,35 @@ _TYPE_ERRORS = frozenset(name for name in _RULES if name.endswith("_type")) | {
 }
 
 
+def marks_of(annotation: Any, value: Any) -> Iterator[tuple[tuple[str | int, ...], Any, Any]]:
+    """The marks in a type that have something to say of a value, such as `MustExist`.
+
+    Returns:
+        Where in the value, the mark, and what it marks there; a mark has `spelling`, and `wrong`, which
+        returns None, or what must hold and advice.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if value is None:
+        return
+    if origin is Annotated:
+        for mark in arguments[1:]:
+            if hasattr(mark, "wrong"):
+                yield (), mark, value
+        yield from marks_of(arguments[0], value)
+    elif origin in (typing.Union, types.UnionType):
+        for member in arguments:
+            yield from marks_of(member, value)
+    elif origin in (tuple, list, Sequence) and isinstance(value, (tuple, list)):
+        for index, item in enumerate(value):
+            of_item = arguments[0] if origin is not tuple or arguments[-1] is Ellipsis else arguments[index]
+            for location, mark, marked in marks_of(of_item, item):
+                yield (index, *location), mark, marked
+    elif origin in (dict, Mapping) and isinstance(value, Mapping):
+        for key, item in value.items():
+            for location, mark, marked in marks_of(arguments[1], item):
+                yield (key, *location), mark, marked
+
+
 def _members(annotation: Any) -> list[Any]:
     """The alternatives of a union, without None; the type alone if it is no union."""
     origin = typing.get_origin(annotation)
@@ -231,7 +260,8 @@ def spell_type(annotation: Any) -> str:
     """A type in words, such as ``positive float``, ``one of 1, 2`` or ``list of int or null``."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return _spell_range(spell_type(arguments[0]), arguments[1:])
+        marked = [mark.spelling for mark in arguments[1:] if hasattr(mark, "spelling")]
+        return marked[0] if marked else _spell_range(spell_type(arguments[0]), arguments[1:])
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin in (typing.Union, types.UnionType):

@@ -5,7 +5,9 @@ N examples of a split, P parameters.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, final
 
 from annotated_types import Ge, Gt, Interval, Lt
 
@@ -19,6 +21,29 @@ NonNegativeFloat: TypeAlias = Annotated[float, Ge(0)]
 Probability: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
 ProperFraction: TypeAlias = Annotated[float, Ge(0), Lt(1)]
 """At least 0 and below 1: a share that leaves something over."""
+
+
+@final
+@dataclass(frozen=True)
+class MustExist:
+    """Marks a path that must be there on the machine that a recipe is run on."""
+
+    what: Literal["file", "folder"]
+
+    @property
+    def spelling(self) -> str:
+        return f"{self.what} that exists"
+
+    def wrong(self, path: Path) -> tuple[str, str] | None:
+        """What must hold and advice, if it does not."""
+        if path.is_file() if self.what == "file" else path.is_dir():
+            return None
+        there = "there is something else" if path.exists() else "there is nothing"
+        return f"must be a {self.spelling}", f"{there} at {path}"
+
+
+ExistingFile: TypeAlias = Annotated[Path, MustExist("file")]
+ExistingFolder: TypeAlias = Annotated[Path, MustExist("folder")]
 
 Metrics: TypeAlias = "Mapping[str, float | torch.Tensor]"
 """Named scalars of one step or one evaluation; tensors are detached and have no dimension."""

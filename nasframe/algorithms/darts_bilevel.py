@@ -92,9 +92,11 @@ class DartsBilevel(Algorithm):
         self._epoch = epoch
         set_learning_rate(self._alpha_optimizer, self._alpha_schedule, epoch, num_epochs)
 
-    def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+    def check_update(self, update_weights: WeightUpdate) -> None:
         if self._order == 2:
-            check_modelled(update_weights.optimizer)  # at the first step, not when order 2 begins
+            check_modelled(update_weights.optimizer)
+
+    def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
         metrics = {}
         if self._epoch >= self._warmup_epochs:
             metrics["alpha_loss"] = self._update_alphas(train, valid, update_weights)

@@ -81,7 +81,7 @@ class Proxyless(Algorithm):
         self._alphas = [op.alpha for op in self._ops]
         self._alpha_optimizer = alpha_optimizer(self._alphas)
         # the seed comes from the global random state, and so from the run's seed
-        self._generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        self._generator = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
         self._baseline: float | None = None
         self._epoch, self._steps = 0, 0
 

@@ -32,7 +32,7 @@ def config(
     """Print the complete recipe, all defaults filled in."""
     from nasframe.recipe import dump_recipe, load_recipe, recipe_to_mapping
 
-    complete = load_recipe(recipe, overrides or (), plugin or ())
+    complete = load_recipe(recipe, overrides or (), plugin or (), check=False)
     if as_json:
         print_json(recipe_to_mapping(complete))
     else:

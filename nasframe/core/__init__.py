@@ -12,11 +12,14 @@ from nasframe.core.dataset import (
     Dataset,
     NormalizeImages,
     Preprocess,
+    Preview,
     Split,
     Subset,
     TensorSplit,
     datasets,
     hold_out,
+    preview_of,
+    previewed_by,
 )
 from nasframe.core.deriver import Deriver, derivers
 from nasframe.core.explorer import Explorer, explorers
@@ -39,7 +42,7 @@ from nasframe.core.mixed_op import (
 )
 from nasframe.core.model import Annealed, Model
 from nasframe.core.objective import Objective, objectives, with_penalty
-from nasframe.core.op import ops
+from nasframe.core.op import OpName, ops
 from nasframe.core.optimizer import Schedule, optimizers, schedules, set_learning_rate
 from nasframe.core.parameter import (
     ALPHA,
@@ -107,8 +110,10 @@ __all__ = [
     "Model",
     "NormalizeImages",
     "Objective",
+    "OpName",
     "Penalized",
     "Preprocess",
+    "Preview",
     "Prices",
     "Progress",
     "Record",
@@ -158,6 +163,8 @@ __all__ = [
     "on_meta",
     "ops",
     "optimizers",
+    "preview_of",
+    "previewed_by",
     "price",
     "reports",
     "sample",

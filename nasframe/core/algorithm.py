@@ -45,6 +45,13 @@ class Algorithm(ABC):
     def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
         """Search on one batch of each split; weights change through `update_weights` alone."""
 
+    def check_update(self, update_weights: WeightUpdate) -> None:
+        """Refuse an update of the weights that no step could work with; called before the first step.
+
+        Raises:
+            UnsupportedError: Says what to choose instead.
+        """
+
     def begin_epoch(self, epoch: int, num_epochs: int) -> None:
         """Called before the first step of each epoch, and after a resume; epochs count from 0."""
 

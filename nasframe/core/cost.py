@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -13,7 +13,13 @@ from nasframe.registry import Registry
 
 
 class Cost(ABC):
-    """A figure of a network that is better small."""
+    """A figure of a network that is better small.
+
+    Attributes:
+        is_measured: Whether telling it takes running the network on a device.
+    """
+
+    is_measured: ClassVar[bool] = False
 
     @abstractmethod
     def of(self, model: Model, task: Task) -> float:

@@ -1,7 +1,8 @@
 """Datasets: examples in splits, and how raw inputs become a network's inputs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeVar, final
 
 import torch
 
@@ -133,6 +134,45 @@ class Dataset:
 
 
 datasets: Registry[Dataset] = Registry("datasets", Dataset)
+
+MakeDataset = TypeVar("MakeDataset", bound=Callable[..., Dataset])
+
+
+@final
+@dataclass(frozen=True)
+class Preview:
+    """What is known of a dataset before it is read.
+
+    Attributes:
+        task: Shapes of inputs and outputs.
+        num_train: Training examples; None where only reading tells.
+    """
+
+    task: Task
+    num_train: int | None = None
+
+
+def previewed_by(preview: Callable[..., Preview]) -> Callable[[MakeDataset], MakeDataset]:
+    """Decorate a dataset with a function of the same settings that tells what needs no reading.
+
+    With it the spaces of a recipe are checked before a run starts.
+    """
+
+    def decorate(make: MakeDataset) -> MakeDataset:
+        make.preview = preview  # type: ignore[attr-defined]
+        return make
+
+    return decorate
+
+
+def preview_of(make: Callable[..., Dataset], **settings: Any) -> Preview | None:
+    """What a dataset with these settings will be; None where it has no preview.
+
+    Raises:
+        DataError: There can be no such dataset.
+    """
+    preview: Callable[..., Preview] | None = getattr(make, "preview", None)
+    return None if preview is None else preview(**settings)
 
 
 def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:

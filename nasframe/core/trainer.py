@@ -72,6 +72,21 @@ class Trainer(ABC):
     def fit(self, job: Job) -> None:
         """Train `job.model` to the end, from the newest checkpoint if there is one."""
 
+    def check(
+        self, model: Model, objective: Objective, make_algorithm: Callable[[Model, Objective], Algorithm]
+    ) -> None:
+        """Refuse what `fit` would refuse before its first step, without computing anything.
+
+        Args:
+            model: May be on the meta device.
+            objective: Loss and metrics.
+            make_algorithm: Builds the algorithm of the steps.
+
+        Raises:
+            UnsupportedError: These parts do not work together; says what to choose instead.
+        """
+        make_algorithm(model, objective)
+
     @abstractmethod
     def evaluate(self, model: Model, objective: Objective, split: Split, preprocess: Preprocess) -> Metrics:
         """``loss`` and metrics of a model in evaluation mode, means over all examples of a split."""

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from annotated_types import Ge
@@ -31,6 +31,8 @@ class Latency(Cost):
         table: A JSON file where measurements are kept, and taken from; one of another device,
             number of threads or version of PyTorch is refused.
     """
+
+    is_measured: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from nasframe.core import Dataset, NormalizeImages, Task, TensorSplit, datasets, generator_for
+from nasframe.core import (
+    Dataset,
+    NormalizeImages,
+    Preview,
+    Task,
+    TensorSplit,
+    datasets,
+    generator_for,
+    previewed_by,
+)
 from nasframe.errors import DataError
-from nasframe.types import PositiveInt
+from nasframe.types import ExistingFolder, PositiveInt
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,12 +29,19 @@ CLASS_NAMES = (
 )  # fmt: skip
 _IMAGE_COLUMNS = ("img", "image")
 _SIZE = (32, 32)
+_TASK = Task((3, *_SIZE), len(CLASS_NAMES))
+_NUM_TRAIN = 50_000
+
+
+def _preview(*, train_limit: int | None, **others: object) -> Preview:
+    return Preview(_TASK, min(_NUM_TRAIN, train_limit or _NUM_TRAIN))
 
 
 @datasets.register("cifar10")
+@previewed_by(_preview)
 def cifar10(
     *,
-    path: Path | None = None,
+    path: ExistingFolder | None = None,
     name: str = "uoft-cs/cifar10",
     train_limit: PositiveInt | None = None,
     test_limit: PositiveInt | None = None,
@@ -48,7 +64,7 @@ def cifar10(
     return Dataset(
         TensorSplit(train_images, train_labels),
         TensorSplit(*_decode(splits["test"], "test", test_limit)),
-        Task((3, *_SIZE), len(CLASS_NAMES)),
+        _TASK,
         NormalizeImages.of(train_images),
         CLASS_NAMES,
     )

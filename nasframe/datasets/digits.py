@@ -2,12 +2,37 @@
 
 import torch
 
-from nasframe.core import Dataset, NormalizeImages, Task, TensorSplit, datasets, generator_for
+from nasframe.core import (
+    Dataset,
+    NormalizeImages,
+    Preview,
+    Task,
+    TensorSplit,
+    datasets,
+    generator_for,
+    previewed_by,
+)
 from nasframe.errors import DataError
 from nasframe.types import ProperFraction
 
+_NUM_IMAGES = 1797
+
+
+def _num_test(test_fraction: float) -> int:
+    count = round(_NUM_IMAGES * test_fraction)
+    if not 0 < count < _NUM_IMAGES:
+        raise DataError(
+            f"digits: test_fraction must leave images on both sides, got {test_fraction} of {_NUM_IMAGES}"
+        )
+    return count
+
+
+def _preview(*, test_fraction: float) -> Preview:
+    return Preview(Task((1, 8, 8), 10), _NUM_IMAGES - _num_test(test_fraction))
+
 
 @datasets.register("digits")
+@previewed_by(_preview)
 def digits(*, test_fraction: ProperFraction = 0.2) -> Dataset:
     """The 1,797 handwritten digits of scikit-learn: 8 x 8 pixels, gray, ten classes.
 
@@ -25,11 +50,7 @@ def digits(*, test_fraction: ProperFraction = 0.2) -> Dataset:
     data = load_digits()
     images = (torch.from_numpy(data.images) * 255 / 16).round().to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(data.target).long()
-    num_test = round(len(labels) * test_fraction)
-    if not 0 < num_test < len(labels):
-        raise DataError(
-            f"digits: test_fraction must leave images on both sides, got {test_fraction} of {len(labels)}"
-        )
+    num_test = _num_test(test_fraction)
     order = torch.randperm(len(labels), generator=generator_for(0, "digits", "test"))
     test, train = order[:num_test], order[num_test:]
     return Dataset(

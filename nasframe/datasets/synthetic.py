@@ -3,14 +3,30 @@
 import torch
 from torch.nn import functional
 
-from nasframe.core import Dataset, NormalizeImages, Task, TensorSplit, datasets, generator_for
+from nasframe.core import (
+    Dataset,
+    NormalizeImages,
+    Preview,
+    Task,
+    TensorSplit,
+    datasets,
+    generator_for,
+    previewed_by,
+)
 from nasframe.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 _GRID = 4
 """Patterns are this coarse, so that a shift by some pixels does not destroy them."""
 
 
+def _preview(
+    *, num_train: int, num_classes: int, channels: int, height: int, width: int, **others: object
+) -> Preview:
+    return Preview(Task((channels, height, width), num_classes), num_train)
+
+
 @datasets.register("synthetic")
+@previewed_by(_preview)
 def synthetic(
     *,
     num_train: PositiveInt = 256,

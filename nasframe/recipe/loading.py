@@ -24,7 +24,9 @@ _MAX_TEXT: Final = 10_000
 _REFERENCE: Final = re.compile(r"\$\{(\.*)([^\s{}:.\[\]]+(?:\.[^\s{}:.\[\]]+)*)\}")
 
 
-def load_recipe(recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = ()) -> Recipe:
+def load_recipe(
+    recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = (), *, check: bool = True
+) -> Recipe:
     """Read a recipe.
 
     Args:
@@ -32,6 +34,8 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequ
         overrides: ``a.b.c=value`` (the value is YAML) lays a value over the recipe, ``~a.b`` deletes one;
             deletions come first.
         plugins: Python modules that register components, imported first.
+        check: Also find what a run on this machine would refuse at its start: absent files and devices,
+            and parts that cannot be built.
 
     Raises:
         RecipeError: Something is wrong; it holds all problems.
@@ -43,7 +47,7 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequ
         raise RecipeError(files.problems)
     tree = _overridden(tree, overrides, files.problems)
     tree = _interpolated(tree, files.problems)
-    return read_recipe(tree, files.problems)
+    return read_recipe(tree, files.problems, check=check)
 
 
 def _locate(recipe: str) -> Path:

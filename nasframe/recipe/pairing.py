@@ -1,49 +1,66 @@
 """What must fit together although each part is valid alone."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, final
 
-from nasframe.core import WEIGHT, Cost, Level, SampledOp
-from nasframe.errors import Problem
-from nasframe.recipe.recipe import Recipe
+from nasframe.core import WEIGHT, Cost, Level, SampledOp, preview_of
+from nasframe.errors import NasframeError, Problem
 from nasframe.recipe.tree import Node
 from nasframe.registry import Component, registries
 
 
-def pairing_problems(recipe: Recipe, tree: Node) -> Iterator[Problem]:
-    """Check a recipe whose every part is valid.
+@final
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a recipe that are valid alone.
 
-    Args:
-        recipe: It is only read.
-        tree: What it was read from, for places.
+    Attributes:
+        tree: What the recipe was read from.
+        values: Components and other values by path, such as ``search.algorithm``.
     """
+
+    tree: Node
+    values: Mapping[str, Any]
+
+    def get(self, path: str) -> Any:
+        """The part at a path; None where there is none, or one with a problem."""
+        return self.values.get(path)
+
+    def place(self, path: str) -> str:
+        """Where a path, or the nearest thing above it, is written."""
+        node, place = self.tree, self.tree.key_at
+        for key in path.split("."):
+            child = node.child(key)
+            if child is None:
+                break
+            node, place = child, child.key_at
+        return str(place)
+
+    def problem(self, path: str, rule: str, given: str = "", advice: str = "") -> Problem:
+        """A problem of the part at a path."""
+        return Problem(self.place(path), path, rule, given, advice)
+
+
+def pairing_problems(parts: Parts) -> Iterator[Problem]:
+    """Check what must fit together, as far as the parts are valid alone."""
     for check in _CHECKS:
-        yield from check(recipe, tree)
+        yield from check(parts)
 
 
-def _place(tree: Node, *path: str) -> str:
-    """Where a path, or the nearest thing above it, is written."""
-    node, place = tree, tree.key_at
-    for key in path:
-        child = node.child(key)
-        if child is None:
-            break
-        node, place = child, child.key_at
-    return str(place)
-
-
-def _name(recipe: Recipe, tree: Node) -> Iterator[Problem]:
-    if not re.fullmatch(r"[\w][\w. +-]*", recipe.name):
+def _name(parts: Parts) -> Iterator[Problem]:
+    name = parts.get("name")
+    if name is not None and not re.fullmatch(r"[\w][\w. +-]*", name):
         rule = "must be usable as the name of a folder: letters, digits and _ . + -, not a dot first"
-        yield Problem(_place(tree, "name"), "name", rule, f"`{recipe.name}`")
+        yield parts.problem("name", rule, f"`{name}`")
 
 
-def _kinds(recipe: Recipe, tree: Node) -> Iterator[Problem]:
+def _kinds(parts: Parts) -> Iterator[Problem]:
     """The algorithm needs kinds of parameter that the mixed op makes; weights there are always."""
-    algorithm, mixed_op = recipe.search.algorithm, recipe.search.mixed_op
+    algorithm, mixed_op = parts.get("search.algorithm"), parts.get("search.mixed_op")
     made = _attribute(mixed_op, "makes")
-    if made is None:
+    if algorithm is None or made is None:
         return
     kinds = [WEIGHT, *made]
     served = {name for kind in kinds for name in (kind.name, str(kind.level))}
@@ -55,13 +72,13 @@ def _kinds(recipe: Recipe, tree: Node) -> Iterator[Problem]:
             names = ", ".join(kind.name for kind in made) or "none"
             rule = f"`{algorithm.name}` needs {what}, but `{mixed_op.name}` makes only: {names}"
             advice = "choose another search.mixed_op or search.algorithm"
-            yield Problem(_place(tree, "search", "algorithm"), "search.algorithm", rule, "", advice)
+            yield parts.problem("search.algorithm", rule, "", advice)
 
 
-def _mixes(recipe: Recipe, tree: Node) -> Iterator[Problem]:
+def _mixes(parts: Parts) -> Iterator[Problem]:
     """The algorithm takes the sort of mixed op that there is; one that draws needs a draw."""
-    algorithm, mixed_op = recipe.search.algorithm, recipe.search.mixed_op
-    made, mixes = registries["mixed_ops"][mixed_op.name], _attribute(algorithm, "mixes")
+    algorithm, mixed_op = parts.get("search.algorithm"), parts.get("search.mixed_op")
+    made, mixes = _factory(mixed_op), _attribute(algorithm, "mixes")
     if mixes is None or not isinstance(made, type):
         return
     draws = issubclass(made, SampledOp)
@@ -74,26 +91,50 @@ def _mixes(recipe: Recipe, tree: Node) -> Iterator[Problem]:
     else:
         return
     advice = "choose another search.mixed_op or search.algorithm"
-    yield Problem(_place(tree, "search", "algorithm"), "search.algorithm", rule, "", advice)
+    yield parts.problem("search.algorithm", rule, "", advice)
 
 
-def _cost(recipe: Recipe, tree: Node) -> Iterator[Problem]:
+def _cost(parts: Parts) -> Iterator[Problem]:
     """Alphas pay for a cost that is a sum over candidates, in an algorithm that lets them."""
-    algorithm, cost = recipe.search.algorithm, recipe.search.cost
+    algorithm, cost = parts.get("search.algorithm"), parts.get("search.cost")
     if cost is None:
         return
-    place = _place(tree, "search", "cost")
-    if not _attribute(algorithm, "follows_penalty"):
+    if algorithm is not None and not _attribute(algorithm, "follows_penalty"):
         rule = f"`{algorithm.name}` must follow a penalty of the alphas, but does not declare that it does"
-        yield Problem(place, "search.cost", rule, "", "choose another search.algorithm, or no search.cost")
+        yield parts.problem("search.cost", rule, "", "choose another search.algorithm, or no search.cost")
     if _attribute(cost, "of_call") is Cost.of_call:
         rule = f"`{cost.name}` must be a sum over the parts of a network, but prices whole networks alone"
-        yield Problem(place, "search.cost", rule, "", "choose another search.cost")
+        yield parts.problem("search.cost", rule, "", "choose another search.cost")
 
 
-def _attribute(component: Component[Any], name: str) -> Any:
+def _held_out(parts: Parts) -> Iterator[Problem]:
+    """An algorithm that learns from held-out examples needs some, and the rest must be some too."""
+    algorithm, data = parts.get("search.algorithm"), parts.get("data")
+    if parts.get("search.valid_fraction") == 0 and _attribute(algorithm, "uses_valid"):
+        rule = f"must be above 0, because `{algorithm.name}` learns from held-out examples"
+        yield parts.problem("search.valid_fraction", rule, "0")
+    try:
+        preview = None if data is None else preview_of(_factory(data), **data.settings)
+    except NasframeError as error:
+        yield parts.problem("data", str(error))
+        return
+    for path in ("search.valid_fraction", "retrain.valid_fraction"):
+        fraction = parts.get(path)
+        if preview is not None and preview.num_train is not None and fraction:
+            held_out = round(preview.num_train * fraction)
+            if not 0 < held_out < preview.num_train:
+                rule = f"must leave examples on both sides of a split of {preview.num_train}"
+                yield parts.problem(path, rule, f"{fraction}, which holds out {held_out}")
+
+
+def _factory(component: Component[Any] | None) -> Any:
+    """The class or function of a component."""
+    return None if component is None else registries[component.registry][component.name]
+
+
+def _attribute(component: Component[Any] | None, name: str) -> Any:
     """An attribute of the component's class; None where a function is registered."""
-    return getattr(registries[component.registry][component.name], name, None)
+    return getattr(_factory(component), name, None)
 
 
-_CHECKS: Final[tuple[Callable[[Recipe, Node], Iterable[Problem]], ...]] = (_name, _kinds, _mixes, _cost)
+_CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (_name, _kinds, _mixes, _cost, _held_out)

@@ -1,7 +1,6 @@
 """The recipe: the typed tree that a YAML file is read into."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from nasframe.core import (
@@ -27,7 +26,7 @@ from nasframe.core import (
     trainers,
 )
 from nasframe.registry import Component
-from nasframe.types import NonNegativeFloat, NonNegativeInt, PositiveInt, ProperFraction
+from nasframe.types import ExistingFile, NonNegativeFloat, NonNegativeInt, PositiveInt, ProperFraction
 
 INHERITED_FROM = {"retrain.space": "space", "retrain.objective": "objective"}
 """Slots that start from what another slot says; their own keys are merged over it."""
@@ -105,7 +104,7 @@ class Recipe:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: PositiveInt | None = None
     objective: Component[Objective] = objectives.component("cross_entropy")
-    genotype: Path | None = None
+    genotype: ExistingFile | None = None
     search: Search = field(default_factory=Search)
     retrain: Retrain = field(default_factory=Retrain)
     trackers: tuple[Component[Tracker], ...] = (

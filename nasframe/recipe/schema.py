@@ -14,34 +14,38 @@ from typing import Any, Final, final
 from pydantic_core import to_jsonable_python
 
 from nasframe.errors import ComponentError, Problem, RecipeError
-from nasframe.recipe.pairing import pairing_problems
+from nasframe.recipe.pairing import Parts, pairing_problems
 from nasframe.recipe.recipe import INHERITED_FROM, Recipe
 from nasframe.recipe.tree import BROKEN, KeyPath, Node, Place, merge, node_of
+from nasframe.recipe.trial import trial_problems
 from nasframe.recipe.yaml_text import dump_yaml
 from nasframe.registry import Component, Registry, UnknownNameError, registry_for
-from nasframe.settings import REQUIRED, Setting, read_value, signature_of
+from nasframe.settings import REQUIRED, Setting, marks_of, read_value, signature_of
 
 VERSION: Final = 1
 """The version of the recipe format."""
 
 
-def read_recipe(tree: Node, problems: Iterable[Problem] = ()) -> Recipe:
+def read_recipe(tree: Node, problems: Iterable[Problem] = (), *, check: bool = True) -> Recipe:
     """Read a whole recipe; defaults are filled in down to the last setting.
 
     Args:
         tree: The recipe as it was written, in one piece.
         problems: Those that are known already.
+        check: Also find what a run on this machine would refuse at its start.
 
     Raises:
         RecipeError: Something is wrong; it holds all problems.
     """
     reader = _Reader(problems)
     recipe = reader.recipe(tree)
-    if recipe is not None:
-        reader.problems.extend(pairing_problems(recipe, tree))
-    if recipe is None or reader.problems:
-        raise RecipeError(reader.problems)
-    return recipe
+    parts = Parts(tree, reader.parts)
+    pairing = list(pairing_problems(parts))
+    absent = reader.absent if check else []
+    trial = trial_problems(parts, pairing) if check else []
+    if found := [*reader.problems, *pairing, *absent, *trial]:
+        raise RecipeError(found)
+    return typing.cast(Recipe, recipe)
 
 
 def recipe_to_mapping(recipe: Recipe) -> dict[str, Any]:
@@ -135,13 +139,18 @@ def slots_of_recipe(section: type = Recipe) -> Iterator[tuple[tuple[str, ...], s
 
 @final
 class _Reader:
-    """Reads nodes by the types of their slots; each problem is added to `problems`.
+    """Reads nodes by the types of their slots; what has a problem is read as `BROKEN`.
 
-    What has a problem is read as None; nobody sees it, because the recipe is then refused.
+    Attributes:
+        problems: What is wrong.
+        absent: What would be right on a machine that has the files that are named.
+        parts: Values and components that are valid alone, by path.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
+        self.absent: list[Problem] = []
+        self.parts: dict[str, Any] = {}
         self._said: set[tuple[str, str, str]] = set()
 
     def say(self, at: Place, path: KeyPath, rule: str, given: str = "", advice: str = "") -> None:
@@ -151,10 +160,9 @@ class _Reader:
             self._said.add(key)
             self.problems.append(Problem(str(at), ".".join(map(str, path)), rule, given, advice))
 
-    def recipe(self, tree: Node) -> Recipe | None:
-        """The recipe; None if there is any problem."""
-        found: Recipe | None = self._section(Recipe, _inherited(self._checked_version(tree)), ())
-        return found
+    def recipe(self, tree: Node) -> Any:
+        """The recipe, or `BROKEN`."""
+        return self._section(Recipe, _inherited(self._checked_version(tree)), ())
 
     def _checked_version(self, tree: Node) -> Node:
         version = tree.child("version")
@@ -168,11 +176,13 @@ class _Reader:
     def _section(self, section: type, node: Node, path: KeyPath) -> Any:
         entries = self._entries(node, path)
         if entries is None:
-            return None
+            return BROKEN
         settings = settings_of(section)
-        self._refuse_unknown(entries, settings, "the recipe" if not path else f"`{path[-1]}`", path)
+        known = self._refuse_unknown(entries, settings, "the recipe" if not path else f"`{path[-1]}`", path)
         values = self._settings(settings, node, path)
-        return None if self.problems else section(**values)
+        whole = {name: value for name, value in values.items() if not _is_broken(value)}
+        self.parts.update({".".join(map(str, (*path, name))): value for name, value in whole.items()})
+        return section(**values) if known and len(whole) == len(values) else BROKEN
 
     def _entries(self, node: Node, path: KeyPath) -> dict[str, Node] | None:
         if isinstance(node.value, dict):
@@ -183,13 +193,15 @@ class _Reader:
 
     def _refuse_unknown(
         self, entries: Mapping[str, Node], known: Iterable[str], owner: str, path: KeyPath
-    ) -> None:
+    ) -> bool:
+        """Whether all keys are known."""
         names = sorted(known)
         for key, node in entries.items():
             if key not in names:
                 nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
                 advice = f"did you mean `{nearest[0]}`?" if nearest else f"it has {_listed(names)}"
                 self.say(node.key_at, (*path, key), f"{owner} has no such setting", "", advice)
+        return set(entries) <= set(names)
 
     def _settings(self, settings: Mapping[str, Setting], node: Node, path: KeyPath) -> dict[str, Any]:
         return {name: self._setting(setting, node, (*path, name)) for name, setting in settings.items()}
@@ -199,9 +211,9 @@ class _Reader:
         given = parent.child(setting.name)
         if given is None and setting.required:
             self._say_missing(setting, parent, path)
-            return None
+            return BROKEN
         if given is not None and given.value is BROKEN:
-            return None
+            return BROKEN
         if dataclasses.is_dataclass(setting.annotation):
             empty = Node({}, parent.key_at, parent.key_at)
             return self._section(typing.cast(type, setting.annotation), given or empty, path)
@@ -230,34 +242,39 @@ class _Reader:
         if form in ("one", "optional"):
             return self._component(registry, node, path)
         if form == "mapping":
-            entries = self._entries(node, path) or {}
+            entries = self._entries(node, path)
+            if entries is None:
+                return BROKEN
             return {key: self._component(registry, item, (*path, key)) for key, item in entries.items()}
         if not isinstance(node.value, list):
             rule = f"must be a list of names, or of mappings with a `type`, from {registry.name}"
             if not node.is_broken:
                 self.say(node.at, path, rule, spell_value(node.plain))
-            return None
+            return BROKEN
         return tuple(self._component(registry, item, (*path, index)) for index, item in enumerate(node.value))
 
-    def _component(self, registry: Registry[Any], node: Node, path: KeyPath) -> Component[Any] | None:
+    def _component(self, registry: Registry[Any], node: Node, path: KeyPath) -> Any:
+        """A component, or `BROKEN`."""
         if isinstance(node.value, str):
             node = Node({"type": node}, node.at, node.key_at)
         kind = node.child("type") if isinstance(node.value, dict) else None
         if kind is None or not isinstance(kind.value, str):
             self._say_no_name(registry, node, kind, path)
-            return None
+            return BROKEN
         try:
             settings = registry.signature(kind.value).settings
         except (UnknownNameError, ComponentError) as error:
             self._say_unusable(registry, kind, (*path, "type"), error)
-            return None
+            return BROKEN
         entries = {key: item for key, item in node.value.items() if key != "type"}
-        self._refuse_unknown(entries, settings, f"`{kind.value}`", path)
+        known = self._refuse_unknown(entries, settings, f"`{kind.value}`", path)
         try:
-            return Component(registry.name, kind.value, self._settings(settings, node, path))
+            values = self._settings(settings, node, path)
         except ComponentError as error:
             self._say_unusable(registry, kind, (*path, "type"), error)
-            return None
+            return BROKEN
+        whole = known and not _is_broken(list(values.values()))
+        return Component(registry.name, kind.value, values) if whole else BROKEN
 
     def _say_no_name(self, registry: Registry[Any], node: Node, kind: Node | None, path: KeyPath) -> None:
         names = f"{registry.name} has {_listed(registry.names())}"
@@ -281,13 +298,36 @@ class _Reader:
 
     def _leaf(self, annotation: Any, node: Node, path: KeyPath) -> Any:
         if node.is_broken:
-            return None
+            return BROKEN
         value, wrong = read_value(annotation, node.plain)
         for problem in wrong:
             at = node.find(problem.location) or node
             given = spell_value(problem.given)
             self.say(at.at, (*path, *problem.location), problem.rule, given, problem.advice)
-        return None if wrong else _with_absolute_paths(value, node)
+        if wrong:
+            return BROKEN
+        value = _with_absolute_paths(value, node)
+        return value if self._fits_marks(annotation, value, node, path) else BROKEN
+
+    def _fits_marks(self, annotation: Any, value: Any, node: Node, path: KeyPath) -> bool:
+        """Whether a value is what marks in its type ask for; a file may be absent."""
+        fits = True
+        for location, mark, marked in marks_of(annotation, value):
+            if (found := mark.wrong(marked)) is not None:
+                rule, advice = found
+                at = (node.find(location) or node).at
+                if isinstance(marked, Path):
+                    where = ".".join(map(str, (*path, *location)))
+                    self.absent.append(Problem(str(at), where, rule, "", advice))
+                else:
+                    self.say(at, (*path, *location), rule, spell_value(marked), advice)
+                    fits = False
+        return fits
+
+
+def _is_broken(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return value is BROKEN or any(map(_is_broken, parts))
 
 
 def _inherited(tree: Node) -> Node:

@@ -41,6 +41,7 @@ from nasframe.core import (
     supernet,
 )
 from nasframe.errors import DataError, FormatError, UnsupportedError
+from nasframe.recipe.devices import device_named
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
@@ -67,7 +68,7 @@ class Run:
 
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
-        recipe = load_recipe(self.folder / "recipe.yaml")
+        recipe = load_recipe(self.folder / "recipe.yaml", check=False)
         described = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))["task"]
         task = Task(tuple(described["input_shape"]), described["num_outputs"])
         model = derived(recipe.retrain.space(task), self.genotype)
@@ -83,7 +84,7 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
         out: The run directory; by default a new one below ``runs/<name>/``.
         progress: Hears each step.
     """
-    directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe), str(_device(recipe.device)))
+    directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe), str(device_named(recipe.device)))
     return _Stages(recipe, directory, progress or _silent).run()
 
 
@@ -94,7 +95,7 @@ def resume(run_dir: Path, progress: Progress | None = None) -> Run:
         FormatError: `run_dir` is not a run directory.
     """
     directory = RunDirectory.open(run_dir)
-    return _Stages(load_recipe(directory.recipe), directory, progress or _silent).run()
+    return _Stages(load_recipe(directory.recipe, check=False), directory, progress or _silent).run()
 
 
 def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
@@ -105,7 +106,7 @@ def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics)
 class _Stages:
     def __init__(self, recipe: Recipe, directory: RunDirectory, progress: Progress) -> None:
         self._recipe, self._directory, self._progress = recipe, directory, progress
-        self._device = _device(recipe.device)
+        self._device = device_named(recipe.device)
         self._interrupts = Interrupts()
         self._steps: dict[str, int] = dict(directory.status()["steps"])
 
@@ -293,17 +294,6 @@ def open_run(folder: Path) -> Run:
     content = json.loads(directory.report.read_text(encoding="utf-8"))
     report = directory.root / directory.status().get("report", "report.html")
     return Run(directory.root, Genotype.load(directory.genotype), content["metrics"], report)
-
-
-def _device(name: str) -> torch.device:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name != "auto" and not available[name]:
-        raise UnsupportedError(f"device: must be one that this machine has, got {name}; use auto or cpu")
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _with_alphas(record: Record, model: Model, space: Space, genotype: Genotype) -> Record:

@@ -6,7 +6,19 @@ from typing import Literal, final
 import torch
 from torch import nn
 
-from nasframe.core import Filler, Genotype, Graph, InputChoice, LayerChoice, Space, Task, derived, ops, spaces
+from nasframe.core import (
+    Filler,
+    Genotype,
+    Graph,
+    InputChoice,
+    LayerChoice,
+    OpName,
+    Space,
+    Task,
+    derived,
+    ops,
+    spaces,
+)
 from nasframe.errors import UnsupportedError
 from nasframe.ops.auxiliary_head import AuxiliaryHead
 from nasframe.ops.drop_path import DropPath
@@ -47,7 +59,7 @@ class Darts(Space):
         channels: PositiveInt = 16,
         cells: PositiveInt = 8,
         nodes: PositiveInt = 4,
-        operations: tuple[str, ...] = (
+        operations: tuple[OpName, ...] = (
             "none",
             "max_pool_3x3",
             "avg_pool_3x3",

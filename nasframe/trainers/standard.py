@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal, final
@@ -109,6 +109,11 @@ class Standard(Trainer):
             raise
         return {f"valid_{name}": float(value) for name, value in valid.items()}
 
+    def check(
+        self, model: Model, objective: Objective, make_algorithm: Callable[[Model, Objective], Algorithm]
+    ) -> None:
+        self._learners(model, objective, make_algorithm)
+
     def evaluate(self, model: Model, objective: Objective, split: Split, preprocess: Preprocess) -> Metrics:
         device = next(model.parameters()).device
         batches = BatchStream(split, preprocess, batch_size=self._eval_batch_size, device=device)
@@ -136,12 +141,7 @@ class Standard(Trainer):
         if self._channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.autocast(self._autocast)
-        weights = [weight for weight in model.parameters_at("lower") if weight.requires_grad]
-        optimizer = self._optimizer(weights)
-        update = WeightUpdate(
-            model, job.objective, optimizer, max_grad_norm=self._max_grad_norm, chunks=self._chunks
-        )
-        algorithm = job.make_algorithm(model, job.objective)
+        update, algorithm = self._learners(model, job.objective, job.make_algorithm)
         train = self._stream(job, "train", job.train)
         if algorithm.uses_valid and not len(job.valid):
             raise DataError(
@@ -150,10 +150,26 @@ class Standard(Trainer):
             )
         valid = self._stream(job, "valid", job.valid) if algorithm.uses_valid else None
         num_steps = min(self._epochs * len(train), self._max_steps or self._epochs * len(train))
-        state = _State(job.device, model, optimizer, algorithm, update, train, valid, num_steps)
+        state = _State(job.device, model, update.optimizer, algorithm, update, train, valid, num_steps)
         if (saved := job.checkpoints.latest()) is not None:
             state.load_dict(saved)
         return state
+
+    def _learners(
+        self, model: Model, objective: Objective, make_algorithm: Callable[[Model, Objective], Algorithm]
+    ) -> tuple[WeightUpdate, Algorithm]:
+        """What learns the weights, and the algorithm that works with it."""
+        weights = [weight for weight in model.parameters_at("lower") if weight.requires_grad]
+        update = WeightUpdate(
+            model,
+            objective,
+            self._optimizer(weights),
+            max_grad_norm=self._max_grad_norm,
+            chunks=self._chunks,
+        )
+        algorithm = make_algorithm(model, objective)
+        algorithm.check_update(update)
+        return update, algorithm
 
     def _stream(self, job: Job, name: str, split: Split) -> BatchStream:
         return BatchStream(

@@ -39,7 +39,7 @@ def test_the_search_by_hand_runs(tmp_path):
 
 @pytest.mark.slow
 def test_the_algorithm_of_the_readme_runs_as_a_plugin(tmp_path):
-    plugin, from_python = code_blocks("README.md", "python")
+    plugin, _ = code_blocks("README.md", "python")
     (tmp_path / "single_level.py").write_text(plugin, encoding="utf-8")
     command = next(block for block in code_blocks("README.md", "sh") if "--plugin" in block).split()
     tiny = [
@@ -53,7 +53,31 @@ def test_the_algorithm_of_the_readme_runs_as_a_plugin(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "report.html").exists()
     assert "single_level" in (tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8")
-    compile(from_python, "README.md", "exec")
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path):
+    _, code = code_blocks("README.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(network)"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Genotype(normal=")
+    assert "Linear" in done.stdout
+
+
+def test_the_readme_prints_what_validate_prints(tmp_path):
+    (shown,) = re.findall(r"```\n\$ (nasframe validate .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    command, printed = shown.split("\n", 1)
+    (tmp_path / "my.yaml").write_text(
+        "name: my_search\ndata: digit\nspace: {type: darts, chanels: 8}\n"
+        "search:\n  algorithm: {type: darts_bilevel, order: 3}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, printed)
 
 
 def test_the_recipe_of_the_readme_is_valid(tmp_path):

@@ -3,11 +3,11 @@
 Each test would fail on the original's behaviour; the docstring names the promise or the fault.
 """
 
-import ast
 import copy
-import re
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, final
 
 import pytest
@@ -767,26 +767,32 @@ def test_the_exact_product_has_no_epsilon() -> None:
     assert distance(coarse, want) < 1e-12
 
 
-def test_a_search_step_runs_on_a_machine_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A-23: the original could not run without a CUDA device."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    model = Model(Network())
-    before = flat(model.parameters_at("upper"))
-    bilevel(model).step(batch(6), batch(5), sgd_update(model))
-    assert not torch.equal(flat(model.parameters_at("upper")), before)
+_STEP_WITHOUT_CUDA = """
+import torch
+import nasframe
+
+assert not torch.cuda.is_available()
+parts = nasframe.registries
+data = parts["datasets"]["digits"]()
+objective = parts["objectives"]["cross_entropy"]()
+model = nasframe.supernet(parts["spaces"]["darts"](data.task, channels=2, cells=3, nodes=1))
+update = nasframe.WeightUpdate(model, objective, torch.optim.SGD(list(model.parameters_at("lower")), lr=0.1))
+raw = data.train.batch(torch.arange(8))
+batch = nasframe.Batch(data.preprocess.normalize(data.preprocess.scale(raw.inputs)), raw.targets)
+before = [alpha.clone() for alpha in model.parameters_of("alpha")]
+parts["algorithms"]["darts_bilevel"](model, objective, order=2).step(batch, batch, update)
+assert any(not torch.equal(*pair) for pair in zip(before, model.parameters_of("alpha")))
+assert not torch.cuda.is_initialized()
+"""
 
 
-def test_every_promise_and_fault_has_a_test() -> None:
-    """A-24: there was no test of the original at all."""
-    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
-    tested = {
-        label
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-        for label in re.findall(r"^(?:A-\d+|P\d+)", ast.get_docstring(node) or "")
-    }
-    assert tested == {*(f"A-{n}" for n in range(1, 25)), *(f"P{n}" for n in range(1, 10))}
+def test_a_search_step_runs_on_a_machine_without_cuda() -> None:
+    """A-23: the original asserted that there are CUDA devices; here they are hidden, if there are any."""
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", _STEP_WITHOUT_CUDA], env=hidden, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("one_process")

@@ -305,6 +305,7 @@ def test_a_relative_path_starts_from_the_file_that_says_it(third_party: Callable
     assert recipe.data.settings["more"] == (here / "sub" / "a", here / "b")
     recipe = load("include: sub/base.yaml\n", "data.path=there")
     assert recipe.data.settings["path"] == here / "there"
+    Path("sub/here").touch()
     recipe = load("include: sub/base.yaml\ngenotype: '${data.path}'\n")
     assert recipe.genotype == here / "sub" / "here"
 

@@ -19,7 +19,7 @@ TINY = [
 
 
 def tiny(*overrides: str):
-    return load_recipe("digits_darts", [*TINY, *overrides])
+    return load_recipe("digits_darts", [*TINY, *overrides], check=False)  # as one that was made by hand
 
 
 def steps_of(folder):

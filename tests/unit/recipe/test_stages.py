@@ -1,6 +1,7 @@
 """A whole run, from a recipe to its folder: small, but real."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -296,7 +297,7 @@ def test_a_run_has_the_threads_of_its_recipe_for_as_long_as_it_lasts(recipe_file
 
 def test_a_failed_run_says_why(recipe_file, tmp_path):
     Genotype({"other": ("0",)}).save(tmp_path / "genotype.json")
-    recipe = load_recipe(recipe_file, [f"genotype={tmp_path / 'genotype.json'}"])
+    recipe = load_recipe(recipe_file, [f"genotype={tmp_path / 'genotype.json'}"], check=False)
     with pytest.raises(FormatError, match="genotype"):
         run(recipe, tmp_path / "run")
     status = _status(tmp_path / "run")
@@ -305,7 +306,7 @@ def test_a_failed_run_says_why(recipe_file, tmp_path):
 
 
 def test_a_run_without_its_data_fails_and_says_so(recipe_file, tmp_path):
-    recipe = load_recipe(recipe_file, ["data.type=cifar10", f"data.path={tmp_path / 'nowhere'}"])
+    recipe = load_recipe(recipe_file, ["data.type=cifar10", f"data.path={tmp_path / 'nowhere'}"], check=False)
     with pytest.raises(DataError, match="nowhere"):
         run(recipe, tmp_path / "run")
     status = _status(tmp_path / "run")
@@ -322,7 +323,8 @@ def test_a_retrain_on_all_training_data_watches_nothing(recipe_file, tmp_path):
 
 
 def test_a_search_without_held_out_examples_is_refused_with_what_to_change(recipe_file, tmp_path):
-    recipe = load_recipe(recipe_file, ["search.valid_fraction=0"])
+    recipe = load_recipe(recipe_file)
+    recipe = replace(recipe, search=replace(recipe.search, valid_fraction=0.0))
     with pytest.raises(DataError, match=r"set search\.valid_fraction above 0"):
         run(recipe, tmp_path / "run")
 

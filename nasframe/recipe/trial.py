@@ -1,0 +1,158 @@
+"""What a run would refuse at its start, found by building its parts on the meta device."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, final
+
+import torch
+from torch import nn
+
+from nasframe.core import (
+    Cost,
+    Genotype,
+    Model,
+    Space,
+    Task,
+    derived,
+    generator_for,
+    kept_random_state,
+    preview_of,
+    price,
+    sample,
+    supernet,
+)
+from nasframe.errors import NasframeError, Problem
+from nasframe.recipe.devices import device_named
+from nasframe.recipe.pairing import Parts
+from nasframe.recipe.recipe import INHERITED_FROM
+from nasframe.registry import Component, registries
+
+_ALONE: Final = frozenset(
+    {"augmentations", "costs", "derivers", "exporters", "objectives", "optimizers", "reports", "schedules"}
+)
+"""Registries whose components are made from their settings (optimizers: and parameters), without work."""
+
+
+def trial_problems(parts: Parts, known: Iterable[Problem]) -> list[Problem]:
+    """Build what can be built of a recipe, and say what cannot.
+
+    Args:
+        parts: Only they are tried.
+        known: Problems of pairs; parts that they blame are not tried.
+    """
+    trial = _Trial(parts, {problem.path for problem in known})
+    with kept_random_state(torch.device("cpu")), torch.device("meta"):
+        trial.run()
+    return trial.problems
+
+
+@final
+class _Trial:
+    def __init__(self, parts: Parts, blamed: Iterable[str]) -> None:
+        self._parts, self._blamed = parts, set(blamed)
+        self.problems: list[Problem] = []
+
+    def run(self) -> None:
+        if (name := self._get("device")) is not None:
+            with self._blaming("device"):
+                device_named(name)
+        for path, value in self._parts.values.items():
+            self._build_alone(path, value)
+        if (data := self._get("data")) is not None:
+            preview = preview_of(registries["datasets"][data.name], **data.settings)
+            if preview is not None:
+                self._build_networks(preview.task)
+
+    def _build_alone(self, path: str, value: Any) -> None:
+        """Build each component, those inside others first."""
+        if isinstance(value, Component):
+            for name, setting in value.settings.items():
+                self._build_alone(f"{path}.{name}", setting)
+            if value.registry in _ALONE and not self._is_blamed(path):
+                given = [[nn.Parameter(torch.zeros(1))]] if value.registry == "optimizers" else []
+                with self._blaming(path):
+                    value(*given)
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                self._build_alone(f"{path}.{key}", item)
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                self._build_alone(f"{path}.{index}", item)
+
+    def _build_networks(self, task: Task) -> None:
+        space, retrained = self._space("space", task), self._space("retrain.space", task)
+        if (genotype_file := self._parts.get("genotype")) is None:
+            self._search(space, retrained, task)
+        elif retrained is not None and genotype_file.is_file():
+            with self._blaming("genotype"):
+                derived(retrained, Genotype.load(genotype_file))
+
+    def _space(self, path: str, task: Task) -> Space | None:
+        space: Space | None = None
+        if (component := self._get(path)) is not None:
+            with self._blaming(path):
+                space = component(task)
+        return space
+
+    def _search(self, space: Space | None, retrained: Space | None, task: Task) -> None:
+        drawn: Genotype | None = None
+        if space is not None:
+            with self._blaming("space"):
+                drawn = sample(space, generator_for(0, "trial"))
+        if space is None or drawn is None:
+            return
+        self._supernet(space, task)
+        if retrained is not None:
+            with self._blaming("retrain.space", "must build what a search of `space` finds, but cannot: "):
+                derived(retrained, drawn)
+
+    def _supernet(self, space: Space, task: Task) -> None:
+        model: Model | None = None
+        mixed_op, cost = self._get("search.mixed_op"), self._get("search.cost")
+        if mixed_op is not None:
+            with self._blaming("search.mixed_op"):
+                model = supernet(space, mixed_op)
+        if cost is not None:
+            with self._blaming("search.cost"):
+                made = cost()
+                price(space, task, _Free() if made.is_measured else made)
+        algorithm, trainer = self._get("search.algorithm"), self._get("search.trainer")
+        objective = self._get("objective")
+        if model is not None and None not in (algorithm, trainer, objective):
+            with self._blaming("search.algorithm"):
+                trainer().check(model, objective(), algorithm)
+
+    def _get(self, path: str) -> Any:
+        """The part at a path, if nothing is wrong with it as far as is known."""
+        return None if self._is_blamed(path) else self._parts.get(path)
+
+    def _is_blamed(self, path: str) -> bool:
+        return any(blamed == path or blamed.startswith(f"{path}.") for blamed in self._blamed)
+
+    @contextmanager
+    def _blaming(self, path: str, rule: str = "") -> Iterator[None]:
+        """An error inside becomes a problem of the part at a path, said once where it is inherited."""
+        try:
+            yield
+        except NasframeError as error:
+            message = " ".join(str(error).split()).removeprefix(f"{path}: ")
+            problem = self._parts.problem(path, rule + message)
+        except Exception as error:  # a third party's part may raise anything
+            problem = self._parts.problem(path, f"must be buildable, but: {type(error).__name__}: {error}")
+        else:
+            return
+        self._blamed.add(path)
+        source = INHERITED_FROM.get(path)
+        if all((each.path, each.rule) != (source, problem.rule) for each in self.problems):
+            self.problems.append(problem)
+
+
+@final
+class _Free(Cost):
+    """Costs nothing: to see whether a space can be priced, where pricing itself would take time."""
+
+    def of(self, model: Model, task: Task) -> float:
+        return 0.0
+
+    def of_call(self, module: nn.Module, *args: Any, **kwargs: Any) -> float:
+        return 0.0
