@@ -1,10 +1,10 @@
 """What must fit together although each part is valid alone."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from nasframe.core import WEIGHT, Cost, Level, SampledOp
+from nasframe.core import WEIGHT, Cost, Level, SampledOp, Space
 from nasframe.errors import Problem
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.tree import Node
@@ -91,9 +91,34 @@ def _cost(recipe: Recipe, tree: Node) -> Iterator[Problem]:
         yield Problem(place, "search.cost", rule, "", "choose another search.cost")
 
 
+def _benchmark(recipe: Recipe, tree: Node) -> Iterator[Problem]:
+    """A table knows the architectures of one space."""
+    benchmark, space = recipe.search.benchmark, recipe.space
+    known: Component[Space] | None = None if benchmark is None else _attribute(benchmark, "space")
+    if benchmark is None or known is None:
+        return
+    given = {name: space.settings[name] for name in known.settings if name in space.settings}
+    if space.name != known.name or given != known.settings:
+        rule = f"`{benchmark.name}` knows the architectures of {_spelled(known.name, known.settings)} alone"
+        advice = "search there, or without search.benchmark"
+        place = _place(tree, "search", "benchmark")
+        yield Problem(place, "search.benchmark", rule, _spelled(space.name, given), advice)
+
+
+def _spelled(name: str, settings: Mapping[str, Any]) -> str:
+    words = [f"{key} {list(value) if isinstance(value, tuple) else value}" for key, value in settings.items()]
+    return " with ".join([f"the space `{name}`", *([", ".join(words)] if words else [])])
+
+
 def _attribute(component: Component[Any], name: str) -> Any:
     """An attribute of the component's class; None where a function is registered."""
     return getattr(registries[component.registry][component.name], name, None)
 
 
-_CHECKS: Final[tuple[Callable[[Recipe, Node], Iterable[Problem]], ...]] = (_name, _kinds, _mixes, _cost)
+_CHECKS: Final[tuple[Callable[[Recipe, Node], Iterable[Problem]], ...]] = (
+    _name,
+    _kinds,
+    _mixes,
+    _cost,
+    _benchmark,
+)
