@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import random
 import textwrap
 import uuid
 from collections.abc import Callable
@@ -44,13 +45,29 @@ def cifar10_folder(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def nas_bench_macro(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
-    """The table of NAS-Bench-Macro: by key an architecture's accuracies, parameters, multiply-adds."""
+def nas_bench_macro_file(request: pytest.FixtureRequest) -> Path:
+    """The file of the real NAS-Bench-Macro."""
     path = request.config.getoption("--nas-bench-macro")
     if not path:
         pytest.skip("needs NAS-Bench-Macro: give --nas-bench-macro PATH or NASFRAME_TEST_NAS_BENCH_MACRO")
-    table: dict[str, dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return Path(path).resolve()
+
+
+@pytest.fixture
+def nas_bench_macro(nas_bench_macro_file: Path) -> dict[str, dict[str, Any]]:
+    """The table of NAS-Bench-Macro: by key an architecture's accuracies, parameters, multiply-adds."""
+    table: dict[str, dict[str, Any]] = json.loads(nas_bench_macro_file.read_text(encoding="utf-8"))
     return table
+
+
+@pytest.fixture
+def macro_table(tmp_path: Path) -> Path:
+    """A file of the form of NAS-Bench-Macro's table, whose accuracies are drawn at random."""
+    drawn = random.Random(0)
+    keys = ("".join(digits) for digits in itertools.product("012", repeat=8))
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps({key: {"mean_acc": round(drawn.uniform(40, 95), 2)} for key in keys}))
+    return path
 
 
 @pytest.fixture

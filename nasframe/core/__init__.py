@@ -4,6 +4,7 @@ from nasframe.core.algorithm import Algorithm, Stateful, algorithms
 from nasframe.core.augmentation import Augmentation, augmentations
 from nasframe.core.batch import Batch, map_tensors
 from nasframe.core.batch_stream import BatchStream
+from nasframe.core.benchmark import Benchmark, Standing, benchmarks
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.cost import Cost, costs, on_meta
@@ -85,6 +86,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "BatchStream",
+    "Benchmark",
     "Candidate",
     "Checkpoints",
     "Choice",
@@ -123,6 +125,7 @@ __all__ = [
     "Schedule",
     "Space",
     "Split",
+    "Standing",
     "Stateful",
     "Subset",
     "SumOfInputs",
@@ -137,6 +140,7 @@ __all__ = [
     "WeightUpdate",
     "algorithms",
     "augmentations",
+    "benchmarks",
     "check_modelled",
     "choices_of",
     "costs",

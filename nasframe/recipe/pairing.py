@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from nasframe.core import WEIGHT, Cost, Level, SampledOp, preview_of
+from nasframe.core import WEIGHT, Cost, Level, SampledOp, Space, preview_of
 from nasframe.errors import NasframeError, Problem
 from nasframe.recipe.tree import Node
 from nasframe.registry import Component, registries
@@ -127,6 +127,24 @@ def _held_out(parts: Parts) -> Iterator[Problem]:
                 yield parts.problem(path, rule, f"{fraction}, which holds out {held_out}")
 
 
+def _benchmark(parts: Parts) -> Iterator[Problem]:
+    """A table knows the architectures of one space."""
+    benchmark, space = parts.get("search.benchmark"), parts.get("space")
+    known: Component[Space] | None = _attribute(benchmark, "space")
+    if space is None or known is None:
+        return
+    given = {name: space.settings[name] for name in known.settings if name in space.settings}
+    if space.name != known.name or given != known.settings:
+        rule = f"`{benchmark.name}` knows the architectures of {_spelled(known.name, known.settings)} alone"
+        advice = "search there, or without search.benchmark"
+        yield parts.problem("search.benchmark", rule, _spelled(space.name, given), advice)
+
+
+def _spelled(name: str, settings: Mapping[str, Any]) -> str:
+    words = [f"{key} {list(value) if isinstance(value, tuple) else value}" for key, value in settings.items()]
+    return " with ".join([f"the space `{name}`", *([", ".join(words)] if words else [])])
+
+
 def _factory(component: Component[Any] | None) -> Any:
     """The class or function of a component."""
     return None if component is None else registries[component.registry][component.name]
@@ -137,4 +155,11 @@ def _attribute(component: Component[Any] | None, name: str) -> Any:
     return getattr(_factory(component), name, None)
 
 
-_CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (_name, _kinds, _mixes, _cost, _held_out)
+_CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
+    _name,
+    _kinds,
+    _mixes,
+    _cost,
+    _benchmark,
+    _held_out,
+)

@@ -6,6 +6,7 @@ from typing import Literal
 from nasframe.core import (
     Algorithm,
     Augmentation,
+    Benchmark,
     Cost,
     Dataset,
     Deriver,
@@ -43,6 +44,7 @@ class Search:
         trainer: Owns the loop.
         cost: What the found network should have little of; alphas pay for its expectation.
         cost_weight: How much it counts beside the loss, where the average network costs 1.
+        benchmark: A table that knows the true accuracies, to judge the search by; it does not learn them.
         valid_fraction: Share of the training data that alphas are learned and validated on.
         augment: Augmentations of the training batches, in order.
     """
@@ -53,6 +55,7 @@ class Search:
     trainer: Component[Trainer] = trainers.component("standard")
     cost: Component[Cost] | None = None
     cost_weight: NonNegativeFloat = 0.1
+    benchmark: Component[Benchmark] | None = None
     valid_fraction: ProperFraction = 0.5
     augment: tuple[Component[Augmentation], ...] = ()
 

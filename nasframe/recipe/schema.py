@@ -42,7 +42,7 @@ def read_recipe(tree: Node, problems: Iterable[Problem] = (), *, check: bool = T
     parts = Parts(tree, reader.parts)
     pairing = list(pairing_problems(parts))
     absent = reader.absent if check else []
-    trial = trial_problems(parts, pairing) if check else []
+    trial = trial_problems(parts, [*pairing, *absent]) if check else []
     if found := [*reader.problems, *pairing, *absent, *trial]:
         raise RecipeError(found)
     return typing.cast(Recipe, recipe)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nasframe.core import (
+    Benchmark,
     Dataset,
     Genotype,
     Graph,
@@ -28,6 +29,7 @@ from nasframe.core import (
     Record,
     Space,
     Split,
+    Standing,
     Task,
     algorithms,
     costs,
@@ -118,6 +120,14 @@ class _Stages:
                 raise DataError(f"data: there must be {name} examples, but {self._recipe.data.name} has none")
         return data
 
+    @cached_property
+    def _benchmark(self) -> Benchmark | None:
+        component = self._recipe.search.benchmark
+        return None if component is None else component()
+
+    def _standing(self, genotype: Genotype) -> Standing | None:
+        return None if self._benchmark is None else self._benchmark.standing(genotype)
+
     def run(self) -> Run:
         self._directory.update_status(ended="running", reason=None)
         threads = torch.get_num_threads()
@@ -167,10 +177,12 @@ class _Stages:
     def _search(self) -> None:
         if self._recipe.genotype is not None:
             self._directory.stage("search")
-            Genotype.load(self._recipe.genotype).save(self._directory.genotype)
+            known = Genotype.load(self._recipe.genotype)
+            self._standing(known)  # refused now, not after the retraining
+            known.save(self._directory.genotype)
             return
         section, seed = self._recipe.search, self._recipe.seed
-        self._check_retrain()
+        self._check_findings()
         torch.manual_seed(seed_for(seed, "search", "init"))
         space: Space = self._recipe.space(self._data.task)
         model = supernet(space, section.mixed_op)
@@ -182,15 +194,17 @@ class _Stages:
         def describe(record: Record) -> Record:
             genotype = deriver.derive(model)
             record = _with_alphas(record, model, space, genotype)
+            record = _with_truth(record, self._standing(genotype))
             return record if prices is None else _with_costs(record, model, prices, genotype)
 
         self._fit("search", section, model, objective, section.algorithm, describe)
         deriver.derive(model).save(self._directory.genotype)
 
-    def _check_retrain(self) -> None:
-        """Refuse a retraining that could not build what the search finds, before that is paid for."""
+    def _check_findings(self) -> None:
+        """Refuse what could not take what the search finds, before that is paid for."""
         task = self._data.task
         drawn = sample(self._recipe.space(task), generator_for(self._recipe.seed, "check"))
+        self._standing(drawn)
         try:
             with torch.device("meta"):
                 derived(self._recipe.retrain.space(task), drawn)
@@ -271,8 +285,10 @@ class _Stages:
         )
         metrics = {f"test_{name}": float(value) for name, value in tested.items()}
         metrics["parameters"] = costs.component("parameters")().of(model, self._data.task)
+        standing = self._standing(genotype)
+        metrics |= _truth(standing)
         task = asdict(self._data.task)
-        _write_report(self._directory, self._recipe, genotype, space, metrics, task)
+        _write_report(self._directory, self._recipe, genotype, space, metrics, task, standing)
         report = self._recipe.report().write(self._directory.root)
         self._directory.update_status(report=os.path.relpath(report, self._directory.root))
         if self._recipe.export:
@@ -319,6 +335,23 @@ def _with_costs(record: Record, model: Model, prices: Prices, genotype: Genotype
     return replace(record, scalars={**record.scalars, **scalars})
 
 
+def _truth(standing: Standing | None) -> dict[str, float]:
+    """Where an architecture truly stands, as figures; none without a table."""
+    if standing is None:
+        return {}
+    return {
+        "true_accuracy": standing.accuracy,
+        "true_rank": float(standing.rank),
+        "true_percentile": standing.percentile,
+    }
+
+
+def _with_truth(record: Record, standing: Standing | None) -> Record:
+    """Add where the architecture that the alphas prefer truly stands."""
+    truth = {f"search/{name}": value for name, value in _truth(standing).items()}
+    return replace(record, scalars={**record.scalars, **truth})
+
+
 def _example(data: Dataset, split: Split) -> torch.Tensor:
     batch = split.batch(torch.arange(min(8, len(split))))
     example = data.preprocess.normalize(data.preprocess.scale(batch.inputs))
@@ -334,6 +367,7 @@ def _write_report(
     space: Space,
     metrics: dict[str, float],
     task: dict[str, Any],
+    standing: Standing | None,
 ) -> None:
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
@@ -342,6 +376,7 @@ def _write_report(
         "name": recipe.name,
         "task": task,
         "metrics": metrics,
+        "benchmark": _benchmark_entry(recipe, standing),
         "genotype": json.loads(genotype.to_json()),
         "graphs": {name: asdict(graph) for name, graph in graphs.items()},
         "alphas": _alphas(curves["search"]),
@@ -357,6 +392,12 @@ def _write_report(
         "command": " ".join(environment["command"]),
     }
     directory.report.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _benchmark_entry(recipe: Recipe, standing: Standing | None) -> dict[str, Any]:
+    if recipe.search.benchmark is None or standing is None:
+        return {}
+    return {"name": recipe.search.benchmark.name, "percentile": standing.percentile, **asdict(standing)}
 
 
 def _curves(path: Path) -> dict[str, list[float | None]]:

@@ -28,7 +28,17 @@ from nasframe.recipe.recipe import INHERITED_FROM
 from nasframe.registry import Component, registries
 
 _ALONE: Final = frozenset(
-    {"augmentations", "costs", "derivers", "exporters", "objectives", "optimizers", "reports", "schedules"}
+    {
+        "augmentations",
+        "benchmarks",
+        "costs",
+        "derivers",
+        "exporters",
+        "objectives",
+        "optimizers",
+        "reports",
+        "schedules",
+    }
 )
 """Registries whose components are made from their settings (optimizers: and parameters), without work."""
 
@@ -38,7 +48,7 @@ def trial_problems(parts: Parts, known: Iterable[Problem]) -> list[Problem]:
 
     Args:
         parts: Only they are tried.
-        known: Problems of pairs; parts that they blame are not tried.
+        known: Problems of pairs and of absent files; parts that they blame are not tried.
     """
     trial = _Trial(parts, {problem.path for problem in known})
     with kept_random_state(torch.device("cpu")), torch.device("meta"):
@@ -58,7 +68,8 @@ class _Trial:
                 device_named(name)
         for path, value in self._parts.values.items():
             self._build_alone(path, value)
-        if (data := self._get("data")) is not None:
+        data = self._parts.get("data")
+        if data is not None and "data" not in self._blamed:
             preview = preview_of(registries["datasets"][data.name], **data.settings)
             if preview is not None:
                 self._build_networks(preview.task)

@@ -69,6 +69,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "metrics": [
             (_spell(name), _figure(name, value)) for name, value in content.get("metrics", {}).items()
         ],
+        "standing": _standing(content.get("benchmark", {})),
         "seconds": [(stage, _duration(each)) for stage, each in seconds.items()],
         "total": _duration(sum(seconds.values())),
         "cells": [_cell(graph) for graph in content.get("graphs", {}).values()],
@@ -88,6 +89,16 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "width": WIDTH,
         "height": HEIGHT,
     }
+
+
+def _standing(benchmark: Mapping[str, Any]) -> str:
+    if not benchmark:
+        return ""
+    return (
+        f"In the table of {benchmark['name']}, this architecture reaches {benchmark['accuracy']:.2%}: rank "
+        f"{benchmark['rank']:,} of {benchmark['count']:,}, at least as accurate as "
+        f"{benchmark['percentile']:.2f}% of them."
+    )
 
 
 class _Cell(NamedTuple):

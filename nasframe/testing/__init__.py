@@ -8,13 +8,14 @@ from nasframe.testing._example import example_space
 from nasframe.testing.architecture import check_mixed_op, check_op, check_space
 from nasframe.testing.component import check_component
 from nasframe.testing.data import check_augmentation, check_dataset, check_objective
-from nasframe.testing.outcome import check_cost, check_exporter, check_tracker
+from nasframe.testing.outcome import check_benchmark, check_cost, check_exporter, check_tracker
 from nasframe.testing.search import check_algorithm, check_deriver, check_explorer
 from nasframe.testing.training import check_optimizer, check_schedule, check_trainer
 
 __all__ = [
     "check_algorithm",
     "check_augmentation",
+    "check_benchmark",
     "check_component",
     "check_cost",
     "check_dataset",

@@ -1,14 +1,31 @@
-"""Trackers, exporters and costs."""
+"""Trackers, exporters, costs and benchmarks."""
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from nasframe.core import Cost, Exporter, Graph, Model, Record, Task, Tracker, derived, generator_for, sample
+from nasframe.core import (
+    Benchmark,
+    Cost,
+    Exporter,
+    Graph,
+    Model,
+    Record,
+    Task,
+    Tracker,
+    derived,
+    generator_for,
+    sample,
+    spaces,
+)
+from nasframe.errors import FormatError
+from nasframe.registry import Component
 from nasframe.testing._example import NUM_CLASSES, NUM_INPUTS, example_space
-from nasframe.testing._verdict import require, same, state_of
+from nasframe.testing._verdict import fail, require, same, state_of
 
 
 def check_tracker(factory: Callable[[Path, int], Tracker], directory: Path) -> None:
@@ -88,3 +105,48 @@ def check_cost(factory: Callable[[], Cost], model: Model | None = None, task: Ta
     )
     require(cost.of(model, task) == price, f"{where}: must be the same for the same model")
     require(same(before, state_of(model)), f"{where}: must leave the model as it was")
+
+
+def check_benchmark(factory: Callable[[], Benchmark], task: Task | None = None) -> None:
+    """Check a benchmark: the better an architecture the smaller its rank, and others are refused.
+
+    Args:
+        factory: Builds the benchmark.
+        task: What its space is built for; images of CIFAR-10 unless given.
+
+    Raises:
+        ComponentError: What must be changed.
+    """
+    benchmark = factory()
+    where = type(benchmark).__name__
+    declared: Any = getattr(benchmark, "space", None)
+    require(
+        isinstance(declared, Component) and declared.registry == "spaces" and declared.name in spaces,
+        f"{where}: space must name a space, got {declared!r}; write spaces.component(name, ...)",
+    )
+    space, generator = declared(task or Task()), generator_for(0, "check_benchmark")
+    genotypes = [sample(space, generator) for _ in range(20)]
+    standings = [benchmark.standing(genotype) for genotype in genotypes]
+    require(
+        standings == [benchmark.standing(genotype) for genotype in genotypes],
+        f"{where}: must say the same of the same architecture",
+    )
+    for each in standings:
+        require(
+            0 <= each.accuracy <= 1 and 1 <= each.rank <= each.count,
+            f"{where}: accuracies must be from 0 to 1 and ranks from 1 to the count, got {each}",
+        )
+    ranked = sorted(standings, key=lambda each: each.rank)
+    require(
+        all(
+            (better.rank == worse.rank) == (better.accuracy == worse.accuracy)
+            and better.accuracy >= worse.accuracy
+            for better, worse in pairwise(ranked)
+        ),
+        f"{where}: a more accurate architecture must have a smaller rank, and equal ones share it",
+    )
+    try:
+        benchmark.standing(sample(example_space(), generator))
+    except FormatError:
+        return
+    fail(f"{where}: must refuse an architecture of another space with a FormatError")

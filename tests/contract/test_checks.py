@@ -1,6 +1,7 @@
 """The checks for authors of components catch what is wrong, and say what to change."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from nasframe.core import (
     ArchParam,
     Augmentation,
     Batch,
+    Benchmark,
     Choice,
     Cost,
     Dataset,
@@ -31,6 +33,7 @@ from nasframe.core import (
     Objective,
     Schedule,
     Space,
+    Standing,
     Task,
     TensorSplit,
     Trainer,
@@ -40,9 +43,10 @@ from nasframe.core import (
     mixed_ops,
     objectives,
     schedules,
+    spaces,
     trainers,
 )
-from nasframe.errors import ComponentError
+from nasframe.errors import ComponentError, FormatError
 from nasframe.registry import Registry
 from nasframe.types import Metrics
 
@@ -477,6 +481,48 @@ def test_exporter_and_cost_that_change_the_model(tmp_path: Path) -> None:
     refused("as it was", testing.check_exporter, Halving, tmp_path)
     refused("return the path", testing.check_exporter, Elsewhere, tmp_path)
     refused("not negative", testing.check_cost, Negative)
+
+
+def test_benchmarks_that_lie() -> None:
+    class Known(Benchmark):
+        space = spaces.component("macro", stages=(1, 1), channels=2, features=4)
+
+        def standing(self, genotype: Genotype) -> Standing:
+            if set(genotype.choices) != {"layer_0", "layer_1"}:
+                raise FormatError("genotype: of another space")
+            light = [name for (name,) in genotype.choices.values()].count("identity")
+            return Standing((2 - light) / 2, 1 + (0, 4, 8)[light], 9)
+
+    class Nowhere(Known):
+        space = spaces.component("nowhere")
+
+    class Percent(Known):
+        def standing(self, genotype: Genotype) -> Standing:
+            right = super().standing(genotype)
+            return replace(right, accuracy=100 * right.accuracy)
+
+    class Reversed(Known):
+        def standing(self, genotype: Genotype) -> Standing:
+            right = super().standing(genotype)
+            return replace(right, rank=10 - right.rank)
+
+    class Fickle(Known):
+        calls = 0
+
+        def standing(self, genotype: Genotype) -> Standing:
+            self.calls += 1
+            return Standing(0.5, 1 + self.calls % 9, 9)
+
+    class Lenient(Known):
+        def standing(self, genotype: Genotype) -> Standing:
+            return Standing(0.5, 1, 9)
+
+    testing.check_benchmark(Known)
+    refused("must name a space", testing.check_benchmark, Nowhere)
+    refused("from 0 to 1", testing.check_benchmark, Percent)
+    refused("smaller rank", testing.check_benchmark, Reversed)
+    refused("the same of the same", testing.check_benchmark, Fickle)
+    refused("another space", testing.check_benchmark, Lenient)
 
 
 @pytest.fixture

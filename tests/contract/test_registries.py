@@ -15,6 +15,7 @@ from nasframe.core import (
     Task,
     algorithms,
     augmentations,
+    benchmarks,
     costs,
     datasets,
     derived,
@@ -48,6 +49,7 @@ PROMISED = {
     "ops": {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_5x5"},
     "objectives": {"cross_entropy"},
     "costs": {"parameters", "flops"},
+    "benchmarks": {"nas_bench_macro"},
 }
 
 
@@ -216,3 +218,9 @@ def test_cost(name: str) -> None:
     task = Task((3, 16, 16), 5)
     space = spaces["darts"](task, **SMALL["darts"])
     testing.check_cost(make, derived(space, sample(space, generator_for(0))), task)
+
+
+@each(benchmarks)
+def test_benchmark(name: str, macro_table: Path) -> None:
+    settings = {"nas_bench_macro": {"path": macro_table}}
+    testing.check_benchmark(partial(benchmarks[name], **settings.get(name, {})))

@@ -1,0 +1,1 @@
+"""Benchmarks: built-in components, one module each."""
