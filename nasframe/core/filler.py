@@ -61,7 +61,8 @@ class SupernetFiller(Filler):
 
     def inputs(self, choice: InputChoice, make: Callable[[int], nn.Module]) -> nn.Module:
         branches = [make(index) for index in range(len(choice.candidates))]
-        if choice.edges or choice.num_chosen == len(choice.candidates):
+        is_settled = bool(choice.edges) or choice.num_chosen == len(choice.candidates)
+        if is_settled and not choice.weighed:
             _note(self.choices, choice)
             return SumOfInputs(branches, range(len(branches)))
         return MixedInput(self._mixed_op(choice), branches)
