@@ -24,6 +24,7 @@ from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
+from nasframe.core.inherit import inherit
 from nasframe.core.mixed_op import (
     Candidate,
     MakeMixedOp,
@@ -62,6 +63,7 @@ from nasframe.core.random_state import (
     set_random_state,
 )
 from nasframe.core.report import Report, reports
+from nasframe.core.sliced import Sliced
 from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
 from nasframe.core.swapped import swapped
 from nasframe.core.task import Task
@@ -114,6 +116,7 @@ __all__ = [
     "SampledOp",
     "SamplingFiller",
     "Schedule",
+    "Sliced",
     "Space",
     "Split",
     "Stateful",
@@ -143,6 +146,7 @@ __all__ = [
     "generator_for",
     "get_random_state",
     "hold_out",
+    "inherit",
     "is_zero",
     "keep_kinds_on_load",
     "kept_random_state",

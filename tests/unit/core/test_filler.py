@@ -156,7 +156,6 @@ def test_a_derived_network_reads_the_kept_inputs_alone() -> None:
 
 def test_candidates_kept_together_are_added_up() -> None:
     assert derive(layer=("two", "ten")).layer(LAYER, factor)(X).item() == 12
-    assert derive(width=("1", "5")).value(VALUE, Times)(X).item() == 6
     twice = node(derive(node=("1", "1"), node_1=("one", "two")))
     assert twice(STATES).item() == 3 * 20
 
@@ -175,6 +174,11 @@ def test_a_genotype_that_leaves_a_choice_open_is_refused(choices: dict[str, tupl
 def test_a_genotype_that_keeps_what_cannot_be_kept_is_refused(kept: tuple[str, ...]) -> None:
     with pytest.raises(FormatError, match="choice `layer` must keep some of"):
         derive(layer=kept).layer(LAYER, factor)
+
+
+def test_a_layer_is_built_with_one_value() -> None:
+    with pytest.raises(FormatError, match=r"choice `width` must keep one of .*, got \['1', '5'\]"):
+        derive(width=("1", "5")).value(VALUE, Times)
 
 
 def test_a_genotype_that_decides_what_nobody_asked_is_refused() -> None:
