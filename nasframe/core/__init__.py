@@ -63,7 +63,7 @@ from nasframe.core.random_state import (
     set_random_state,
 )
 from nasframe.core.report import Report, reports
-from nasframe.core.sliced import Sliced
+from nasframe.core.sharing import share
 from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
 from nasframe.core.swapped import swapped
 from nasframe.core.task import Task
@@ -116,7 +116,6 @@ __all__ = [
     "SampledOp",
     "SamplingFiller",
     "Schedule",
-    "Sliced",
     "Space",
     "Split",
     "Stateful",
@@ -167,6 +166,7 @@ __all__ = [
     "seed_for",
     "set_learning_rate",
     "set_random_state",
+    "share",
     "spaces",
     "supernet",
     "swapped",

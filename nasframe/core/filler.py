@@ -11,7 +11,7 @@ from torch import nn
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.genotype import Genotype
 from nasframe.core.mixed_op import MakeMixedOp, MixedInput, MixedLayer, MixedOp, SumOfInputs, SumOfLayers
-from nasframe.core.sliced import Sliced
+from nasframe.core.sharing import Resized, share
 from nasframe.errors import ComponentError, FormatError
 
 AnyChoice = TypeVar("AnyChoice", bound=Choice)
@@ -50,7 +50,7 @@ class Filler(ABC):
     ) -> nn.Module:
         """The module at a site of a value choice; `make` builds it with one value.
 
-        In a supernet all values share the weights of the module with the largest one (see `Sliced`).
+        In a supernet all values share the weights of the module with the largest one (see `share`).
         Where a choice is of channels, several sites share it: those that make so many channels, and
         those that read them.
 
@@ -166,13 +166,11 @@ class SupernetFiller(Filler):
         source = self._made(choice, str(largest), make, largest)
 
         def candidate(value: int) -> nn.Module:
-            return Sliced(
-                f"value choice `{choice.id}`: {value}",
-                self._made(choice, str(value), make, value),
-                source,
-                in_channels=value if narrow_input else None,
-                out_channels=largest if pad_output else None,
-            )
+            module = self._made(choice, str(value), make, value)
+            share(module, source, f"value choice `{choice.id}`: {value}")
+            if not (narrow_input or pad_output):
+                return module
+            return Resized(module, value if narrow_input else None, largest if pad_output else None)
 
         return MixedLayer(mixed_op, [source if v == largest else candidate(v) for v in choice.values])
 

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from nasframe.core.genotype import Genotype
 from nasframe.core.mixed_op import MixedInput, MixedLayer, SumOfInputs, SumOfLayers
 from nasframe.core.model import Model
-from nasframe.core.sliced import Sliced
+from nasframe.core.sharing import Resized, weights_of
 from nasframe.errors import FormatError, UnsupportedError
 
 
@@ -53,9 +53,8 @@ class _Will:
 
     def leave(self, heir: nn.Module, source: nn.Module, where: str) -> None:
         """Pair the tensors of a module with those of its counterpart in the supernet."""
-        if isinstance(source, Sliced):
-            with source.filled() as smaller:
-                self.leave(heir, smaller, where)
+        if isinstance(source, Resized):
+            self.leave(heir, source.module, where)
         elif isinstance(source, MixedLayer):
             self._leave_kept(heir, source, where)
         elif isinstance(source, (MixedInput, SumOfInputs)) and isinstance(heir, SumOfInputs):
@@ -111,8 +110,8 @@ class _Will:
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """A module's own parameters and buffers by name."""
-    own = {**module._parameters, **module._buffers}
-    return {name: tensor for name, tensor in own.items() if tensor is not None}
+    buffers = {name: buffer for name, buffer in module._buffers.items() if buffer is not None}
+    return {**weights_of(module), **buffers}
 
 
 def _spelled(module: nn.Module) -> str:

@@ -16,7 +16,7 @@ from nasframe.core.filler import Filler, Given, Nesting
 from nasframe.core.genotype import Genotype
 from nasframe.core.mixed_op import SumOfInputs
 from nasframe.core.model import Model
-from nasframe.core.sliced import narrowed, padded
+from nasframe.core.sharing import narrowed, padded
 from nasframe.core.space import Space
 from nasframe.core.task import Task
 from nasframe.errors import FormatError, UnsupportedError
