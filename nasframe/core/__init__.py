@@ -28,6 +28,7 @@ from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
+from nasframe.core.inherit import inherit
 from nasframe.core.interrupts import Interrupts
 from nasframe.core.mixed_op import (
     Candidate,
@@ -67,6 +68,7 @@ from nasframe.core.random_state import (
     set_random_state,
 )
 from nasframe.core.report import Report, reports
+from nasframe.core.sharing import share
 from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
 from nasframe.core.swapped import swapped
 from nasframe.core.task import Task
@@ -154,6 +156,7 @@ __all__ = [
     "generator_for",
     "get_random_state",
     "hold_out",
+    "inherit",
     "is_zero",
     "keep_kinds_on_load",
     "kept_random_state",
@@ -176,6 +179,7 @@ __all__ = [
     "seed_for",
     "set_learning_rate",
     "set_random_state",
+    "share",
     "spaces",
     "supernet",
     "swapped",

@@ -591,10 +591,10 @@ def test_component_of_another_sort(registered: Callable[..., None]) -> None:
 
 
 def test_example_space_has_every_kind_of_site() -> None:
-    from nasframe.core import InputChoice, supernet
+    from nasframe.core import InputChoice, ValueChoice, supernet
 
     model = supernet(testing.example_space(), mixed_ops["softmax"])
-    assert {type(choice) for choice in model.choices.values()} == {LayerChoice, InputChoice}
+    assert {type(choice) for choice in model.choices.values()} == {LayerChoice, InputChoice, ValueChoice}
     assert {kind_of(parameter).name for parameter in model.parameters()} == {"alpha", "weight"}
     outputs = model(torch.randn(2, 4))
     assert outputs.shape == (2, 3)
