@@ -6,7 +6,7 @@ from nasframe.core.batch import Batch, map_tensors
 from nasframe.core.batch_stream import BatchStream
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
-from nasframe.core.cost import Cost, costs, on_meta
+from nasframe.core.cost import COUNT_UNITS, Cost, costs, on_meta
 from nasframe.core.dataset import (
     AsGiven,
     Dataset,
@@ -24,6 +24,7 @@ from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
+from nasframe.core.kept import keep_probabilities
 from nasframe.core.mixed_op import (
     Candidate,
     MakeMixedOp,
@@ -37,6 +38,7 @@ from nasframe.core.mixed_op import (
     mixed_ops,
 )
 from nasframe.core.model import Annealed, Model
+from nasframe.core.most_likely import cheapest, most_likely
 from nasframe.core.objective import Objective, objectives, with_penalty
 from nasframe.core.op import ops
 from nasframe.core.optimizer import Schedule, optimizers, schedules, set_learning_rate
@@ -52,7 +54,8 @@ from nasframe.core.parameter import (
     named_parameters_at,
     named_parameters_of,
 )
-from nasframe.core.penalized import Penalized
+from nasframe.core.penalized import Constrained, Penalized
+from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import (
     generator_for,
@@ -72,6 +75,7 @@ from nasframe.core.weight_update import WeightUpdate
 
 __all__ = [
     "ALPHA",
+    "COUNT_UNITS",
     "WEIGHT",
     "Algorithm",
     "Annealed",
@@ -84,7 +88,9 @@ __all__ = [
     "Candidate",
     "Checkpoints",
     "Choice",
+    "Constrained",
     "Cost",
+    "CostScale",
     "Dataset",
     "DerivedFiller",
     "Deriver",
@@ -106,6 +112,7 @@ __all__ = [
     "NormalizeImages",
     "Objective",
     "Penalized",
+    "Penalty",
     "Preprocess",
     "Prices",
     "Progress",
@@ -130,8 +137,10 @@ __all__ = [
     "WeightUpdate",
     "algorithms",
     "augmentations",
+    "cheapest",
     "check_modelled",
     "choices_of",
+    "cost_scale",
     "costs",
     "datasets",
     "derived",
@@ -145,18 +154,22 @@ __all__ = [
     "hold_out",
     "is_zero",
     "keep_kinds_on_load",
+    "keep_probabilities",
     "kept_random_state",
     "kind_of",
     "kinds",
     "map_tensors",
     "mixed_ops",
+    "most_likely",
     "named_parameters_at",
     "named_parameters_of",
     "objectives",
     "on_meta",
     "ops",
     "optimizers",
+    "penalties",
     "price",
+    "read_amount",
     "reports",
     "sample",
     "schedules",

@@ -3,8 +3,10 @@
 import copy
 import hashlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, final
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from annotated_types import Ge
@@ -31,6 +33,8 @@ class Latency(Cost):
         table: A JSON file where measurements are kept, and taken from; one of another device,
             number of threads or version of PyTorch is refused.
     """
+
+    units: ClassVar[Mapping[str, float]] = MappingProxyType({"us": 1e-3, "ms": 1.0, "s": 1e3})
 
     def __init__(
         self,

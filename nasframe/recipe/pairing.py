@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from nasframe.core import WEIGHT, Cost, Level, SampledOp
-from nasframe.errors import Problem
-from nasframe.recipe.recipe import Recipe
+from nasframe.core import WEIGHT, Cost, Deriver, Level, Penalty, SampledOp, read_amount
+from nasframe.errors import FormatError, Problem
+from nasframe.recipe.recipe import Recipe, Search
 from nasframe.recipe.tree import Node
 from nasframe.registry import Component, registries
+from nasframe.types import Amount
 
 
 def pairing_problems(recipe: Recipe, tree: Node) -> Iterator[Problem]:
@@ -91,9 +92,38 @@ def _cost(recipe: Recipe, tree: Node) -> Iterator[Problem]:
         yield Problem(place, "search.cost", rule, "", "choose another search.cost")
 
 
+def _penalty(recipe: Recipe, tree: Node) -> Iterator[Problem]:
+    """A penalty has a cost to work on, amounts in that cost's units, and a deriver that keeps a budget."""
+    cost, penalty, deriver = recipe.search.cost, recipe.search.penalty, recipe.search.deriver
+    place = _place(tree, "search", "penalty")
+    if cost is None:
+        if penalty != Search().penalty:
+            rule = f"`{penalty.name}` must have a cost to work on, but there is no search.cost"
+            yield Problem(place, "search.penalty", rule, "", "set search.cost, such as flops or latency")
+        return
+    settings = registries[penalty.registry].signature(penalty.name).settings
+    for name in (name for name, setting in settings.items() if setting.annotation == Amount):
+        try:
+            read_amount(penalty.settings[name], _attribute(cost, "units") or {})
+        except FormatError as error:
+            given = f"`{penalty.settings[name]}`"
+            path = ("search", "penalty", name)
+            yield Problem(_place(tree, *path), ".".join(path), f"{error} (of `{cost.name}`)", given)
+    limits = _attribute(penalty, "max_cost") not in (None, Penalty.max_cost)
+    if limits and _attribute(deriver, "derive_within") is Deriver.derive_within:
+        rule = f"`{deriver.name}` must keep the budget of `{penalty.name}`, but knows none"
+        yield Problem(place, "search.penalty", rule, "", "choose another search.deriver, or search.penalty")
+
+
 def _attribute(component: Component[Any], name: str) -> Any:
     """An attribute of the component's class; None where a function is registered."""
     return getattr(registries[component.registry][component.name], name, None)
 
 
-_CHECKS: Final[tuple[Callable[[Recipe, Node], Iterable[Problem]], ...]] = (_name, _kinds, _mixes, _cost)
+_CHECKS: Final[tuple[Callable[[Recipe, Node], Iterable[Problem]], ...]] = (
+    _name,
+    _kinds,
+    _mixes,
+    _cost,
+    _penalty,
+)
