@@ -46,12 +46,17 @@ def keep_probabilities(
 
 def _allowed(choice: Choice, weights_K: torch.Tensor) -> torch.Tensor:
     """The weights of candidates that may be kept; 0 of the others."""
-    may_be = torch.tensor([name in choice.derivable for name in choice.candidates], device=weights_K.device)
-    return weights_K.clamp(min=_SMALLEST) * may_be
+    weights_K = weights_K.clamp(min=_SMALLEST)
+    if not choice.search_only:
+        return weights_K
+    may_be = [name not in choice.search_only for name in choice.candidates]
+    return weights_K * torch.tensor(may_be, device=weights_K.device)
 
 
 def _inclusion(weights_N: torch.Tensor, num_chosen: int) -> torch.Tensor:
     """The probability that each of N is among the chosen, of shape N."""
+    if num_chosen == 1:
+        return weights_N / weights_N.sum()
     weights_N = weights_N / weights_N.detach().max()  # products of small numbers would vanish
     others_NN = weights_N.expand(len(weights_N), -1) * (1 - torch.eye(len(weights_N)).to(weights_N))
     in_chosen_N = weights_N * _symmetric_polynomial(others_NN.unbind(1), num_chosen - 1)
