@@ -14,6 +14,7 @@ from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.cost import Cost
 from nasframe.core.filler import Filler, Given, Nesting
 from nasframe.core.genotype import Genotype
+from nasframe.core.kept import keep_probabilities
 from nasframe.core.mixed_op import SumOfInputs
 from nasframe.core.model import Model
 from nasframe.core.sharing import narrowed, padded
@@ -64,13 +65,11 @@ class Prices:
     def expected(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """E[cost] = fixed + Σ_choices Σ_k p_k cost_k, a scalar (Cai et al. 2019, section 3.3.1).
 
-        The gradient in p_k is cost_k. Choices are drawn independently of each other, so a cost that
-        several decide counts with the product of their weights, and the expectation is exact. But each
-        input of a node that has edges counts as kept, as the supernet computes it. Where a derived
-        network keeps fewer inputs than there are (DARTS: two of a node's), it costs less than this.
+        The gradient in p_k is cost_k. Choices count as independent of each other, and a cost that several
+        decide counts with the product of their weights.
 
         Args:
-            weights: By choice id the weight p_k of each candidate, of shape K.
+            weights: By choice id the probability p_k that each candidate is kept, of shape K.
 
         Raises:
             UnsupportedError: A choice has no weights, or not one a candidate.
@@ -97,19 +96,25 @@ def _costs(candidates: Mapping[str, Prices], weights: Mapping[str, torch.Tensor]
 
 
 def expected_cost(model: Model, prices: Prices) -> torch.Tensor:
-    """The expected cost of a supernet by the weights of its mixed ops, differentiable in their alphas.
+    """The expected cost of what a supernet prefers, differentiable in the alphas of any mixed op.
+
+    The expectation is over derived networks: each genotype as probable as the product of the weights of
+    what it keeps. Where choices keep one candidate each this is Σ p_k cost_k over choices (Cai et al.
+    2019, section 3.3.1); ``none``, which is never kept, takes no part. An edge that a node may lose
+    (DARTS keeps two inputs) counts as often as it is kept; see `keep_probabilities`.
 
     Args:
         model: The supernet, with any mixed op.
         prices: Those of its space.
 
     Returns:
-        A scalar; see `Prices.expected`, also for what it ignores.
+        A scalar.
 
     Raises:
         UnsupportedError: `prices` are not those of the supernet's space.
     """
-    return prices.expected({choice: op.weights() for choice, op in model.mixed_ops.items()})
+    weights = {choice: op.weights() for choice, op in model.mixed_ops.items()}
+    return prices.expected(keep_probabilities(model.choices, weights))
 
 
 def price(space: Space, task: Task, cost: Cost) -> Prices:

@@ -50,6 +50,7 @@ PROMISED = {
     "objectives": {"cross_entropy"},
     "costs": {"parameters", "flops"},
     "benchmarks": {"nas_bench_macro"},
+    "penalties": {"linear", "mul_log", "budget"},
 }
 
 

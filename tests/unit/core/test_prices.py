@@ -287,26 +287,6 @@ def test_in_the_darts_space_architectures_are_priced_exactly_though_edges_are_pr
             assert prices.of(genotype) == cost.of(derived(space, genotype), task)
 
 
-def test_in_the_darts_space_the_expectation_counts_every_edge_as_the_supernet_does():
-    task = Task((3, 16, 16), 5)
-    space = spaces["darts"](task, **DARTS)
-    model, prices = _doubles(space), price(space, task, costs["flops"]())
-    p = model.choice_weights()
-    edges = [
-        f"{cell}_{node}_{state}"
-        for cell in ("normal", "reduce")
-        for node in (2, 3, 4)
-        for state in range(node)
-    ]
-    assert set(prices.choices) == set(edges) == prices.prunable
-    total = prices.fixed + sum(
-        weight * candidate.fixed
-        for edge in edges
-        for weight, candidate in zip(p[edge], prices.choices[edge].values(), strict=True)
-    )
-    torch.testing.assert_close(expected_cost(model, prices), total, rtol=1e-12, atol=0)
-
-
 def test_prices_are_those_of_derived_networks_whose_batch_norms_have_parameters():
     task = Task((3, 16, 16), 5)
     space = spaces["macro"](task, channels=2, stages=(2,), features=8)
