@@ -20,16 +20,12 @@ class EdgeRule(Deriver):
 
     def derive(self, model: Model) -> Genotype:
         strengths = _Strengths(model)
-        kept: dict[str, tuple[str, ...]] = {}
-        dropped: set[str] = set()
+        kept = {}
         for choice in model.choices.values():
             strength = strengths.of(choice)
-            names = sorted(strength, key=lambda name: -strength[name])[: choice.num_chosen]
-            kept[choice.id] = tuple(names)
-            if isinstance(choice, InputChoice) and choice.edges:
-                edges = dict(zip(choice.candidates, choice.edges, strict=True))
-                dropped.update(edge for name, edge in edges.items() if name not in names)
-        return Genotype({name: names for name, names in kept.items() if name not in dropped})
+            names = sorted(strength, key=lambda name: -strength[name])
+            kept[choice.id] = tuple(names[: choice.num_chosen])
+        return model.genotype(kept)
 
 
 @final

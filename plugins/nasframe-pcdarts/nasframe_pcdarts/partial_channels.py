@@ -87,7 +87,14 @@ class _Sites(Filler):
     def subset(self, choice: InputChoice) -> tuple[int, ...]:
         return tuple(range(len(choice.candidates)))
 
-    def value(self, choice: ValueChoice, make: Callable[[int], nn.Module]) -> nn.Module:
+    def value(
+        self,
+        choice: ValueChoice,
+        make: Callable[[int], nn.Module],
+        *,
+        narrow_input: bool = False,
+        pad_output: bool = False,
+    ) -> nn.Module:
         return nn.Identity()
 
 
@@ -117,8 +124,15 @@ class _PartialFiller(Filler):
     def subset(self, choice: InputChoice) -> tuple[int, ...]:
         return self._filler.subset(choice)
 
-    def value(self, choice: ValueChoice, make: Callable[[int], nn.Module]) -> nn.Module:
-        return self._filler.value(choice, make)
+    def value(
+        self,
+        choice: ValueChoice,
+        make: Callable[[int], nn.Module],
+        *,
+        narrow_input: bool = False,
+        pad_output: bool = False,
+    ) -> nn.Module:
+        return self._filler.value(choice, make, narrow_input=narrow_input, pad_output=pad_output)
 
 
 @final
