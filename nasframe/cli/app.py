@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, run, shipped
+from nasframe.cli import catalog, check, doctor, run, shipped
 from nasframe.cli.output import show_problems
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 
@@ -28,6 +28,7 @@ for _verb in (
     catalog.show,
     shipped.recipes,
     shipped.copy,
+    doctor.doctor,
 ):
     app.command(_verb.__name__.rstrip("_"))(_verb)
 
