@@ -37,7 +37,8 @@ def check_gradients(where: str, output: torch.Tensor, tensors: Mapping[str, torc
         require(
             gradient is not None and bool(gradient.isfinite().all()),
             f"{where}: {name} must get a finite gradient from the output, got "
-            f"{'none' if gradient is None else 'one that is not finite'}",
+            f"{'none' if gradient is None else 'one that is not finite'}; "
+            "use it in the output, and do not detach",
         )
 
 
@@ -47,7 +48,8 @@ def accepted(where: str, space: Space, genotype: Genotype) -> Model:
         return derived(space, genotype)
     except NasframeError as error:
         raise ComponentError(
-            f"{where}: the genotype {dict(genotype.choices)} must fit its space: {error}"
+            f"{where}: the genotype {dict(genotype.choices)} must fit its space: {error}; "
+            "keep what the choices may keep"
         ) from error
 
 
@@ -76,7 +78,8 @@ def through_a_checkpoint(state: dict[str, Any]) -> dict[str, Any]:
         loaded: dict[str, Any] = torch.load(file, weights_only=True)
     except Exception as error:
         raise ComponentError(
-            f"state_dict() must hold tensors and plain data alone, so that a checkpoint can be read: {error}"
+            "state_dict() must hold tensors and plain data alone, so that a checkpoint can be read: "
+            f"{str(error).splitlines()[0]}; save numbers, texts and tensors instead of objects"
         ) from error
     return loaded
 

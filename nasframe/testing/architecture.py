@@ -1,7 +1,7 @@
 """Operations, mixed ops and search spaces."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -123,9 +123,11 @@ def _tried_mixed_op(factory: MakeMixedOp, choice: Choice) -> MixedOp:
     got = tuple(mixed.shape) if isinstance(mixed, torch.Tensor) else type(mixed).__name__
     require(
         got == x_BC.shape,
-        f"{where}: must return what a candidate returns, a tensor of shape {tuple(x_BC.shape)}, got {got}",
+        f"{where}: must return what a candidate returns, a tensor of shape {tuple(x_BC.shape)}, got {got}; "
+        "add up what the candidates return",
     )
     check_gradients(where, mixed, dict(mixed_op.named_parameters()))
+    _check_that_candidates_learn(where, mixed_op, candidates)
     twin = factory(choice)
     twin.load_state_dict(copy.deepcopy(mixed_op.state_dict()))
     require(
@@ -136,13 +138,27 @@ def _tried_mixed_op(factory: MakeMixedOp, choice: Choice) -> MixedOp:
     return mixed_op
 
 
+def _check_that_candidates_learn(where: str, mixed_op: MixedOp, candidates: Sequence[nn.Module]) -> None:
+    """Of those that are computed; a mixed op that draws leaves others out."""
+    x_BC = torch.randn(5, NUM_INPUTS, requires_grad=True)
+    inputs = [x_BC, *(weight for candidate in candidates for weight in candidate.parameters())]
+    found: Sequence[torch.Tensor | None] = torch.autograd.grad(
+        mixed_op(candidates, x_BC).sum(), inputs, allow_unused=True
+    )
+    require(
+        found[0] is not None and any(gradient is not None for gradient in found[1:]),
+        f"{where}: the inputs and the weights of the candidates must get gradients from the output; "
+        "do not detach what a candidate returns",
+    )
+
+
 def _check_candidate_weights(where: str, mixed_op: MixedOp, num_candidates: int) -> None:
     before, state = state_of(mixed_op), torch.get_rng_state()
     weights = mixed_op.weights()
     require(
         weights.shape == (num_candidates,) and bool(weights.isfinite().all()),
         f"{where}: weights() must be {num_candidates} finite numbers, one a candidate, "
-        f"got {weights.tolist()}",
+        f"got {weights.tolist()}; return one weight for each name in `choice.candidates`",
     )
     require(
         torch.equal(weights, mixed_op.weights())
@@ -175,7 +191,7 @@ def check_space(factory: Callable[[Task], Space], task: Task | None = None) -> N
         same(state_of(model), state_of(twin)),
         f"{where}: must build the same from the same random state; draw from PyTorch's generator alone",
     )
-    require(model.choices, f"{where}: must ask the filler for at least one choice")
+    require(model.choices, f"{where}: must ask the filler for at least one choice; call `filler.layer`")
     require(
         model.choices == choices_of(space),
         f"{where}: must have the same choices on each device; do not let them depend on values of tensors",
@@ -185,7 +201,7 @@ def check_space(factory: Callable[[Task], Space], task: Task | None = None) -> N
         genotype = sample(space, generator_for(seed, "check_space"))
         require(
             genotype == sample(space, generator_for(seed, "check_space")),
-            f"{where}: must ask for the same choices in each build",
+            f"{where}: must ask for the same choices in each build; keep no count between builds",
         )
         _check_derived(where, space, task, genotype)
 
@@ -202,7 +218,7 @@ def _check_derived(where: str, space: Space, task: Task, genotype: Genotype) -> 
     graphs: Any = space.graphs(genotype)
     require(
         isinstance(graphs, Mapping) and all(isinstance(graph, Graph) for graph in graphs.values()),
-        f"{where}: graphs() must map names to Graph, got {graphs!r}",
+        f"{where}: graphs() must map names to Graph, got {graphs!r}; return {{}} for none",
     )
 
 
@@ -215,6 +231,7 @@ def _check_outputs(where: str, model: Model, task: Task, parameters: Mapping[str
         shape = (2, task.num_outputs)
         require(
             tuple(main.shape) == shape,
-            f"{where}: its (first) output must have shape {shape}, one row an input, got {tuple(main.shape)}",
+            f"{where}: its (first) output must have shape {shape}, one row an input, got "
+            f"{tuple(main.shape)}; end in a classifier of `task.num_outputs`",
         )
         check_gradients(where, main, parameters)

@@ -55,7 +55,8 @@ def _check_default(where: str, annotation: Any, default: Any) -> None:
     for component in components:
         require(
             component.name in registries[component.registry],
-            f"{where} must name a component, but {component.registry} has no `{component.name}`",
+            f"{where} must name a component, but {component.registry} has no `{component.name}`; "
+            "correct the default",
         )
     if not components:
         _, problems = read_value(annotation, str(default) if isinstance(default, Path) else default)

@@ -24,7 +24,7 @@ def check_dataset(factory: Callable[[], Dataset]) -> None:
     splits = {"train": (dataset.train, again.train), "test": (dataset.test, again.test)}
     for name, (split, twin) in splits.items():
         where = f"dataset, {name}"
-        require(len(split) > 0, f"{where}: must have examples")
+        require(len(split) > 0, f"{where}: must have examples; read some, or refuse to be made")
         indices = torch.tensor([len(split) - 1, 0, len(split) // 2])
         batch = split.batch(indices)
         require(
@@ -34,7 +34,8 @@ def check_dataset(factory: Callable[[], Dataset]) -> None:
         single = split.batch(indices[1:2])
         require(
             len(batch) == 3 and same(plain(single), plain(batch, slice(1, 2))),
-            f"{where}: batch(indices) must hold the examples at `indices`, in their order",
+            f"{where}: batch(indices) must hold the examples at `indices`, in their order; "
+            "index each tensor by them",
         )
         _check_inputs(where, dataset, split.batch(indices))
         _check_classes(where, dataset, batch)
@@ -43,13 +44,16 @@ def check_dataset(factory: Callable[[], Dataset]) -> None:
 def _check_inputs(where: str, dataset: Dataset, batch: Batch) -> None:
     before = copy.deepcopy(plain(batch))
     inputs = dataset.preprocess.normalize(dataset.preprocess.scale(batch.inputs))
-    require(same(before, plain(batch)), f"{where}: preprocess must not change raw inputs in place")
+    require(
+        same(before, plain(batch)),
+        f"{where}: preprocess must not change raw inputs in place; return new ones",
+    )
     if isinstance(inputs, torch.Tensor):
         shape = (len(batch), *dataset.task.input_shape)
         require(
             tuple(inputs.shape) == shape and inputs.is_floating_point() and bool(inputs.isfinite().all()),
             f"{where}: preprocessed inputs must be finite floats of shape {shape} (the task's), "
-            f"got {inputs.dtype} of shape {tuple(inputs.shape)}",
+            f"got {inputs.dtype} of shape {tuple(inputs.shape)}; correct preprocess or the task",
         )
 
 
@@ -57,7 +61,8 @@ def _check_classes(where: str, dataset: Dataset, batch: Batch) -> None:
     names, count = dataset.class_names, dataset.task.num_outputs
     require(
         not names or len(names) == count,
-        f"{where}: class_names must have {count} names, one an output of the task, got {len(names)}",
+        f"{where}: class_names must have {count} names, one an output of the task, got {len(names)}; "
+        "correct them or the task",
     )
     targets = batch.targets
     if isinstance(targets, torch.Tensor) and targets.dtype == torch.int64 and targets.dim() == 1:
@@ -86,12 +91,13 @@ def check_augmentation(factory: Callable[[], Augmentation], batch: Batch | None 
     require(same(before, plain(batch)), f"{where}: must not change the batch in place; return a new one")
     require(
         same(plain(results[0]), plain(results[1])) and torch.equal(state, torch.get_rng_state()),
-        f"{where}: must draw from the `generator` that it is given, and from nothing else",
+        f"{where}: must draw from the `generator` that it is given, and from nothing else; pass it on",
     )
     got, want = plain(results[0])[0], before[0]
     require(
         len(results[0]) == len(batch) and shapes(got) == shapes(want),
-        f"{where}: must keep the number and the shape of the inputs {shapes(want)}, got {shapes(got)}",
+        f"{where}: must keep the number and the shape of the inputs {shapes(want)}, got {shapes(got)}; "
+        "pad or crop",
     )
 
 
@@ -125,7 +131,10 @@ def check_objective(
     require(whole.requires_grad, f"{where}: loss must have a gradient; compute it with tensors, not numbers")
     metrics = objective.metrics(outputs, targets)
     check_metrics(where, metrics)
-    require("loss" not in metrics, f"{where}: metrics must not be called `loss`, which is the loss itself")
+    require(
+        "loss" not in metrics,
+        f"{where}: metrics must not be called `loss`, which is the loss itself; rename it",
+    )
     batch = Batch(outputs, targets)
     first, rest = len(batch) // 4, len(batch) - len(batch) // 4
     parts = [plain(batch, slice(0, first)), plain(batch, slice(first, None))]

@@ -55,7 +55,8 @@ def check_tracker(factory: Callable[[Path, int], Tracker], directory: Path) -> N
     written = [path for path in directory.rglob("*") if path.is_file()]
     require(
         all((directory / "run") in path.parents for path in written),
-        f"{where}: must write below the directory that it is given, got {[str(path) for path in written]}",
+        f"{where}: must write below the directory that it is given, got {[str(path) for path in written]}; "
+        "make every path from `directory`",
     )
 
 
@@ -77,7 +78,7 @@ def check_exporter(factory: Callable[[], Exporter], folder: Path) -> None:
     path = exporter.export(model, torch.randn(4, NUM_INPUTS), folder)
     require(
         path.exists() and folder in path.parents,
-        f"{where}: must return the path of what it wrote into {folder}, got {path}",
+        f"{where}: must return the path of what it wrote into {folder}, got {path}; write `folder / name`",
     )
     require(same(before, state_of(model)), f"{where}: must leave the model as it was; export a copy")
 
@@ -101,10 +102,12 @@ def check_cost(factory: Callable[[], Cost], model: Model | None = None, task: Ta
     price = cost.of(model, task)
     require(
         math.isfinite(price) and price >= 0,
-        f"{where}: a cost must be finite and not negative, got {price}",
+        f"{where}: a cost must be finite and not negative, got {price}; correct its unit",
     )
-    require(cost.of(model, task) == price, f"{where}: must be the same for the same model")
-    require(same(before, state_of(model)), f"{where}: must leave the model as it was")
+    require(
+        cost.of(model, task) == price, f"{where}: must be the same for the same model; average what varies"
+    )
+    require(same(before, state_of(model)), f"{where}: must leave the model as it was; work on a copy")
 
 
 def check_benchmark(factory: Callable[[], Benchmark], task: Task | None = None) -> None:
@@ -129,12 +132,13 @@ def check_benchmark(factory: Callable[[], Benchmark], task: Task | None = None) 
     standings = [benchmark.standing(genotype) for genotype in genotypes]
     require(
         standings == [benchmark.standing(genotype) for genotype in genotypes],
-        f"{where}: must say the same of the same architecture",
+        f"{where}: must say the same of the same architecture; draw nothing",
     )
     for each in standings:
         require(
             0 <= each.accuracy <= 1 and 1 <= each.rank <= each.count,
-            f"{where}: accuracies must be from 0 to 1 and ranks from 1 to the count, got {each}",
+            f"{where}: accuracies must be from 0 to 1 and ranks from 1 to the count, got {each}; "
+            "divide percentages by 100",
         )
     ranked = sorted(standings, key=lambda each: each.rank)
     require(
@@ -143,10 +147,11 @@ def check_benchmark(factory: Callable[[], Benchmark], task: Task | None = None) 
             and better.accuracy >= worse.accuracy
             for better, worse in pairwise(ranked)
         ),
-        f"{where}: a more accurate architecture must have a smaller rank, and equal ones share it",
+        f"{where}: a more accurate architecture must have a smaller rank, and equal ones share it; "
+        "rank by accuracy",
     )
     try:
         benchmark.standing(sample(example_space(), generator))
     except FormatError:
         return
-    fail(f"{where}: must refuse an architecture of another space with a FormatError")
+    fail(f"{where}: must refuse an architecture of another space with a FormatError; compare its choices")

@@ -92,7 +92,8 @@ def _check_budget(factory: Callable[[], Deriver], model: Model, preferred: Genot
     prices = Prices(1.0, table, frozenset(edges))
     require(
         deriver.derive_within(model, prices, prices.of(preferred)) == preferred,
-        f"{where}: where the budget excludes nothing, derive_within() must be what derive() says",
+        f"{where}: where the budget excludes nothing, derive_within() must be what derive() says; "
+        "return that first",
     )
     least = prices.of(cheapest(model.choices, prices))
     max_cost = (least + prices.of(preferred)) / 2
@@ -258,7 +259,7 @@ class _Search:
             )
         require(
             same(self.before[name_of(self.model, self.frozen)], self.frozen.detach()),
-            f"{self.where}: must not move parameters with requires_grad=False",
+            f"{self.where}: must not move parameters with requires_grad=False; leave them out",
         )
 
     def state(self) -> dict[str, Any]:

@@ -63,7 +63,9 @@ def check_optimizer(factory: Callable[[Iterable[torch.Tensor]], torch.optim.Opti
     descend(first, optimizer)
     descend(second, other)
     require(
-        torch.equal(first, second), f"{where}: must go on after `load_state_dict` as if it had not stopped"
+        torch.equal(first, second),
+        f"{where}: must go on after `load_state_dict` as if it had not stopped; "
+        "keep what changes in its state",
     )
 
 
@@ -83,12 +85,13 @@ def check_schedule(factory: Callable[[], Schedule], *, num_epochs: int = 10) -> 
     rates = [schedule(0.1, moment, num_epochs) for moment in moments]
     require(
         all(math.isfinite(rate) and rate >= 0 for rate in rates),
-        f"{where}: learning rates must be finite and not negative, got {rates}",
+        f"{where}: learning rates must be finite and not negative, got {rates}; clamp them",
     )
     backwards = [schedule(0.1, moment, num_epochs) for moment in reversed(moments)]
     require(
         rates == backwards[::-1],
-        f"{where}: must depend on its arguments alone, so that a resumed run reads the same rates",
+        f"{where}: must depend on its arguments alone, so that a resumed run reads the same rates; "
+        "keep no state",
     )
 
 
@@ -104,14 +107,20 @@ def check_trainer(factory: Callable[[], Trainer], folder: Path) -> None:
     """
     whole, where = _Training(folder / "whole"), type(factory()).__name__
     factory().fit(whole.job)
-    require(len(whole.records) >= 2, f"{where}: must track a record each epoch, and have 2 epochs or more")
+    require(
+        len(whole.records) >= 2,
+        f"{where}: must track a record each epoch, and have 2 epochs or more; "
+        "call what `job.start_tracking` returns",
+    )
     require(
         f"{whole.job.stage}/train_loss" in whole.records[0].scalars,
-        f"{where}: records must hold `<stage>/train_loss`, got {sorted(whole.records[0].scalars)}",
+        f"{where}: records must hold `<stage>/train_loss`, got {sorted(whole.records[0].scalars)}; "
+        "add what the steps return, as means",
     )
     require(
         all(record.scalars[f"{whole.job.stage}/sometimes"] == 1.0 for record in whole.records),
-        f"{where}: records must hold each metric of the steps, as the mean over those steps that return it",
+        f"{where}: records must hold each metric of the steps, as the mean over those steps that return it; "
+        "count the steps of each metric",
     )
     broken = _Training(folder / "broken")
     last_epoch = max(epoch for _, epoch in whole.heard)
@@ -128,7 +137,8 @@ def check_trainer(factory: Callable[[], Trainer], folder: Path) -> None:
     require(
         [record.step for record in broken.records + resumed.records]
         == [record.step for record in whole.records],
-        f"{where}: records must be tracked once each, also over an interruption",
+        f"{where}: records must be tracked once each, also over an interruption; "
+        "save the epoch with the checkpoint",
     )
     _check_evaluate(where, factory(), whole.job)
 
@@ -201,7 +211,7 @@ def _check_evaluate(where: str, trainer: Trainer, job: Job) -> None:
     got = trainer.evaluate(model, job.objective, job.valid, job.preprocess)
     require(
         model.training and same(before, state_of(model)),
-        f"{where}: evaluate must leave the model as it was, its mode too",
+        f"{where}: evaluate must leave the model as it was, its mode too; call `model.train(was_training)`",
     )
     batch = job.valid.batch(torch.arange(len(job.valid)))
     with torch.no_grad():

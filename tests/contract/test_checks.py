@@ -25,9 +25,11 @@ from nasframe.core import (
     Exporter,
     Filler,
     Genotype,
+    InputChoice,
     Job,
     Kind,
     LayerChoice,
+    Level,
     MixedOp,
     Model,
     Objective,
@@ -54,8 +56,13 @@ from nasframe.types import Metrics
 
 
 def refused(match: str, check: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    with pytest.raises(ComponentError, match=match):
+    """The check fails with a message that says where, what is wrong and, after a semicolon, what to do."""
+    with pytest.raises(ComponentError, match=match) as caught:
         check(*args, **kwargs)
+    where, _, rest = str(caught.value).partition(":")
+    _, _, advice = rest.rpartition("; ")
+    assert where
+    assert len(advice.split()) > 1, caught.value
 
 
 class Step(Algorithm):
@@ -132,6 +139,22 @@ def test_algorithm_that_forgets_its_state() -> None:
     refused("as if it had not stopped", testing.check_algorithm, Forgetful)
 
 
+def test_algorithm_that_forgets_how_far_its_randomness_is() -> None:
+    class Noisy(Step):
+        def __init__(self, model: Model, objective: Objective) -> None:
+            super().__init__(model, objective)
+            self.generator = torch.Generator().manual_seed(0)
+
+        def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+            metrics = super().step(train, valid, update_weights)
+            with torch.no_grad():
+                for alpha in self.model.parameters_at("upper"):
+                    alpha.add_(torch.randn(alpha.shape, generator=self.generator))
+            return metrics
+
+    refused("Noisy: must go on.*as if it had not stopped", testing.check_algorithm, Noisy)
+
+
 def test_algorithm_whose_state_no_checkpoint_can_hold() -> None:
     class Odd(Step):
         def state_dict(self) -> dict[str, Any]:
@@ -205,6 +228,52 @@ def test_mixed_op_that_cuts_its_alpha_off() -> None:
     refused("alpha must get a finite gradient", testing.check_mixed_op, Cut)
 
 
+def test_mixed_op_that_cuts_its_candidates_off() -> None:
+    class Deaf(Sum):
+        def forward(self, candidates: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+            outputs = [each(*args, **kwargs).detach() for each in candidates]
+            return sum(w * each for w, each in zip(self.weights(), outputs, strict=True))
+
+    refused("Deaf: the inputs and the weights of the candidates must get", testing.check_mixed_op, Deaf)
+
+
+BETA = Kind("beta", Level.UPPER)
+
+
+def test_mixed_op_whose_kinds_are_not_complete() -> None:
+    class Secret(Sum):
+        def __init__(self, choice: Choice) -> None:
+            super().__init__(choice)
+            self.beta = ArchParam(torch.ones(()), BETA)
+
+        def weights(self) -> torch.Tensor:
+            return self.beta * self.alpha
+
+    class Boasting(Sum):
+        makes: ClassVar[tuple[Kind, ...]] = (ALPHA, BETA)
+
+    class ForInputs(Sum):
+        makes: ClassVar[tuple[Kind, ...]] = (ALPHA, BETA)
+
+        def __init__(self, choice: Choice) -> None:
+            super().__init__(choice)
+            kind = BETA if isinstance(choice, InputChoice) else ALPHA
+            self.alpha = ArchParam(torch.ones(len(choice.candidates)), kind)
+
+    refused(r"Secret: `makes`.*\['alpha', 'beta'\], got \['alpha'\]", testing.check_mixed_op, Secret)
+    refused(r"Boasting: `makes`.*\['alpha'\], got \['alpha', 'beta'\]", testing.check_mixed_op, Boasting)
+    testing.check_mixed_op(ForInputs)
+
+
+def test_mixed_op_with_a_parameter_that_does_nothing() -> None:
+    class Idle(Sum):
+        def __init__(self, choice: Choice) -> None:
+            super().__init__(choice)
+            self.other = ArchParam(torch.ones(()), ALPHA)
+
+    refused("Idle: other must get a finite gradient.*got none", testing.check_mixed_op, Idle)
+
+
 def test_mixed_op_that_loses_its_temperature() -> None:
     class Warm(Sum):
         count = 0
@@ -244,6 +313,28 @@ def test_op_of_a_wrong_shape_or_norm(make: Callable[..., nn.Module], match: str)
     refused(match, testing.check_op, make)
 
 
+def test_op_that_cuts_its_input_or_a_weight_off() -> None:
+    class Cut(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.detach())
+
+    class Idle(nn.Conv2d):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.scale = nn.Parameter(torch.ones(()))
+
+    class Constant(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).detach()
+
+    def made(op: type[nn.Conv2d]) -> Callable[..., nn.Module]:
+        return lambda i, o, stride, affine: op(i, o, 3, stride, padding=1)
+
+    refused("its input must get a finite gradient.*got none", testing.check_op, made(Cut))
+    refused("scale must get a finite gradient.*got none", testing.check_op, made(Idle))
+    refused("its output must have a gradient", testing.check_op, made(Constant))
+
+
 def test_op_with_an_alpha_or_a_false_claim() -> None:
     def with_alpha(in_channels: int, out_channels: int, stride: int, affine: bool) -> nn.Module:
         op = convolution(in_channels, out_channels, stride, affine)
@@ -278,6 +369,17 @@ def test_a_right_space_passes() -> None:
     testing.check_space(Flat, Task((4,), 2))
 
 
+class Scale(nn.Module):
+    """A parameter of the upper level that a network has by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = ArchParam(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.alpha * x
+
+
 def test_space_that_is_wrong() -> None:
     class Empty(Flat):
         def build(self, filler: Filler) -> nn.Module:
@@ -288,6 +390,10 @@ def test_space_that_is_wrong() -> None:
             module = super().classifier(name)
             module.alpha = ArchParam(torch.ones(1))
             return module
+
+    class UsesAlpha(Flat):
+        def build(self, filler: Filler) -> nn.Module:
+            return nn.Sequential(super().build(filler), Scale())
 
     class Unsteady(Flat):
         count = 0
@@ -311,7 +417,12 @@ def test_space_that_is_wrong() -> None:
             return filler.layer(LayerChoice("classifier", names), self.classifier)
 
     refused("at least one choice", testing.check_space, Empty)
-    refused("no upper-level parameter|must get a finite gradient", testing.check_space, KeepsAlpha)
+    refused("KeepsAlpha, supernet: .*alpha must get a finite gradient", testing.check_space, KeepsAlpha)
+    refused(
+        "UsesAlpha: a derived network must hold no upper-level parameter, got network.1.alpha; take them",
+        testing.check_space,
+        UsesAlpha,
+    )
     refused("same random state", testing.check_space, Unsteady)
     refused("must have shape", testing.check_space, WrongOutputs)
     refused("same choices", testing.check_space, Undecided)
