@@ -79,7 +79,7 @@ def through_a_checkpoint(state: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         raise ComponentError(
             "state_dict() must hold tensors and plain data alone, so that a checkpoint can be read: "
-            f"{str(error).splitlines()[0]}; save numbers, texts and tensors instead of objects"
+            f"{str(error).partition(chr(10))[0]}; save numbers, texts and tensors instead of objects"
         ) from error
     return loaded
 
