@@ -5,7 +5,9 @@ from typing import Any, Final, final
 
 import yaml
 
+from nasframe import problem_kinds as kinds
 from nasframe.errors import Problem
+from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.tree import BROKEN, Node, Place
 
 MAX_DEPTH: Final = 40
@@ -90,16 +92,18 @@ def read_yaml(text: str, file: str, problems: list[Problem]) -> Node | None:
     """
     if len(text) > MAX_CHARACTERS:
         rule = f"must have at most {MAX_CHARACTERS} characters"
-        problems.append(Problem(str(_place(None, file)), "", rule, str(len(text))))
+        problems.append(Problem(kinds.TOO_LARGE, str(_place(None, file)), "", rule, str(len(text))))
         return None
     try:
         composed = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         where = _place(error.problem_mark or error.context_mark, file)
-        problems.append(Problem(str(where), "", _yaml_rule(error)))
+        kind = kinds.TOO_LARGE if isinstance(error, _TooDeepError) else kinds.NOT_YAML
+        problems.append(Problem(kind, str(where), "", _yaml_rule(error)))
         return None
     except yaml.YAMLError as error:
-        problems.append(Problem(str(_place(None, file)), "", f"must be YAML: {' '.join(str(error).split())}"))
+        rule = f"must be YAML: {' '.join(str(error).split())}"
+        problems.append(Problem(kinds.NOT_YAML, str(_place(None, file)), "", rule))
         return None
     place = _place(composed.start_mark if composed else None, file)
     if composed is None:
@@ -133,9 +137,10 @@ class _Reading:
         self._count += 1
         if self._count > MAX_VALUES:
             rule = f"a recipe must have at most {MAX_VALUES} values, each alias counted in full"
-            raise _TooLargeError(Problem(str(at), ".".join(path), rule))
+            raise _TooLargeError(Problem(kinds.TOO_LARGE, str(at), ".".join(path), rule))
         if len(path) > MAX_DEPTH:
-            raise _TooLargeError(Problem(str(at), ".".join(path[:4]), f"must nest at most {MAX_DEPTH} deep"))
+            rule = f"must nest at most {MAX_DEPTH} deep"
+            raise _TooLargeError(Problem(kinds.TOO_LARGE, str(at), ".".join(path[:4]), rule))
         if isinstance(composed, yaml.MappingNode):
             value: Any = self._mapping(composed, at, path)
         elif isinstance(composed, yaml.SequenceNode):
@@ -144,8 +149,16 @@ class _Reading:
             value = self._scalar(composed, at, path)
         return Node(value, at, key_at)
 
-    def _say(self, at: Place, path: tuple[str, ...], rule: str, given: str = "", advice: str = "") -> Any:
-        self._problems.append(Problem(str(at), ".".join(path), rule, given, advice))
+    def _say(
+        self,
+        kind: ProblemKind,
+        at: Place,
+        path: tuple[str, ...],
+        rule: str,
+        given: str = "",
+        advice: str = "",
+    ) -> Any:
+        self._problems.append(Problem(kind, str(at), ".".join(path), rule, given, advice))
         return BROKEN
 
     def _mapping(self, composed: yaml.MappingNode, at: Place, path: tuple[str, ...]) -> Any:
@@ -159,28 +172,20 @@ class _Reading:
                 continue
             if key in entries:
                 first = entries[key].key_at
-                self._say(
-                    key_at,
-                    (*path, key),
-                    "a key must stand once in its mapping",
-                    advice=f"it is given at {first} already",
-                )
+                rule, advice = "a key must stand once in its mapping", f"it is given at {first} already"
+                self._say(kinds.REPEATED_KEY, key_at, (*path, key), rule, "", advice)
                 continue
             entries[key] = self.read(value_node, key_at, (*path, key))
         return entries
 
     def _key(self, key_node: yaml.Node, at: Place, path: tuple[str, ...]) -> str | None:
         if key_node.value == "<<":
-            self._say(
-                at,
-                path,
-                "merge keys are not read",
-                "<<",
-                "name the other mapping by ${its.path}, or include a file",
-            )
+            advice = "name the other mapping by ${its.path}, or include a file"
+            self._say(kinds.MERGE_KEY, at, path, "merge keys are not read", "<<", advice)
         elif not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TEXT:
             given = key_node.value if isinstance(key_node, yaml.ScalarNode) else "a collection"
-            self._say(at, path, "a key must be text", given, "write it in quotes if it is meant as text")
+            advice = "write it in quotes if it is meant as text"
+            self._say(kinds.KEY_NOT_TEXT, at, path, "a key must be text", given, advice)
         elif self._scalar(key_node, at, path) is not BROKEN:
             return str(key_node.value)
         return None
@@ -195,13 +200,15 @@ class _Reading:
 
     def _tagged(self, composed: yaml.Node, at: Place, path: tuple[str, ...]) -> Any:
         tag = composed.tag.replace("tag:yaml.org,2002:", "!!")
-        return self._say(at, path, "a recipe must not use tags", f"`{tag}`", "write the plain value")
+        rule = "a recipe must not use tags"
+        return self._say(kinds.TAG, at, path, rule, f"`{tag}`", "write the plain value")
 
     def _scalar(self, composed: yaml.Node, at: Place, path: tuple[str, ...]) -> Any:
         text, tag = composed.value, composed.tag
         if tag == _TEXT:
             if any("\ud800" <= character <= "\udfff" or character == "\0" for character in text):
-                return self._say(at, path, "text must be valid Unicode without null characters")
+                rule = "text must be valid Unicode without null characters"
+                return self._say(kinds.BAD_TEXT, at, path, rule)
             return text
         if tag not in _SCALARS or not _SCALARS[tag][0].fullmatch(text):
             return self._tagged(composed, at, path)
@@ -215,5 +222,6 @@ class _Reading:
         if tag.endswith("float"):
             return float(text.replace(".", "") if text[-1] in "fFnN" else text)
         if len(text) > 100:
-            return self._say(at, path, "a whole number must have at most 100 digits", f"{len(text)}")
+            rule = "a whole number must have at most 100 digits"
+            return self._say(kinds.LONG_NUMBER, at, path, rule, f"{len(text)}")
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 
 import nasframe
 from nasframe.cli import main
+from nasframe.problem_kinds import KINDS
 from nasframe.recipe import dump_recipe, load_recipe
 
 TINY = """\
@@ -84,12 +86,12 @@ def test_problems_are_shown_with_their_line_and_a_caret(nas: Verb) -> None:
     code, out, err = nas("validate", "bad.yaml", "seed=-1")
     assert (code, out) == (2, "")
     assert err.splitlines() == [
-        "command line: seed: must be at least 0, got -1",
-        "bad.yaml:5:13: search.trainer.epoch: `standard` has no such setting",
+        "command line: NF062 seed: must be at least 0, got -1",
+        "bad.yaml:5:13: NF051 search.trainer.epoch: `standard` has no such setting",
         "    5 |   trainer: {epoch: 3}",
         "      |             ^",
         "      = did you mean `epochs`?",
-        "2 problems",
+        "2 problems; more about it: nasframe explain NF051 NF062",
     ]
 
 
@@ -101,7 +103,7 @@ def test_problems_are_told_as_json(nas: Verb) -> None:
     assert told["valid"] is False
     (problem,) = told["problems"]
     assert (problem["file"], problem["line"], problem["column"]) == ("bad.yaml", 2, 7)
-    assert (problem["path"], problem["given"]) == ("data.type", "`digit`")
+    assert (problem["code"], problem["path"], problem["given"]) == ("NF072", "data.type", "`digit`")
     assert json.loads(nas("validate", "tiny.yaml", "--json").out) == {"valid": True, "problems": []}
 
 
@@ -117,6 +119,41 @@ def test_a_recipe_that_is_not_there_exits_with_2(nas: Verb, verb: str) -> None:
     code, _, err = nas(verb, "missing.yaml")
     assert code == 2
     assert "must be a file or a shipped recipe's name" in err
+
+
+# explain
+
+
+def test_a_code_is_explained_with_a_wrong_and_a_right_recipe(nas: Verb) -> None:
+    code, out, err = nas("explain", "nf012")
+    assert (code, err) == (0, "")
+    assert out.startswith("NF012 A key stands twice in one mapping.\n")
+    wrong, right = out.partition("wrong:\n")[2].split("\nright:\n")
+    Path("wrong.yaml").write_text(textwrap.dedent(wrong))
+    Path("right.yaml").write_text(textwrap.dedent(right))
+    assert "NF012" in nas("validate", "wrong.yaml").err
+    assert nas("validate", "right.yaml", "--json").code == 0
+
+
+def test_all_codes_are_listed_and_told_as_json(nas: Verb) -> None:
+    listed = nas("explain").out
+    told = json.loads(nas("explain", "--json").out)
+    assert [kind["code"] for kind in told] == list(KINDS)
+    assert all(code in listed for code in KINDS)
+    assert set(told[0]) == {"code", "means", "why", "wrong", "right"}
+    assert all(kind["right"]["recipe"] for kind in told)
+
+
+def test_what_is_long_or_no_text_in_an_example_is_shown_short_and_readable(nas: Verb) -> None:
+    assert max(map(len, nas("explain", "NF024").out.splitlines())) <= 210
+    assert r"caf\xe9" in nas("explain", "NF002").out
+
+
+def test_several_codes_and_the_arguments_of_examples_are_shown(nas: Verb) -> None:
+    out = nas("explain", "NF032", "NF005").out
+    assert "$ nasframe validate recipe.yaml ~search.valid_fracton" in out
+    assert "$ nasframe validate recipe.yaml --plugin mine.py" in out
+    assert "# mine.py" in out
 
 
 # config
@@ -190,6 +227,7 @@ def test_a_setting_that_must_be_given_is_shown_so(nas: Verb, third_party: Callab
         (["show", "algorithms", "darts_bilevl"], "did you mean `darts_bilevel`?"),
         (["list", "nothing"], "no registry is called `nothing`"),
         (["copy", "digits_dart"], "did you mean `digits_darts`?"),
+        (["explain", "NF0l2"], "no problem has the code `NF0l2`"),
         (["resume", "."], "must be a run directory"),
     ],
 )
