@@ -19,6 +19,13 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def flow(value: Any) -> str:
+    """Plain data as YAML on one line."""
+    from nasframe.recipe.yaml_text import dump_yaml
+
+    return dump_yaml(value, flow=True)
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print aligned columns; as wide as they are where nobody's terminal cuts them."""
     from rich import box

@@ -17,7 +17,7 @@ from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.discovery import import_modules, shipped_recipes
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.schema import read_recipe
-from nasframe.recipe.tree import BROKEN, COMMAND_LINE, KeyPath, Node, merge
+from nasframe.recipe.tree import BROKEN, COMMAND_LINE, KeyPath, Node, Place, merge
 from nasframe.recipe.yaml_text import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES, read_yaml
 
 _MAX_ROUNDS: Final = 20
@@ -42,6 +42,13 @@ def load_recipe(
     Raises:
         RecipeError: Something is wrong; it holds all problems.
     """
+    return load_with_places(recipe, overrides, plugins, check=check)[0]
+
+
+def load_with_places(
+    recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = (), *, check: bool = True
+) -> tuple[Recipe, dict[KeyPath, Place]]:
+    """As `load_recipe`; also tells where each value was written, by its path (see `read_recipe`)."""
     import_modules(plugins)
     files = _Files()
     tree = files.read(_locate(str(recipe)))

@@ -28,13 +28,18 @@ VERSION: Final = 1
 """The version of the recipe format."""
 
 
-def read_recipe(tree: Node, problems: Iterable[Problem] = (), *, check: bool = True) -> Recipe:
+def read_recipe(
+    tree: Node, problems: Iterable[Problem] = (), *, check: bool = True
+) -> tuple[Recipe, dict[KeyPath, Place]]:
     """Read a whole recipe; defaults are filled in down to the last setting.
 
     Args:
         tree: The recipe as it was written, in one piece.
         problems: Those that are known already.
         check: Also find what a run on this machine would refuse at its start.
+
+    Returns:
+        The recipe, and where each of its values was written, by the paths of `recipe_to_mapping`.
 
     Raises:
         RecipeError: Something is wrong; it holds all problems.
@@ -47,7 +52,7 @@ def read_recipe(tree: Node, problems: Iterable[Problem] = (), *, check: bool = T
     trial = trial_problems(parts, [*pairing, *absent]) if check else []
     if found := [*reader.problems, *pairing, *absent, *trial]:
         raise RecipeError(found)
-    return typing.cast(Recipe, recipe)
+    return typing.cast(Recipe, recipe), reader.places
 
 
 def recipe_to_mapping(recipe: Recipe) -> dict[str, Any]:
@@ -147,12 +152,15 @@ class _Reader:
         problems: What is wrong.
         absent: What would be right on a machine that has the files that are named.
         parts: Values and components that are valid alone, by path.
+        places: Where each value was written: of a component its ``type``, of a list of components each
+            item, or the list if it is empty.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
         self.absent: list[Problem] = []
         self.parts: dict[str, Any] = {}
+        self.places: dict[KeyPath, Place] = {}
         self._said: set[tuple[str, str, str]] = set()
 
     def say(
@@ -170,6 +178,7 @@ class _Reader:
 
     def _checked_version(self, tree: Node) -> Node:
         version = tree.child("version")
+        self.places["version",] = version.at if version else _default_in(tree)
         if version is None:
             return tree
         if version.value != VERSION and not version.is_broken:
@@ -225,6 +234,7 @@ class _Reader:
             return self._section(typing.cast(type, setting.annotation), given or empty, path)
         form, registry = slot_of(setting.annotation)
         if registry is None:
+            self.places[path] = given.at if given else _default_in(parent)
             return self._leaf(setting.annotation, given, path) if given else setting.default
         return self._slot(form, registry, self._over_default(setting, given, parent), path)
 
@@ -238,11 +248,13 @@ class _Reader:
 
     def _over_default(self, setting: Setting, given: Node | None, parent: Node) -> Node:
         if setting.required or setting.default is None:
-            return given or Node(None, parent.key_at, parent.key_at)
-        default = node_of(setting.default, parent.key_at)
+            return given or Node(None, _default_in(parent), parent.key_at)
+        default = node_of(setting.default, _default_in(parent))
         return merge(default, given) if given else default
 
     def _slot(self, form: str, registry: Registry[Any], node: Node, path: KeyPath) -> Any:
+        if not node.value:
+            self.places[path] = node.at
         if form == "optional" and node.value is None:
             return None
         if form in ("one", "optional"):
@@ -267,6 +279,7 @@ class _Reader:
         if kind is None or not isinstance(kind.value, str):
             self._say_no_name(registry, node, kind, path)
             return BROKEN
+        self.places[*path, "type"] = kind.at
         try:
             settings = registry.signature(kind.value).settings
         except (UnknownNameError, ComponentError) as error:
@@ -332,6 +345,11 @@ class _Reader:
                     self.say(mark.kind, at, (*path, *location), rule, spell_value(marked), advice)
                     fits = False
         return fits
+
+
+def _default_in(parent: Node) -> Place:
+    """The place of what a mapping does not say."""
+    return replace(parent.key_at, is_default=True)
 
 
 def _is_broken(value: Any) -> bool:

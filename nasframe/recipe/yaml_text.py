@@ -1,6 +1,7 @@
 """YAML text to nodes and back: safe, bounded, by the core schema of YAML 1.2, with all places."""
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, final
 
 import yaml
@@ -8,11 +9,12 @@ import yaml
 from nasframe import problem_kinds as kinds
 from nasframe.errors import Problem
 from nasframe.problem_kinds import ProblemKind
-from nasframe.recipe.tree import BROKEN, Node, Place
+from nasframe.recipe.tree import BROKEN, KeyPath, Node, Place
 
 MAX_DEPTH: Final = 40
 MAX_VALUES: Final = 20_000
 MAX_CHARACTERS: Final = 200_000
+_COMMENT_COLUMN: Final = 50
 
 _SCALARS: Final = {
     "tag:yaml.org,2002:null": (re.compile(r"~|null|Null|NULL|"), "~nN"),
@@ -77,6 +79,37 @@ def dump_yaml(value: Any, *, flow: bool = False) -> str:
         )
         return text.removesuffix("...\n").rstrip("\n")
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def dump_annotated(value: Any, comments: Mapping[KeyPath, str]) -> str:
+    """Plain data as YAML with a comment on the line of each value that `comments` has the path of.
+
+    The comment of a name is looked up at its ``type``, that of a list or mapping stands beside its key.
+    """
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+    lines = text.splitlines()
+    noted = dict(_noted(yaml.compose(text, Loader=_Loader), (), 0, comments))
+    column = max((len(line) for index, line in enumerate(lines) if index in noted), default=0)
+    column = min(column, _COMMENT_COLUMN)
+    for index, comment in noted.items():
+        lines[index] = f"{lines[index]:{column}}  # {comment}"
+    return "\n".join(lines) + "\n"
+
+
+def _noted(
+    node: Any, path: KeyPath, key_line: int, comments: Mapping[KeyPath, str]
+) -> Iterator[tuple[int, str]]:
+    """The comments by the index of their line."""
+    scalar = isinstance(node, yaml.ScalarNode)
+    comment = comments.get(path) or (comments.get((*path, "type")) if scalar else None)
+    if comment:
+        yield (node.end_mark.line if scalar else key_line), comment
+    if isinstance(node, yaml.MappingNode):
+        for key, item in node.value:
+            yield from _noted(item, (*path, key.value), key.start_mark.line, comments)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _noted(item, (*path, index), item.start_mark.line, comments)
 
 
 def read_yaml(text: str, file: str, problems: list[Problem]) -> Node | None:

@@ -18,6 +18,7 @@ import nasframe
 from nasframe.cli import main
 from nasframe.problem_kinds import KINDS
 from nasframe.recipe import dump_recipe, load_recipe
+from nasframe.recipe.discovery import shipped_recipes
 
 TINY = """\
 name: tiny
@@ -164,6 +165,48 @@ def test_the_complete_recipe_is_printed(nas: Verb) -> None:
     assert (code, err) == (0, "")
     assert out == dump_recipe(load_recipe("tiny.yaml", ["seed=5"]))
     assert json.loads(nas("config", "tiny.yaml", "seed=5", "--json").out) == yaml.safe_load(out)
+
+
+def test_every_value_is_told_with_where_it_is_from_and_the_text_is_still_a_recipe(nas: Verb) -> None:
+    Path("own.yaml").write_text("include: digits_darts\nname: own\n")
+    out = nas("config", "own.yaml", "seed=5", "--provenance").out
+    told = {line.partition("#")[0].strip(): line.partition("#")[2].strip() for line in out.splitlines()}
+    line = Path(shipped_recipes()["digits_darts"]).read_text().splitlines().index("data: digits") + 1
+    assert told["name: own"] == "own.yaml:2"
+    assert told["seed: 5"] == "command line"
+    assert told["type: digits"] == f"digits_darts:{line}"
+    assert told["version: 1"] == "default"
+    assert all(told[text] for text in told if text[-1] != ":" and text[0] != "-")
+    Path("dump.yaml").write_text(out)
+    assert load_recipe("dump.yaml") == load_recipe("own.yaml", ["seed=5"])
+    rows = {row["path"]: row for row in json.loads(nas("config", "own.yaml", "--provenance", "--json").out)}
+    assert rows["name"] == {
+        "path": "name", "value": "own", "origin": "file", "file": "own.yaml", "line": 2, "column": 7
+    }  # fmt: skip
+    assert rows["seed"] == {"path": "seed", "value": 0, "origin": "default"}
+
+
+def test_a_minimal_recipe_is_printed_also_with_places(nas: Verb) -> None:
+    minimal = yaml.safe_load(TINY)
+    minimal["retrain"]["trainer"] = {"epochs": 1, "batch_size": 8, "max_steps": 1}
+    assert yaml.safe_load(nas("config", "tiny.yaml", "--minimal").out) == minimal
+    assert json.loads(nas("config", "tiny.yaml", "--minimal", "--json").out) == minimal
+    out = nas("config", "tiny.yaml", "--minimal", "--provenance").out
+    assert out.splitlines()[0].split() == ["name:", "tiny", "#", "tiny.yaml:1"]
+    assert "default" not in out
+
+
+def test_what_differs_from_another_recipe_is_printed_with_places(nas: Verb) -> None:
+    code, out, _ = nas("config", "--diff", "tiny.yaml", "tiny.yaml", "search.trainer.epochs=13", "seed=0")
+    assert code == 0
+    assert out.splitlines() == ["search.trainer.epochs", "  - 2   # tiny.yaml:4", "  + 13  # command line"]
+    (difference,) = json.loads(nas("config", "tiny.yaml", "seed=3", "--diff", "tiny.yaml", "--json").out)
+    assert difference["path"] == "seed"
+    assert difference["left"] == {"value": 0, "origin": "default"}
+    assert difference["right"] == {"value": 3, "origin": "command line"}
+    assert nas("config", "tiny.yaml", "--diff", "tiny.yaml").out == "the same\n"
+    assert nas("config", "tiny.yaml", "--diff", "tiny.yaml", "--minimal").code == 2
+    assert nas("config", "tiny.yaml", "--diff", "missing.yaml").code == 2
 
 
 # list and show
