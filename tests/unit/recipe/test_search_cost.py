@@ -240,7 +240,7 @@ def test_a_budget_that_no_network_keeps_is_refused_before_the_search(tmp_path):
     path, _ = _budget(tmp_path)
     least = costs["flops"]().of(derived(SMALL, SMALL.genotype("0000")), DIGITS)
     with pytest.raises(UnsupportedError, match=f"max must be at least {least:g}, what the cheapest"):
-        run(load_recipe(path, ["search.penalty.max=10"]), tmp_path / "run")
+        run(load_recipe(path, ["search.penalty.max=10"], check=False), tmp_path / "run")
     assert not (tmp_path / "run" / "search" / "metrics.jsonl").exists()
 
 
@@ -256,4 +256,4 @@ retrain: {space: {operations: [none, avg_pool_3x3, skip_connect]}}
 """
     )
     with pytest.raises(UnsupportedError, match=r"let `retrain.space` have the choices of `space`"):
-        run(load_recipe(path), tmp_path / "run")
+        run(load_recipe(path, check=False), tmp_path / "run")
