@@ -131,10 +131,9 @@ class _Trial:
         if model is not None and retrained is not None and None not in (cost, penalty):
             with self._blaming(kinds.IMPOSSIBLE_SUPERNET, "search.cost"), torch.device("cpu"):
                 made = cost()
-                if made.is_measured:
-                    price(retrained, task, _Free())
-                else:
-                    Pricing.of(model, retrained, task, made, penalty)
+                prices = price(retrained, task, _Free() if made.is_measured else made)
+                if not made.is_measured:
+                    Pricing.of(model, prices, made, penalty)
         algorithm, trainer = self._get("search.algorithm"), self._get("search.trainer")
         objective = self._get("objective")
         if model is not None and None not in (algorithm, trainer, objective):
