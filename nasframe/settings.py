@@ -127,6 +127,19 @@ def _with_integers(value: Any) -> Any:
     return value
 
 
+def json_schema_of(annotation: Any) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the values that `read_value` takes for a type.
+
+    Raises:
+        ComponentError: The type is none that a setting can have.
+    """
+    adapter = _adapter(annotation)
+    try:
+        return adapter.json_schema(ref_template="#/$defs/{model}")
+    except PydanticUserError:
+        return {}  # a type of a third party's that says nothing of its schema: anything may stand there
+
+
 def read_value(annotation: Any, value: Any) -> tuple[Any, list[LeafProblem]]:
     """Check one plain value (as YAML gives it) against a type and its range.
 

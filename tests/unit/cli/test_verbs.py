@@ -209,6 +209,32 @@ def test_what_differs_from_another_recipe_is_printed_with_places(nas: Verb) -> N
     assert nas("config", "tiny.yaml", "--diff", "missing.yaml").code == 2
 
 
+# schema
+
+
+def test_the_schema_is_printed_or_written_over_an_older_one_and_nothing_else(nas: Verb) -> None:
+    code, out, err = nas("schema")
+    assert (code, err) == (0, "")
+    assert nas("schema", "--out", "s.json") == (0, "s.json\n", "")
+    assert json.loads(Path("s.json").read_text()) == json.loads(out)
+    assert nas("schema", "--out", "s.json").code == 0
+    code, _, err = nas("schema", "--out", "tiny.yaml")
+    assert code == 2
+    assert "is no schema of recipes" in " ".join(err.split())
+    assert Path("tiny.yaml").read_text() == TINY
+    assert nas("schema", "--out", "not/there.json").code == 2
+
+
+def test_a_plugin_that_cannot_be_imported_is_left_out_of_the_schema(
+    nas: Verb, third_party: Callable[..., Path]
+) -> None:
+    third_party("stranger", GOOD, schedules="unit_mine = Mine")
+    third_party("stranger2", "raise RuntimeError('no fuel')", schedules="unit_broken = X")
+    out = nas("schema").out
+    assert "unit_mine" in out
+    assert "unit_broken" not in out
+
+
 # list and show
 
 
@@ -309,14 +335,17 @@ def test_shipped_recipes_are_listed_with_what_they_do(nas: Verb) -> None:
 
 
 def test_a_shipped_recipe_is_copied_and_never_over_another_file(nas: Verb) -> None:
-    assert nas("copy", "digits_darts") == (0, "digits_darts.yaml\n", "")
+    assert nas("copy", "digits_darts") == (
+        0, "digits_darts.yaml\n", "nasframe.schema.json, for your editor\n"
+    )  # fmt: skip
+    assert json.loads(Path("nasframe.schema.json").read_text())["title"] == "nasframe recipe"
     assert nas("validate", "digits_darts.yaml").code == 0
     Path("own.yaml").write_text("mine")
     code, _, err = nas("copy", "digits_darts", "own.yaml")
     assert code == 2
     assert "--force" in err
     assert Path("own.yaml").read_text() == "mine"
-    assert nas("copy", "digits_darts", "own.yaml", "--force").code == 0
+    assert nas("copy", "digits_darts", "own.yaml", "--force") == (0, "own.yaml\n", "")
     assert Path("own.yaml").read_text() == Path("digits_darts.yaml").read_text()
     assert nas("copy", "digits_darts", "not/there.yaml").code == 2
 
