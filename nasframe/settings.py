@@ -40,11 +40,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a component takes: ``given`` by the framework in this order, and its ``settings``."""
+    """What a component takes: ``given`` by the framework in this order, and its ``settings``.
+
+    Attributes:
+        given: Names of the positional parameters.
+        settings: The keyword-only parameters by name.
+        summary: The first line of the docstring.
+        description: What follows it, up to the parameters.
+    """
 
     given: tuple[str, ...]
     settings: Mapping[str, Setting]
     summary: str
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,9 @@ def signature_of(factory: Callable[..., Any]) -> Signature:
             )
         else:
             settings[name] = Setting(name, hints[name], parameter.default, docs.get(name, ""))
-    return Signature(tuple(given), settings, docstring.short_description or "")
+    return Signature(
+        tuple(given), settings, docstring.short_description or "", docstring.long_description or ""
+    )
 
 
 @cache

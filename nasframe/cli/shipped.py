@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from nasframe.cli.arguments import AsJson
+from nasframe.cli.completion import complete_shipped
 from nasframe.cli.output import print_json, print_table
 from nasframe.cli.schema import SCHEMA_FILE, write_schema
 
@@ -23,7 +24,9 @@ def recipes(as_json: AsJson = False) -> None:
 
 
 def copy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A shipped recipe.", autocompletion=complete_shipped)
+    ],
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="Where to; by default NAME.yaml, here.")
     ] = None,

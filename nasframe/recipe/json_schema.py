@@ -94,13 +94,14 @@ class _Schema:
         if dataclasses.is_dataclass(setting.annotation):
             section = self.section(typing.cast(type, setting.annotation), f"{path}.")
             return {**about, **_either(section, _TO_REFERENCE)}
-        if not setting.required:
+        inherits = path in INHERITED_FROM
+        if not setting.required and not inherits:
             about["default"] = plain(setting.default)
         form, registry = slot_of(setting.annotation)
         if registry is None:
             return {**about, **_with_references(self._leaf(setting.annotation))}
         default = None if setting.required else setting.default
-        return {**about, **self._slot(form, registry, default, untyped=path in INHERITED_FROM)}
+        return {**about, **self._slot(form, registry, default, untyped=inherits)}
 
     def _leaf(self, annotation: Any) -> dict[str, Any]:
         schema = json_schema_of(annotation)

@@ -281,6 +281,34 @@ def test_a_fragment_may_be_pasted_into_a_recipe(nas: Verb, registry: str, name: 
     assert nas("validate", "x.yaml").code == 0
 
 
+def test_a_component_is_shown_with_its_paper_and_what_it_works_with(nas: Verb) -> None:
+    out = nas("show", "algorithms", "proxyless").out
+    assert "Cai et al. 2019, arXiv 1812.00332 <https://arxiv.org/abs/1812.00332>" in out
+    assert "parameters of kind alpha" in out
+    assert "parameters of the upper level" in nas("show", "algorithms", "darts_bilevel").out
+    assert "mixed_ops binary_gate (not softmax" in out
+    told = json.loads(nas("show", "mixed_ops", "softmax", "--json").out)
+    assert told["papers"] == ["Liu et al. 2019, arXiv 1806.09055, eq. 2"]
+    assert told["makes"] == {"alpha": "upper"}
+    assert told["slots"] == ["search.mixed_op"]
+    (algorithms,) = told["works_with"]
+    assert (algorithms["registry"], "darts_bilevel" in algorithms["fitting"]) == ("algorithms", True)
+    assert "proxyless" in algorithms["unfitting"]
+
+
+def test_papers_are_found_in_the_first_line_or_else_below(nas: Verb) -> None:
+    rows = {(row["registry"], row["name"]): row["papers"] for row in json.loads(nas("list", "--json").out)}
+    assert rows["datasets", "cifar10"] == ["Krizhevsky 2009"]
+    assert rows["explorers", "random_search"] == ["Li and Talwalkar 2019", "Yu et al. 2020"]
+    assert rows["trainers", "standard"] == ["Liu et al. 2019, section A.1.1"]
+    assert rows["schedules", "constant"] == []
+
+
+def test_a_component_that_no_recipe_takes_is_shown_without_fragment(nas: Verb) -> None:
+    assert "use it from Python" in nas("show", "explorers", "random_search").out
+    assert json.loads(nas("show", "explorers", "random_search", "--json").out)["fragment"] is None
+
+
 def test_a_setting_that_must_be_given_is_shown_so(nas: Verb, third_party: Callable[..., Path]) -> None:
     third_party("stranger", GOOD, schedules="unit_mine = Mine")
     out = nas("show", "schedules", "unit_mine").out
