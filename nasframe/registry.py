@@ -86,6 +86,9 @@ class NameIn:
     def spelling(self) -> str:
         return f"name of one of the {self.registry}"
 
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:
+        return {**handler(schema), "enum": registries[self.registry].names()}
+
     def wrong(self, name: str) -> tuple[str, str] | None:
         """What must hold and advice, if it does not."""
         registry = registries[self.registry]

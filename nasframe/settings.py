@@ -40,11 +40,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a component takes: ``given`` by the framework in this order, and its ``settings``."""
+    """What a component takes: ``given`` by the framework in this order, and its ``settings``.
+
+    Attributes:
+        given: Names of the positional parameters.
+        settings: The keyword-only parameters by name.
+        summary: The first line of the docstring.
+        description: What follows it, up to the parameters.
+    """
 
     given: tuple[str, ...]
     settings: Mapping[str, Setting]
     summary: str
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,9 @@ def signature_of(factory: Callable[..., Any]) -> Signature:
             )
         else:
             settings[name] = Setting(name, hints[name], parameter.default, docs.get(name, ""))
-    return Signature(tuple(given), settings, docstring.short_description or "")
+    return Signature(
+        tuple(given), settings, docstring.short_description or "", docstring.long_description or ""
+    )
 
 
 @cache
@@ -125,6 +135,19 @@ def _with_integers(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_integers(item) for key, item in value.items()}
     return value
+
+
+def json_schema_of(annotation: Any) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the values that `read_value` takes for a type.
+
+    Raises:
+        ComponentError: The type is none that a setting can have.
+    """
+    adapter = _adapter(annotation)
+    try:
+        return adapter.json_schema(ref_template="#/$defs/{model}")
+    except PydanticUserError:
+        return {}  # a type of a third party's that says nothing of its schema: anything may stand there
 
 
 def read_value(annotation: Any, value: Any) -> tuple[Any, list[LeafProblem]]:

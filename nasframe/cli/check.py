@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasframe.cli.arguments import AsJson, Overrides, Plugins, RecipeName
+from nasframe.cli.completion import complete_recipe
 from nasframe.cli.output import flow, print_json, problem_as_json
 from nasframe.errors import RecipeError
 
@@ -46,7 +47,12 @@ def config(
     ] = False,
     diff: Annotated[
         str | None,
-        typer.Option("--diff", metavar="OTHER", help="Print only what differs from another recipe."),
+        typer.Option(
+            "--diff",
+            metavar="OTHER",
+            help="Print only what differs from another recipe.",
+            autocompletion=complete_recipe,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nasframe.cli.arguments import AsJson
+from nasframe.cli.completion import complete_code
 from nasframe.cli.output import print_json, print_table
 from nasframe.problem_kinds import KINDS, Example, ProblemKind
 
@@ -19,7 +20,10 @@ def explain(
     codes: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CODE]...", help="Such as NF012; by default all, briefly.", show_default=False
+            metavar="[CODE]...",
+            help="Such as NF012; by default all, briefly.",
+            show_default=False,
+            autocompletion=complete_code,
         ),
     ] = None,
     as_json: AsJson = False,

@@ -64,6 +64,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    """Escape what YAML 1.1 takes for the end of a line; PyYAML itself would not write it back as it was."""
+    style = '"' if any(end in text for end in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar(_TEXT, text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 for _tag, (_pattern, _first) in _SCALARS.items():
     _whole = re.compile(f"(?:{_pattern.pattern})$")
     _firsts = [*_first, ""] if _tag.endswith("null") else list(_first)
@@ -87,7 +94,7 @@ def dump_annotated(value: Any, comments: Mapping[KeyPath, str]) -> str:
     The comment of a name is looked up at its ``type``, that of a list or mapping stands beside its key.
     """
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n")
     noted = dict(_noted(yaml.compose(text, Loader=_Loader), (), 0, comments))
     column = max((len(line) for index, line in enumerate(lines) if index in noted), default=0)
     column = min(column, _COMMENT_COLUMN)
@@ -106,7 +113,7 @@ def _noted(
         yield (node.end_mark.line if scalar else key_line), comment
     if isinstance(node, yaml.MappingNode):
         for key, item in node.value:
-            yield from _noted(item, (*path, key.value), key.start_mark.line, comments)
+            yield from _noted(item, (*path, key.value), key.end_mark.line, comments)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _noted(item, (*path, index), item.start_mark.line, comments)

@@ -209,6 +209,32 @@ def test_what_differs_from_another_recipe_is_printed_with_places(nas: Verb) -> N
     assert nas("config", "tiny.yaml", "--diff", "missing.yaml").code == 2
 
 
+# schema
+
+
+def test_the_schema_is_printed_or_written_over_an_older_one_and_nothing_else(nas: Verb) -> None:
+    code, out, err = nas("schema")
+    assert (code, err) == (0, "")
+    assert nas("schema", "--out", "s.json") == (0, "s.json\n", "")
+    assert json.loads(Path("s.json").read_text()) == json.loads(out)
+    assert nas("schema", "--out", "s.json").code == 0
+    code, _, err = nas("schema", "--out", "tiny.yaml")
+    assert code == 2
+    assert "is no schema of recipes" in " ".join(err.split())
+    assert Path("tiny.yaml").read_text() == TINY
+    assert nas("schema", "--out", "not/there.json").code == 2
+
+
+def test_a_plugin_that_cannot_be_imported_is_left_out_of_the_schema(
+    nas: Verb, third_party: Callable[..., Path]
+) -> None:
+    third_party("stranger", GOOD, schedules="unit_mine = Mine")
+    third_party("stranger2", "raise RuntimeError('no fuel')", schedules="unit_broken = X")
+    out = nas("schema").out
+    assert "unit_mine" in out
+    assert "unit_broken" not in out
+
+
 # list and show
 
 
@@ -253,6 +279,34 @@ def test_a_fragment_may_be_pasted_into_a_recipe(nas: Verb, registry: str, name: 
     fragment = json.loads(nas("show", registry, name, "--json").out)["fragment"]
     Path("x.yaml").write_text(f"{fragment}\n" + TINY[: TINY.index("search")])
     assert nas("validate", "x.yaml").code == 0
+
+
+def test_a_component_is_shown_with_its_paper_and_what_it_works_with(nas: Verb) -> None:
+    out = nas("show", "algorithms", "proxyless").out
+    assert "Cai et al. 2019, arXiv 1812.00332 <https://arxiv.org/abs/1812.00332>" in out
+    assert "parameters of kind alpha" in out
+    assert "parameters of the upper level" in nas("show", "algorithms", "darts_bilevel").out
+    assert "mixed_ops binary_gate (not softmax" in out
+    told = json.loads(nas("show", "mixed_ops", "softmax", "--json").out)
+    assert told["papers"] == ["Liu et al. 2019, arXiv 1806.09055, eq. 2"]
+    assert told["makes"] == {"alpha": "upper"}
+    assert told["slots"] == ["search.mixed_op"]
+    (algorithms,) = told["works_with"]
+    assert (algorithms["registry"], "darts_bilevel" in algorithms["fitting"]) == ("algorithms", True)
+    assert "proxyless" in algorithms["unfitting"]
+
+
+def test_papers_are_found_in_the_first_line_or_else_below(nas: Verb) -> None:
+    rows = {(row["registry"], row["name"]): row["papers"] for row in json.loads(nas("list", "--json").out)}
+    assert rows["datasets", "cifar10"] == ["Krizhevsky 2009"]
+    assert rows["explorers", "random_search"] == ["Li and Talwalkar 2019", "Yu et al. 2020"]
+    assert rows["trainers", "standard"] == ["Liu et al. 2019, section A.1.1"]
+    assert rows["schedules", "constant"] == []
+
+
+def test_a_component_that_no_recipe_takes_is_shown_without_fragment(nas: Verb) -> None:
+    assert "use it from Python" in nas("show", "explorers", "random_search").out
+    assert json.loads(nas("show", "explorers", "random_search", "--json").out)["fragment"] is None
 
 
 def test_a_setting_that_must_be_given_is_shown_so(nas: Verb, third_party: Callable[..., Path]) -> None:
@@ -309,14 +363,17 @@ def test_shipped_recipes_are_listed_with_what_they_do(nas: Verb) -> None:
 
 
 def test_a_shipped_recipe_is_copied_and_never_over_another_file(nas: Verb) -> None:
-    assert nas("copy", "digits_darts") == (0, "digits_darts.yaml\n", "")
+    assert nas("copy", "digits_darts") == (
+        0, "digits_darts.yaml\n", "nasframe.schema.json, for your editor\n"
+    )  # fmt: skip
+    assert json.loads(Path("nasframe.schema.json").read_text())["title"] == "nasframe recipe"
     assert nas("validate", "digits_darts.yaml").code == 0
     Path("own.yaml").write_text("mine")
     code, _, err = nas("copy", "digits_darts", "own.yaml")
     assert code == 2
     assert "--force" in err
     assert Path("own.yaml").read_text() == "mine"
-    assert nas("copy", "digits_darts", "own.yaml", "--force").code == 0
+    assert nas("copy", "digits_darts", "own.yaml", "--force") == (0, "own.yaml\n", "")
     assert Path("own.yaml").read_text() == Path("digits_darts.yaml").read_text()
     assert nas("copy", "digits_darts", "not/there.yaml").code == 2
 

@@ -132,7 +132,25 @@ scalars = st.none() | st.booleans() | st.integers(-(10**20), 10**20)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 words = st.sampled_from(
-    ["1e3", "yes", "null", "", "0x1", "1.", "~", "<<", "=", "a: b", "- x", "# x", "'", "010"]
+    [
+        "1e3",
+        "yes",
+        "null",
+        "",
+        "0x1",
+        "1.",
+        "~",
+        "<<",
+        "=",
+        "a: b",
+        "- x",
+        "# x",
+        "'",
+        "010",
+        "a\x85b",
+        "\u2028",
+        "\n\u2029",
+    ]
 )
 values = st.recursive(
     scalars | numbers | texts | words,
