@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nasframe.core import Task as Task
     from nasframe.core import WeightUpdate as WeightUpdate
     from nasframe.core import derived as derived
+    from nasframe.core import inherit as inherit
     from nasframe.core import sample as sample
     from nasframe.core import supernet as supernet
     from nasframe.recipe import Recipe as Recipe
@@ -30,7 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "nasframe.core": (
         "ArchParam", "Batch", "Genotype", "Kind", "Level", "Model", "Task", "WeightUpdate",
-        "derived", "sample", "supernet",
+        "derived", "inherit", "sample", "supernet",
     ),
     "nasframe.recipe": ("Recipe", "Run", "load_recipe", "run"),
     "nasframe.registry": ("Component", "registries"),

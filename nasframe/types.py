@@ -21,6 +21,8 @@ NonNegativeFloat: TypeAlias = Annotated[float, Ge(0)]
 Probability: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
 ProperFraction: TypeAlias = Annotated[float, Ge(0), Lt(1)]
 """At least 0 and below 1: a share that leaves something over."""
+Amount: TypeAlias = PositiveFloat | str
+"""An amount of a cost: a number in its unit, or text with a unit, such as ``12 ms`` or ``60 M``."""
 
 
 @final

@@ -125,7 +125,7 @@ class DartsBilevel(Algorithm):
         self, train: Batch, valid: Batch, update_weights: WeightUpdate
     ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         loss, gradients = self._upper_of_loss(train, valid, update_weights)
-        return loss, with_penalty(self._objective, self._alphas, gradients)
+        return loss, with_penalty(self._objective, self._alphas, gradients, loss)
 
     def _upper_of_loss(
         self, train: Batch, valid: Batch, update_weights: WeightUpdate

@@ -110,7 +110,8 @@ class Proxyless(Algorithm):
 
     def _update_alphas(self, valid: Batch) -> Metrics:
         metrics, gradients = self._reinforce(valid) if self._update == "reinforce" else self._gates(valid)
-        gradients = with_penalty(self._objective, self._alphas, gradients)
+        loss = torch.as_tensor(metrics["alpha_loss"])
+        gradients = with_penalty(self._objective, self._alphas, gradients, loss)
         for alpha, gradient in zip(self._alphas, gradients, strict=True):
             alpha.grad = gradient
         if self._update == "two_paths":

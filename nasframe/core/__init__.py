@@ -7,7 +7,7 @@ from nasframe.core.batch_stream import BatchStream
 from nasframe.core.benchmark import Benchmark, Standing, benchmarks
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
-from nasframe.core.cost import Cost, costs, on_meta
+from nasframe.core.cost import COUNT_UNITS, Cost, costs, on_meta
 from nasframe.core.dataset import (
     AsGiven,
     Dataset,
@@ -28,7 +28,9 @@ from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
+from nasframe.core.inherit import inherit
 from nasframe.core.interrupts import Interrupts
+from nasframe.core.kept import keep_probabilities
 from nasframe.core.mixed_op import (
     Candidate,
     MakeMixedOp,
@@ -42,6 +44,7 @@ from nasframe.core.mixed_op import (
     mixed_ops,
 )
 from nasframe.core.model import Annealed, Model
+from nasframe.core.most_likely import cheapest, most_likely
 from nasframe.core.objective import Objective, objectives, with_penalty
 from nasframe.core.op import OpName, ops
 from nasframe.core.optimizer import Schedule, optimizers, schedules, set_learning_rate
@@ -57,7 +60,8 @@ from nasframe.core.parameter import (
     named_parameters_at,
     named_parameters_of,
 )
-from nasframe.core.penalized import Penalized
+from nasframe.core.penalized import Constrained, Penalized
+from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import (
     generator_for,
@@ -67,6 +71,7 @@ from nasframe.core.random_state import (
     set_random_state,
 )
 from nasframe.core.report import Report, reports
+from nasframe.core.sharing import share
 from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
 from nasframe.core.swapped import swapped
 from nasframe.core.task import Task
@@ -77,6 +82,7 @@ from nasframe.core.weight_update import WeightUpdate
 
 __all__ = [
     "ALPHA",
+    "COUNT_UNITS",
     "WEIGHT",
     "Algorithm",
     "Annealed",
@@ -90,7 +96,9 @@ __all__ = [
     "Candidate",
     "Checkpoints",
     "Choice",
+    "Constrained",
     "Cost",
+    "CostScale",
     "Dataset",
     "DerivedFiller",
     "Deriver",
@@ -114,6 +122,7 @@ __all__ = [
     "Objective",
     "OpName",
     "Penalized",
+    "Penalty",
     "Preprocess",
     "Preview",
     "Prices",
@@ -141,8 +150,10 @@ __all__ = [
     "algorithms",
     "augmentations",
     "benchmarks",
+    "cheapest",
     "check_modelled",
     "choices_of",
+    "cost_scale",
     "costs",
     "datasets",
     "derived",
@@ -154,28 +165,34 @@ __all__ = [
     "generator_for",
     "get_random_state",
     "hold_out",
+    "inherit",
     "is_zero",
     "keep_kinds_on_load",
+    "keep_probabilities",
     "kept_random_state",
     "kind_of",
     "kinds",
     "map_tensors",
     "mixed_ops",
+    "most_likely",
     "named_parameters_at",
     "named_parameters_of",
     "objectives",
     "on_meta",
     "ops",
     "optimizers",
+    "penalties",
     "preview_of",
     "previewed_by",
     "price",
+    "read_amount",
     "reports",
     "sample",
     "schedules",
     "seed_for",
     "set_learning_rate",
     "set_random_state",
+    "share",
     "spaces",
     "supernet",
     "swapped",

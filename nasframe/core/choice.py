@@ -1,6 +1,7 @@
 """What a search decides: choices, each with named candidates."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nasframe.errors import ComponentError
@@ -74,14 +75,21 @@ class InputChoice(Choice):
 
 @dataclass(frozen=True)
 class ValueChoice(Choice):
-    """Which number (channels, kernel size, expansion, depth) a layer is built with."""
+    """Which number (channels, kernel size, expansion, depth) a layer is built with; one is kept."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not all(re.fullmatch(r"-?\d+", name) for name in self.candidates):
+        if not all(re.fullmatch(r"0|-?[1-9]\d*", name) for name in self.candidates):
             raise ComponentError(
                 f"value choice `{self.id}` must have whole numbers, but has {self.candidates}"
             )
+        if self.num_chosen != 1:
+            raise ComponentError(f"value choice `{self.id}` must keep one value, but keeps {self.num_chosen}")
+
+    @classmethod
+    def of(cls, id: str, values: Iterable[int]) -> "ValueChoice":
+        """The choice among some numbers."""
+        return cls(id, tuple(map(str, values)))
 
     @property
     def values(self) -> tuple[int, ...]:

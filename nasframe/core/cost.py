@@ -2,7 +2,9 @@
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
 
 from torch import nn
 
@@ -11,15 +13,21 @@ from nasframe.core.task import Task
 from nasframe.errors import UnsupportedError
 from nasframe.registry import Registry
 
+COUNT_UNITS: Final[Mapping[str, float]] = MappingProxyType({"k": 1e3, "M": 1e6, "G": 1e9})
+"""The units of a cost that is a number of things."""
+
 
 class Cost(ABC):
     """A figure of a network that is better small.
 
     Attributes:
         is_measured: Whether telling it takes running the network on a device.
+        units: What a unit is worth in the figures of `of`, by the name that a recipe may give it, such
+            as ``{"ms": 1.0, "s": 1e3}`` for milliseconds.
     """
 
     is_measured: ClassVar[bool] = False
+    units: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
     @abstractmethod
     def of(self, model: Model, task: Task) -> float:

@@ -1,7 +1,8 @@
 """Fillers: what stands at each site of a blueprint."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, TypeVar, final
 
 import torch
@@ -10,9 +11,11 @@ from torch import nn
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.genotype import Genotype
 from nasframe.core.mixed_op import MakeMixedOp, MixedInput, MixedLayer, MixedOp, SumOfInputs, SumOfLayers
+from nasframe.core.sharing import Resized, share
 from nasframe.errors import ComponentError, FormatError
 
 AnyChoice = TypeVar("AnyChoice", bound=Choice)
+Given = TypeVar("Given")
 
 
 class Filler(ABC):
@@ -37,8 +40,84 @@ class Filler(ABC):
         """Which inputs there are, for a blueprint that combines them itself (a concatenation)."""
 
     @abstractmethod
-    def value(self, choice: ValueChoice, make: Callable[[int], nn.Module]) -> nn.Module:
-        """The module at a site of a value choice; `make` builds it with one value."""
+    def value(
+        self,
+        choice: ValueChoice,
+        make: Callable[[int], nn.Module],
+        *,
+        narrow_input: bool = False,
+        pad_output: bool = False,
+    ) -> nn.Module:
+        """The module at a site of a value choice; `make` builds it with one value.
+
+        In a supernet all values share the weights of the module with the largest one (see `share`).
+        Where a choice is of channels, several sites share it: those that make so many channels, and
+        those that read them.
+
+        Args:
+            choice: The value choice.
+            make: Builds the module with one value; all values alike but for sizes.
+            narrow_input: Whether the value is the number of channels of the input: in a supernet, which
+                has as many as the largest value, the module gets the first of them.
+            pad_output: Whether the value is the number of channels of the output: in a supernet it
+                gets channels of zeros up to the largest value.
+        """
+
+    @final
+    def repeat(self, choice: ValueChoice, make: Callable[[int], nn.Module]) -> nn.Module:
+        """The first d of several blocks, one after the other, where `choice` decides d.
+
+        Args:
+            choice: The numbers of blocks.
+            make: Builds the block of an index, from 0 on.
+
+        Raises:
+            ComponentError: A number of blocks is negative.
+        """
+        always = min(choice.values)
+        if always < 0:
+            raise ComponentError(f"depth choice `{choice.id}` must not be negative, but has {choice.values}")
+        blocks = [make(index) for index in range(always)]
+        others = self.value(choice, lambda depth: nn.Sequential(*map(make, range(always, depth))))
+        return nn.Sequential(*blocks, others)
+
+
+@final
+class Nesting:
+    """Where a blueprint asks for each choice: inside which candidates of which other choices.
+
+    Attributes:
+        choices: The choices by id, in the order of the blueprint.
+        conditions: By choice id the (choice, candidate) pairs around each of its sites.
+    """
+
+    def __init__(self) -> None:
+        self.choices: dict[str, Choice] = {}
+        self.conditions: dict[str, set[frozenset[tuple[str, str]]]] = {}
+        self._around: list[tuple[str, str]] = []
+
+    def note(self, choice: Choice) -> None:
+        """Note a site.
+
+        Raises:
+            ComponentError: The choice is another one elsewhere, or the site lies in the choice itself.
+        """
+        _note(self.choices, choice)
+        if any(choice.id == outer for outer, _ in self._around):
+            raise ComponentError(
+                f"choice `{choice.id}` must not be asked for inside one of its own candidates, where it is "
+                "decided already; use the candidate's name or value there"
+            )
+        self.conditions.setdefault(choice.id, set()).add(frozenset(self._around))
+
+    @contextmanager
+    def inside(self, choice: Choice, candidate: str) -> Iterator[None]:
+        """What is noted here lies in a candidate."""
+        self._around.append((choice.id, candidate))
+        try:
+            yield
+        finally:
+            self._around.pop()
 
 
 @final
@@ -53,28 +132,54 @@ class SupernetFiller(Filler):
 
     def __init__(self, make_mixed_op: MakeMixedOp) -> None:
         self._make_mixed_op = make_mixed_op
-        self.choices: dict[str, Choice] = {}
+        self.nesting = Nesting()
         self.mixed_ops: dict[str, MixedOp] = {}
 
+    @property
+    def choices(self) -> dict[str, Choice]:
+        return self.nesting.choices
+
     def layer(self, choice: LayerChoice, make: Callable[[str], nn.Module]) -> nn.Module:
-        return MixedLayer(self._mixed_op(choice), [make(name) for name in choice.candidates])
+        mixed_op = self._mixed_op(choice)
+        return MixedLayer(mixed_op, [self._made(choice, name, make, name) for name in choice.candidates])
 
     def inputs(self, choice: InputChoice, make: Callable[[int], nn.Module]) -> nn.Module:
-        branches = [make(index) for index in range(len(choice.candidates))]
+        self.nesting.note(choice)
+        branches = [self._made(choice, name, make, index) for index, name in enumerate(choice.candidates)]
         if choice.edges or choice.num_chosen == len(choice.candidates):
-            _note(self.choices, choice)
             return SumOfInputs(branches, range(len(branches)))
         return MixedInput(self._mixed_op(choice), branches)
 
     def subset(self, choice: InputChoice) -> tuple[int, ...]:
-        _note(self.choices, choice)
+        self.nesting.note(choice)
         return tuple(range(len(choice.candidates)))
 
-    def value(self, choice: ValueChoice, make: Callable[[int], nn.Module]) -> nn.Module:
-        return MixedLayer(self._mixed_op(choice), [make(value) for value in choice.values])
+    def value(
+        self,
+        choice: ValueChoice,
+        make: Callable[[int], nn.Module],
+        *,
+        narrow_input: bool = False,
+        pad_output: bool = False,
+    ) -> nn.Module:
+        mixed_op, largest = self._mixed_op(choice), max(choice.values)
+        source = self._made(choice, str(largest), make, largest)
+
+        def candidate(value: int) -> nn.Module:
+            module = self._made(choice, str(value), make, value)
+            share(module, source, f"value choice `{choice.id}`: {value}")
+            if not (narrow_input or pad_output):
+                return module
+            return Resized(module, value if narrow_input else None, largest if pad_output else None)
+
+        return MixedLayer(mixed_op, [source if v == largest else candidate(v) for v in choice.values])
+
+    def _made(self, choice: Choice, name: str, make: Callable[[Given], nn.Module], given: Given) -> nn.Module:
+        with self.nesting.inside(choice, name):
+            return make(given)
 
     def _mixed_op(self, choice: Choice) -> MixedOp:
-        _note(self.choices, choice)
+        self.nesting.note(choice)
         if choice.id not in self.mixed_ops:
             self.mixed_ops[choice.id] = self._make_mixed_op(choice)
         return self.mixed_ops[choice.id]
@@ -104,8 +209,20 @@ class DerivedFiller(Filler):
     def subset(self, choice: InputChoice) -> tuple[int, ...]:
         return tuple(dict.fromkeys(choice.candidates.index(name) for name in self._kept(choice)))
 
-    def value(self, choice: ValueChoice, make: Callable[[int], nn.Module]) -> nn.Module:
-        return _one_or_sum([make(int(name)) for name in self._kept(choice)])
+    def value(
+        self,
+        choice: ValueChoice,
+        make: Callable[[int], nn.Module],
+        *,
+        narrow_input: bool = False,
+        pad_output: bool = False,
+    ) -> nn.Module:
+        (value, *others) = self._kept(choice)
+        if others:
+            raise FormatError(
+                f"genotype: choice `{choice.id}` must keep one of {choice.candidates}, got {[value, *others]}"
+            )
+        return make(int(value))
 
     def _kept(self, choice: Choice) -> tuple[str, ...]:
         _note(self.choices, choice)
@@ -164,8 +281,16 @@ class SamplingFiller(Filler):
     def subset(self, choice: InputChoice) -> tuple[int, ...]:
         return tuple(choice.candidates.index(name) for name in self._draw(choice))
 
-    def value(self, choice: ValueChoice, make: Callable[[int], nn.Module]) -> nn.Module:
-        return _one_or_sum([make(int(name)) for name in self._draw(choice)])
+    def value(
+        self,
+        choice: ValueChoice,
+        make: Callable[[int], nn.Module],
+        *,
+        narrow_input: bool = False,
+        pad_output: bool = False,
+    ) -> nn.Module:
+        (value,) = self._draw(choice)
+        return make(int(value))
 
     def _draw(self, choice: Choice) -> tuple[str, ...]:
         _note(self.choices, choice)

@@ -93,12 +93,17 @@ def is_zero(candidate: Candidate) -> bool:
 
 @final
 class MixedLayer(nn.Module):
-    """A site of a layer choice in the supernet: its own candidates, the choice's mixed op."""
+    """A site of a layer or value choice in the supernet: its own candidates, the choice's mixed op."""
 
     def __init__(self, mixed_op: MixedOp, candidates: Sequence[nn.Module]) -> None:
         super().__init__()
         self.candidates = nn.ModuleList(candidates)
         self._mixed_op = (mixed_op,)  # in a tuple, because the model owns it: one entry in state_dict
+
+    @property
+    def mixed_op(self) -> MixedOp:
+        """The mixed op of the choice, which the model owns."""
+        return self._mixed_op[0]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._mixed_op[0](list(self.candidates), *args, **kwargs)

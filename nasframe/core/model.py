@@ -1,6 +1,6 @@
 """Model: a network together with what is searched in it, and its parameters by kind."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, final, runtime_checkable
 
 import torch
@@ -8,6 +8,7 @@ from torch import nn
 
 from nasframe.core import parameter as parameter_kinds
 from nasframe.core.choice import Choice
+from nasframe.core.genotype import Genotype
 from nasframe.core.mixed_op import MixedOp, SampledOp
 from nasframe.core.parameter import Kind, Level
 
@@ -28,6 +29,8 @@ class Model(nn.Module):
         network: Any module; computes the forward pass.
         choices: The choices of the search space by id, empty for a network without a search.
         mixed_ops: The mixed op of each choice that has one.
+        conditions: By choice id the (choice, candidate) pairs around each of its sites; one that is not
+            there is always in effect.
     """
 
     def __init__(
@@ -35,11 +38,13 @@ class Model(nn.Module):
         network: nn.Module,
         choices: Mapping[str, Choice] | None = None,
         mixed_ops: Mapping[str, MixedOp] | None = None,
+        conditions: Mapping[str, Collection[frozenset[tuple[str, str]]]] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.choices = dict(choices or {})
         self.mixed_ops = _MixedOps(mixed_ops or {})
+        self._conditions = dict(conditions or {})
         self._autocast: torch.dtype | None = None
         parameter_kinds.keep_kinds_on_load(self)
         self.kinds()
@@ -102,6 +107,19 @@ class Model(nn.Module):
     def named_parameters_at(self, level: str | Level) -> Iterator[tuple[str, nn.Parameter]]:
         """Each parameter of a level once, with its qualified name."""
         return parameter_kinds.named_parameters_at(self, level)
+
+    def genotype(self, kept: Mapping[str, tuple[str, ...]]) -> Genotype:
+        """The architecture in which each choice keeps `kept`.
+
+        Choices that no site of it asks for are left out: edges of inputs that are not kept, and what is
+        chosen within candidates that are not kept.
+        """
+        pairs = {(choice, name) for choice, names in kept.items() for name in names}
+        return Genotype({choice: names for choice, names in kept.items() if self._in_effect(choice, pairs)})
+
+    def _in_effect(self, choice: str, pairs: Collection[tuple[str, str]]) -> bool:
+        conditions = self._conditions.get(choice, [frozenset()])
+        return any(all(pair in pairs for pair in condition) for condition in conditions)
 
     def choice_weights(self) -> dict[str, torch.Tensor]:
         """The weights of the candidates of each choice that has a mixed op, detached, shape K."""

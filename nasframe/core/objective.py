@@ -24,31 +24,44 @@ class Objective(ABC):
     def metrics(self, outputs: Any, targets: Any) -> Metrics:
         """Means over the batch by name, such as ``accuracy``; never the loss itself."""
 
-    def penalty(self) -> torch.Tensor | None:
-        """What steps of the alphas minimize besides the loss, a scalar of upper-level parameters alone.
+    def penalty(self, loss: torch.Tensor) -> torch.Tensor | None:
+        """What steps of the alphas minimize besides the loss, a scalar.
 
         It is no part of `loss`, so that losses stay comparable. None for nothing, as most have.
+
+        Args:
+            loss: That of the batch of the step, which a penalty may scale; besides it a penalty may
+                depend on upper-level parameters alone.
         """
         return None
 
 
 def with_penalty(
-    objective: Objective, alphas: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+    objective: Objective,
+    alphas: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor | None],
+    loss: torch.Tensor,
 ) -> list[torch.Tensor | None]:
-    """Gradients of the loss in `alphas` and of the objective's penalty, added up.
+    """Gradients of the loss in `alphas` and of the objective's penalty P(loss, alphas), added up.
+
+    That is (1 + ∂P/∂loss) ∇loss + ∇P.
 
     An algorithm that declares `follows_penalty` passes the gradients of its alphas through this.
 
     Args:
         objective: May have a penalty.
         alphas: Upper-level parameters that require gradients.
-        gradients: One for each of them; None where the loss does not depend on it.
+        gradients: One of the loss for each of them; None where the loss does not depend on it.
+        loss: The loss itself, of the batch that the gradients are of.
     """
-    penalty = objective.penalty()
+    loss = loss.detach().requires_grad_()
+    penalty = objective.penalty(loss)
     if penalty is None or not penalty.requires_grad:
         return list(gradients)
-    own: Sequence[torch.Tensor | None] = torch.autograd.grad(penalty, alphas, allow_unused=True)
-    pairs = zip(gradients, own, strict=True)
+    found: Sequence[torch.Tensor | None] = torch.autograd.grad(penalty, [loss, *alphas], allow_unused=True)
+    scale = 1 if found[0] is None else 1 + found[0]
+    scaled = [None if gradient is None else scale * gradient for gradient in gradients]
+    pairs = zip(scaled, found[1:], strict=True)
     return [one if other is None else other if one is None else one + other for one, other in pairs]
 
 

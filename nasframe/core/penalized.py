@@ -1,37 +1,35 @@
-"""An objective whose architecture has a price."""
+"""A search whose architecture has a price."""
 
 from typing import Any, final
 
 import torch
+from torch import nn
 
+from nasframe.core.algorithm import Algorithm
+from nasframe.core.batch import Batch
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
+from nasframe.core.penalty import Penalty
 from nasframe.core.prices import Prices, expected_cost
+from nasframe.core.weight_update import WeightUpdate
 from nasframe.types import Metrics
 
 
 @final
 class Penalized(Objective):
-    """Adds weight × E[cost] / reference to what the alphas minimize (Cai et al. 2019, section 3.3.1).
+    """Lets alphas minimize what a penalty makes of the loss and the expected cost.
 
-    The reference is the expected cost at equal weights of all candidates, so that `weight` means the
-    same for multiply-adds and milliseconds. The gradient is exact for every mixed op and algorithm;
-    see `Prices.expected` for what the expectation ignores.
+    The gradient is exact for every mixed op and algorithm (Cai et al. 2019, section 3.3.1).
 
     Args:
-        objective: Loss and metrics; a penalty of its own is kept.
+        objective: Loss and metrics; a penalty of its own counts as part of the loss.
         model: The supernet; only read.
         prices: Those of its space.
-        weight: How much the cost counts; 0 for not at all.
+        penalty: How the cost counts.
     """
 
-    def __init__(self, objective: Objective, model: Model, prices: Prices, *, weight: float) -> None:
-        self._objective, self._model, self._prices = objective, model, prices
-        equal = {
-            choice: torch.full((len(weights),), 1 / len(weights), dtype=torch.float64)
-            for choice, weights in model.choice_weights().items()
-        }
-        self._scale = weight / (float(prices.expected(equal)) or 1.0)
+    def __init__(self, objective: Objective, model: Model, prices: Prices, penalty: Penalty) -> None:
+        self._objective, self._model, self._prices, self._penalty = objective, model, prices, penalty
 
     def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
         return self._objective.loss(outputs, targets)
@@ -39,6 +37,45 @@ class Penalized(Objective):
     def metrics(self, outputs: Any, targets: Any) -> Metrics:
         return self._objective.metrics(outputs, targets)
 
-    def penalty(self) -> torch.Tensor:
-        inner, own = self._objective.penalty(), self._scale * expected_cost(self._model, self._prices)
-        return own if inner is None else inner + own
+    def penalty(self, loss: torch.Tensor) -> torch.Tensor:
+        inner = self._objective.penalty(loss)
+        whole = loss if inner is None else loss + inner
+        return self._penalty(whole, expected_cost(self._model, self._prices)) - loss
+
+
+@final
+class Constrained(Algorithm):
+    """An algorithm together with a penalty that changes with the alphas, and is saved with them.
+
+    Args:
+        algorithm: Owns the step.
+        model: What it searches.
+        prices: Those of the space.
+        penalty: Hears of the expected cost after each step in which alphas moved.
+    """
+
+    def __init__(self, algorithm: Algorithm, model: Model, prices: Prices, penalty: Penalty) -> None:
+        self._algorithm, self._penalty = algorithm, penalty
+        self._model, self._prices = model, prices
+
+    @property
+    def uses_valid(self) -> bool:  # type: ignore[override]
+        return self._algorithm.uses_valid
+
+    def check_update(self, update_weights: WeightUpdate) -> None:
+        self._algorithm.check_update(update_weights)
+
+    def begin_epoch(self, epoch: int, num_epochs: int) -> None:
+        self._algorithm.begin_epoch(epoch, num_epochs)
+
+    @torch.no_grad()
+    def _alphas(self) -> torch.Tensor:
+        return nn.utils.parameters_to_vector(self._model.parameters_at("upper"))
+
+    def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
+        before = self._alphas()
+        metrics = self._algorithm.step(train, valid, update_weights)
+        if not torch.equal(before, self._alphas()):
+            with torch.no_grad():
+                self._penalty.update(expected_cost(self._model, self._prices).item())
+        return metrics

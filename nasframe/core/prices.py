@@ -12,10 +12,12 @@ from torch import nn
 from nasframe.core.batch import first_tensor, map_tensors
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.cost import Cost
-from nasframe.core.filler import Filler
+from nasframe.core.filler import Filler, Given, Nesting
 from nasframe.core.genotype import Genotype
+from nasframe.core.kept import keep_probabilities
 from nasframe.core.mixed_op import SumOfInputs
 from nasframe.core.model import Model
+from nasframe.core.sharing import narrowed, padded
 from nasframe.core.space import Space
 from nasframe.core.task import Task
 from nasframe.errors import FormatError, UnsupportedError
@@ -29,7 +31,8 @@ class Prices:
     Attributes:
         fixed: The cost of what stands in every architecture.
         choices: By choice id, then by candidate in the order of the alpha: the prices of the
-            candidate, added up over the sites of the choice.
+            candidate, added up over the sites of the choice. Where several choices decide one cost
+            (a convolution between two widths), those of one lie in those of the other.
         prunable: Ids of choices that a genotype need not decide: edges of an input choice, which a
             derived network loses together with the input.
     """
@@ -62,12 +65,11 @@ class Prices:
     def expected(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """E[cost] = fixed + Σ_choices Σ_k p_k cost_k, a scalar (Cai et al. 2019, section 3.3.1).
 
-        The gradient in p_k is cost_k. Choices count as independent, and each input of a node that has
-        edges counts as kept: the expectation is that of what the supernet computes. Where a derived
-        network keeps fewer inputs than there are (DARTS: two of a node's), it costs less than this.
+        The gradient in p_k is cost_k. Choices count as independent of each other, and a cost that several
+        decide counts with the product of their weights.
 
         Args:
-            weights: By choice id the weight p_k of each candidate, of shape K.
+            weights: By choice id the probability p_k that each candidate is kept, of shape K.
 
         Raises:
             UnsupportedError: A choice has no weights, or not one a candidate.
@@ -94,19 +96,25 @@ def _costs(candidates: Mapping[str, Prices], weights: Mapping[str, torch.Tensor]
 
 
 def expected_cost(model: Model, prices: Prices) -> torch.Tensor:
-    """The expected cost of a supernet by the weights of its mixed ops, differentiable in their alphas.
+    """The expected cost of what a supernet prefers, differentiable in the alphas of any mixed op.
+
+    The expectation is over derived networks: each genotype as probable as the product of the weights of
+    what it keeps. Where choices keep one candidate each this is Σ p_k cost_k over choices (Cai et al.
+    2019, section 3.3.1); ``none``, which is never kept, takes no part. An edge that a node may lose
+    (DARTS keeps two inputs) counts as often as it is kept; see `keep_probabilities`.
 
     Args:
         model: The supernet, with any mixed op.
         prices: Those of its space.
 
     Returns:
-        A scalar; see `Prices.expected`, also for what it ignores.
+        A scalar.
 
     Raises:
         UnsupportedError: `prices` are not those of the supernet's space.
     """
-    return prices.expected({choice: op.weights() for choice, op in model.mixed_ops.items()})
+    weights = {choice: op.weights() for choice, op in model.mixed_ops.items()}
+    return prices.expected(keep_probabilities(model.choices, weights))
 
 
 def price(space: Space, task: Task, cost: Cost) -> Prices:
@@ -157,18 +165,34 @@ class _Site(nn.Module):
     """A site that shows its inputs to its candidates once, and then costs nothing.
 
     Candidates are no submodules, so that what stands around the site is priced without them.
+
+    Args:
+        choice: What is chosen.
+        candidates: By name, as they stand in a derived network.
+        in_channels: To how many channels the input of each candidate is cut, where it is.
+        out_channels: Up to how many channels outputs get zeros, if they do.
     """
 
-    def __init__(self, choice: Choice, candidates: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        choice: Choice,
+        candidates: Mapping[str, nn.Module],
+        in_channels: Mapping[str, int] | None = None,
+        out_channels: int | None = None,
+    ) -> None:
         super().__init__()
         self.choice, self._candidates = choice, candidates
+        self._in_channels, self._out_channels = in_channels or {}, out_channels
         self.num_calls, self._hole = 0, None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.num_calls == 0:
-            outputs = [candidate(*args, **kwargs) for candidate in self._candidates.values()]
+            self._args = {name: narrowed(args, self._in_channels.get(name)) for name in self._candidates}
+            self._kwargs = kwargs
+            outputs = [each(*self._args[name], **kwargs) for name, each in self._candidates.items()]
+            outputs = [padded(output, self._out_channels) for output in outputs]
             self._check_shapes(outputs)
-            self._args, self._kwargs, self._output = args, kwargs, outputs[0]
+            self._output = outputs[0]
         self.num_calls += 1
         return self._nothing(first_tensor(args or kwargs).device)
 
@@ -189,7 +213,7 @@ class _Site(nn.Module):
     def price(self, cost: Cost) -> Prices:
         """The prices of this choice; call it after the site was called."""
         priced = {
-            name: _price(cost, candidate, self._args, self._kwargs)
+            name: _price(cost, candidate, self._args[name], self._kwargs)
             for name, candidate in self._candidates.items()
         }
         return Prices(0.0, MappingProxyType({self.choice.id: MappingProxyType(priced)}))
@@ -225,33 +249,58 @@ class _PricingFiller(Filler):
     mixed = False
 
     def __init__(self) -> None:
+        self._nesting = Nesting()
         self._sites: list[_Site] = []
         self.prunable: set[str] = set()
 
     def layer(self, choice: LayerChoice, make: Callable[[str], nn.Module]) -> nn.Module:
-        return self._site(choice, {name: make(name) for name in choice.candidates})
+        return self._site(choice, {name: self._made(choice, name, make, name) for name in choice.candidates})
 
     def inputs(self, choice: InputChoice, make: Callable[[int], nn.Module]) -> nn.Module:
-        branches = [make(index) for index in range(len(choice.candidates))]
+        named = {name: self._made(choice, name, make, i) for i, name in enumerate(choice.candidates)}
+        branches = list(named.values())
         self.prunable.update(choice.edges)
         if choice.edges or choice.num_chosen == len(branches):
             return SumOfInputs(branches, range(len(branches)))
-        named = zip(choice.candidates, branches, strict=True)
-        return self._site(choice, {name: _Branch(branch, i) for i, (name, branch) in enumerate(named)})
+        return self._site(
+            choice, {name: _Branch(branch, i) for i, (name, branch) in enumerate(named.items())}
+        )
 
     def subset(self, choice: InputChoice) -> tuple[int, ...]:
         return tuple(range(len(choice.candidates)))
 
-    def value(self, choice: ValueChoice, make: Callable[[int], nn.Module]) -> nn.Module:
-        return self._site(choice, {str(value): make(value) for value in choice.values})
+    def value(
+        self,
+        choice: ValueChoice,
+        make: Callable[[int], nn.Module],
+        *,
+        narrow_input: bool = False,
+        pad_output: bool = False,
+    ) -> nn.Module:
+        values = dict(zip(choice.candidates, choice.values, strict=True))
+        candidates = {name: self._made(choice, name, make, value) for name, value in values.items()}
+        in_channels = values if narrow_input else None
+        return self._site(choice, candidates, in_channels, max(choice.values) if pad_output else None)
 
-    def _site(self, choice: Choice, candidates: dict[str, nn.Module]) -> _Site:
+    def _made(self, choice: Choice, name: str, make: Callable[[Given], nn.Module], given: Given) -> nn.Module:
+        with self._nesting.inside(choice, name):
+            return make(given)
+
+    def _site(
+        self,
+        choice: Choice,
+        candidates: dict[str, nn.Module],
+        in_channels: Mapping[str, int] | None = None,
+        out_channels: int | None = None,
+    ) -> _Site:
+        self._nesting.note(choice)
         if choice.num_chosen > 1:
             raise UnsupportedError(
                 f"prices: choice `{choice.id}` must keep one candidate, got {choice.num_chosen}; how often "
                 "each of several is kept does not follow from their weights"
             )
-        self._sites.append(_Site(choice, {name: each.eval() for name, each in candidates.items()}))
+        candidates = {name: each.eval() for name, each in candidates.items()}
+        self._sites.append(_Site(choice, candidates, in_channels, out_channels))
         return self._sites[-1]
 
     def check_called(self) -> None:

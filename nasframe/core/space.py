@@ -41,7 +41,7 @@ def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax") -> Model:
     make: MakeMixedOp = mixed_ops.component(mixed_op) if isinstance(mixed_op, str) else mixed_op
     filler = SupernetFiller(make)
     network = space.build(filler)
-    return Model(network, filler.choices, filler.mixed_ops)
+    return Model(network, filler.choices, filler.mixed_ops, filler.nesting.conditions)
 
 
 def derived(space: Space, genotype: Genotype) -> Model:

@@ -1,14 +1,14 @@
 """The arithmetic of a network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasframe.core import Cost, Model, Task, costs, on_meta
+from nasframe.core import COUNT_UNITS, Cost, Model, Task, costs, on_meta
 
 _ATEN = torch.ops.aten
 _CONVOLUTIONS = (_ATEN.convolution, _ATEN._convolution)
@@ -35,6 +35,8 @@ class Flops(Cost):
             each element of its output.
         norm: Whether a normalization counts as one multiply-add for each element of its input.
     """
+
+    units: ClassVar[Mapping[str, float]] = COUNT_UNITS
 
     def __init__(self, *, bias: bool = False, norm: bool = False) -> None:
         self._formulas: dict[Any, Callable[..., int]] = {}

@@ -3,7 +3,9 @@
 import copy
 import hashlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
@@ -33,6 +35,7 @@ class Latency(Cost):
     """
 
     is_measured: ClassVar[bool] = True
+    units: ClassVar[Mapping[str, float]] = MappingProxyType({"us": 1e-3, "ms": 1.0, "s": 1e3})
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
 """The size of a network."""
 
-from collections.abc import Iterator
-from typing import Any, final
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, final
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from nasframe.core import Cost, Model, Task, costs
+from nasframe.core import COUNT_UNITS, Cost, Model, Task, costs
 
 
 @costs.register("parameters")
@@ -21,6 +21,8 @@ class Parameters(Cost):
         bias: Whether the biases of convolutions and linear layers count.
         norm: Whether the parameters of normalizations count.
     """
+
+    units: ClassVar[Mapping[str, float]] = COUNT_UNITS
 
     def __init__(self, *, bias: bool = True, norm: bool = True) -> None:
         self._bias, self._norm = bias, norm

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from nasframe.core import WEIGHT, Cost, Level, SampledOp, Space, preview_of
-from nasframe.errors import NasframeError, Problem
+from nasframe.core import WEIGHT, Cost, Deriver, Level, Penalty, SampledOp, Space, preview_of, read_amount
+from nasframe.errors import FormatError, NasframeError, Problem
+from nasframe.recipe.recipe import Search
 from nasframe.recipe.tree import Node
 from nasframe.registry import Component, registries
+from nasframe.types import Amount
 
 
 @final
@@ -145,6 +147,31 @@ def _spelled(name: str, settings: Mapping[str, Any]) -> str:
     return " with ".join([f"the space `{name}`", *([", ".join(words)] if words else [])])
 
 
+def _penalty(parts: Parts) -> Iterator[Problem]:
+    """A penalty has a cost to work on, amounts in that cost's units, and a deriver that keeps a budget."""
+    cost, penalty = parts.get("search.cost"), parts.get("search.penalty")
+    if penalty is None or "search.cost" not in parts.values:
+        return
+    if cost is None:
+        if penalty != Search().penalty:
+            rule = f"`{penalty.name}` must have a cost to work on, but there is no search.cost"
+            yield parts.problem("search.penalty", rule, "", "set search.cost, such as flops or latency")
+        return
+    settings = registries[penalty.registry].signature(penalty.name).settings
+    for name in (name for name, setting in settings.items() if setting.annotation == Amount):
+        try:
+            read_amount(penalty.settings[name], _attribute(cost, "units") or {})
+        except FormatError as error:
+            given = f"`{penalty.settings[name]}`"
+            yield parts.problem(f"search.penalty.{name}", f"{error} (of `{cost.name}`)", given)
+    deriver = parts.get("search.deriver")
+    limits = _attribute(penalty, "max_cost") not in (None, Penalty.max_cost)
+    if limits and _attribute(deriver, "derive_within") is Deriver.derive_within:
+        rule = f"`{deriver.name}` must keep the budget of `{penalty.name}`, but knows none"
+        advice = "choose another search.deriver, or search.penalty"
+        yield parts.problem("search.penalty", rule, "", advice)
+
+
 def _factory(component: Component[Any] | None) -> Any:
     """The class or function of a component."""
     return None if component is None else registries[component.registry][component.name]
@@ -161,5 +188,6 @@ _CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
     _mixes,
     _cost,
     _benchmark,
+    _penalty,
     _held_out,
 )

@@ -13,6 +13,7 @@ from nasframe.core import (
     Exporter,
     MixedOp,
     Objective,
+    Penalty,
     Report,
     Space,
     Tracker,
@@ -21,13 +22,14 @@ from nasframe.core import (
     derivers,
     mixed_ops,
     objectives,
+    penalties,
     reports,
     spaces,
     trackers,
     trainers,
 )
 from nasframe.registry import Component
-from nasframe.types import ExistingFile, NonNegativeFloat, NonNegativeInt, PositiveInt, ProperFraction
+from nasframe.types import ExistingFile, NonNegativeInt, PositiveInt, ProperFraction
 
 INHERITED_FROM = {"retrain.space": "space", "retrain.objective": "objective"}
 """Slots that start from what another slot says; their own keys are merged over it."""
@@ -42,8 +44,8 @@ class Search:
         mixed_op: How the candidates of a choice are mixed.
         deriver: How the architecture is read off the supernet.
         trainer: Owns the loop.
-        cost: What the found network should have little of; alphas pay for its expectation.
-        cost_weight: How much it counts beside the loss, where the average network costs 1.
+        cost: What the found network, as `retrain.space` builds it, should have little of.
+        penalty: How alphas pay for the expected cost: by a weight, or to keep a budget.
         benchmark: A table that knows the true accuracies, to judge the search by; it does not learn them.
         valid_fraction: Share of the training data that alphas are learned and validated on.
         augment: Augmentations of the training batches, in order.
@@ -54,7 +56,7 @@ class Search:
     deriver: Component[Deriver] = derivers.component("darts")
     trainer: Component[Trainer] = trainers.component("standard")
     cost: Component[Cost] | None = None
-    cost_weight: NonNegativeFloat = 0.1
+    penalty: Component[Penalty] = penalties.component("linear", weight=0.1)
     benchmark: Component[Benchmark] | None = None
     valid_fraction: ProperFraction = 0.5
     augment: tuple[Component[Augmentation], ...] = ()

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nasframe.core import (
+    Algorithm,
     Benchmark,
     Dataset,
     Genotype,
@@ -23,8 +24,6 @@ from nasframe.core import (
     Job,
     Model,
     Objective,
-    Penalized,
-    Prices,
     Progress,
     Record,
     Space,
@@ -34,10 +33,8 @@ from nasframe.core import (
     algorithms,
     costs,
     derived,
-    expected_cost,
     generator_for,
     hold_out,
-    price,
     sample,
     seed_for,
     supernet,
@@ -45,6 +42,7 @@ from nasframe.core import (
 from nasframe.errors import DataError, FormatError, UnsupportedError
 from nasframe.recipe.devices import device_named
 from nasframe.recipe.loading import load_recipe
+from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
@@ -187,18 +185,29 @@ class _Stages:
         space: Space = self._recipe.space(self._data.task)
         model = supernet(space, section.mixed_op)
         deriver, objective = section.deriver(), self._recipe.objective()
-        prices = None if section.cost is None else price(space, self._data.task, section.cost())
-        if prices is not None:
-            objective = Penalized(objective, model, prices, weight=section.cost_weight)
+        make_algorithm: Callable[[Model, Objective], Algorithm] = section.algorithm
+        pricing = self._pricing(model)
+        if pricing is not None:
+            objective, make_algorithm = pricing.objective(objective), pricing.algorithm(make_algorithm)
+
+        def derive() -> Genotype:
+            return deriver.derive(model) if pricing is None else pricing.derive(deriver)
 
         def describe(record: Record) -> Record:
-            genotype = deriver.derive(model)
+            genotype = derive()
             record = _with_alphas(record, model, space, genotype)
             record = _with_truth(record, self._standing(genotype))
-            return record if prices is None else _with_costs(record, model, prices, genotype)
+            return record if pricing is None else _with_figures(record, pricing.figures(genotype))
 
-        self._fit("search", section, model, objective, section.algorithm, describe)
-        deriver.derive(model).save(self._directory.genotype)
+        self._fit("search", section, model, objective, make_algorithm, describe)
+        derive().save(self._directory.genotype)
+
+    def _pricing(self, model: Model) -> Pricing | None:
+        """Prices of the networks that will be retrained, for they are what the cost is of."""
+        section, task = self._recipe.search, self._data.task
+        if section.cost is None:
+            return None
+        return Pricing.of(model, self._recipe.retrain.space(task), task, section.cost(), section.penalty)
 
     def _check_findings(self) -> None:
         """Refuse what could not take what the search finds, before that is paid for."""
@@ -327,11 +336,8 @@ def _with_alphas(record: Record, model: Model, space: Space, genotype: Genotype)
     return Record(record.step, scalars, histograms, graphs)
 
 
-def _with_costs(record: Record, model: Model, prices: Prices, genotype: Genotype) -> Record:
-    """Add the expected cost, and that of the architecture that the alphas prefer."""
-    with torch.no_grad():
-        expected = expected_cost(model, prices).item()
-    scalars = {"search/expected_cost": expected, "search/derived_cost": prices.of(genotype)}
+def _with_figures(record: Record, figures: Mapping[str, float]) -> Record:
+    scalars = {f"search/{name}": value for name, value in figures.items()}
     return replace(record, scalars={**record.scalars, **scalars})
 
 
@@ -372,6 +378,9 @@ def _write_report(
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
     environment = json.loads(directory.environment.read_text(encoding="utf-8"))
+    for name in ("derived_cost", "max_cost"):
+        if (last := curves["search"].get(f"search/{name}", [None])[-1]) is not None:
+            metrics[name] = last
     content = {
         "name": recipe.name,
         "task": task,

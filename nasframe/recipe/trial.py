@@ -24,6 +24,7 @@ from nasframe.core import (
 from nasframe.errors import NasframeError, Problem
 from nasframe.recipe.devices import device_named
 from nasframe.recipe.pairing import Parts
+from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.recipe import INHERITED_FROM
 from nasframe.registry import Component, registries
 
@@ -112,21 +113,25 @@ class _Trial:
                 drawn = sample(space, generator_for(0, "trial"))
         if space is None or drawn is None:
             return
-        self._supernet(space, task)
+        self._supernet(space, retrained, task)
         if retrained is not None:
             with self._blaming("retrain.space", "must build what a search of `space` finds, but cannot: "):
                 derived(retrained, drawn)
 
-    def _supernet(self, space: Space, task: Task) -> None:
+    def _supernet(self, space: Space, retrained: Space | None, task: Task) -> None:
         model: Model | None = None
         mixed_op, cost = self._get("search.mixed_op"), self._get("search.cost")
         if mixed_op is not None:
             with self._blaming("search.mixed_op"):
                 model = supernet(space, mixed_op)
-        if cost is not None:
+        penalty = self._get("search.penalty")
+        if model is not None and retrained is not None and None not in (cost, penalty):
             with self._blaming("search.cost"):
                 made = cost()
-                price(space, task, _Free() if made.is_measured else made)
+                if made.is_measured:
+                    price(retrained, task, _Free())
+                else:
+                    Pricing.of(model, retrained, task, made, penalty)
         algorithm, trainer = self._get("search.algorithm"), self._get("search.trainer")
         objective = self._get("objective")
         if model is not None and None not in (algorithm, trainer, objective):

@@ -1,15 +1,13 @@
 """The space of ProxylessNAS."""
 
-from collections import OrderedDict
 from typing import Literal, final
 
 from torch import nn
 
 from nasframe.core import Filler, Genotype, LayerChoice, Space, Task, ops, spaces
 from nasframe.errors import UnsupportedError
-from nasframe.ops.conv_bn import conv_bn
 from nasframe.ops.conv_classifier import ConvClassifier
-from nasframe.ops.inverted_residual import InvertedResidual
+from nasframe.spaces._mobile_parts import beginning, in_sequence, require_images, require_one_item_a_stage
 from nasframe.spaces._proxyless_config import read_config
 from nasframe.types import PositiveFloat, PositiveInt
 
@@ -64,15 +62,8 @@ class Mobile(Space):
         features: PositiveInt = 1280,
         norm_eps: PositiveFloat = 1e-3,
     ) -> None:
-        if len(task.input_shape) != 3:
-            raise UnsupportedError(
-                f"space mobile: inputs must be images (channels, height, width), got {task.input_shape}"
-            )
-        if not len(widths) == len(depths) == len(strides) > 0:
-            raise UnsupportedError(
-                "space mobile: widths, depths and strides must have one item a stage, "
-                f"got {len(widths)}, {len(depths)} and {len(strides)}"
-            )
+        require_images("mobile", task)
+        require_one_item_a_stage("mobile", widths, depths, strides)
         if len(set(operations)) < len(operations) or not set(operations) - {_SKIP}:
             raise UnsupportedError(
                 f"space mobile: operations must be distinct, and one of them not `{_SKIP}`, "
@@ -80,7 +71,7 @@ class Mobile(Space):
             )
         self._task, self._make_op = task, {name: ops[name] for name in operations}
         self._stages = list(zip(widths, depths, strides, strict=True))
-        self._stem_stride = 2 if stem == "imagenet" else 1
+        self._stem: Literal["cifar", "imagenet"] = stem
         self._stem_channels, self._first_channels = stem_channels, first_channels
         self._features, self._norm_eps = features, norm_eps
 
@@ -116,22 +107,16 @@ class Mobile(Space):
         return space, Genotype({f"layer_{index}": (name,) for index, name in enumerate(blocks)})
 
     def build(self, filler: Filler) -> nn.Module:
-        colors, channels = self._task.input_shape[0], self._first_channels
-        stem = conv_bn(
-            colors, self._stem_channels, kernel_size=3, stride=self._stem_stride, activation=nn.ReLU6
-        )
-        first = InvertedResidual(self._stem_channels, channels, kernel_size=3, expansion=1, stride=1)
+        parts = beginning(self._task, self._stem, self._stem_channels, self._first_channels)
+        channels = self._first_channels
         layers: list[nn.Module] = []
         for width, depth, stride in self._stages:
             for index in range(depth):
                 layers.append(self._layer(filler, len(layers), channels, width, stride if index == 0 else 1))
                 channels = width
-        head = ConvClassifier(channels, self._features, self._task.num_outputs, activation=nn.ReLU6)
-        network = nn.Sequential(OrderedDict(stem=stem, first=first, layers=nn.Sequential(*layers), head=head))
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eps = self._norm_eps
-        return network
+        parts["layers"] = nn.Sequential(*layers)
+        parts["head"] = ConvClassifier(channels, self._features, self._task.num_outputs, activation=nn.ReLU6)
+        return in_sequence(parts, self._norm_eps)
 
     def _layer(
         self, filler: Filler, index: int, in_channels: int, out_channels: int, stride: int

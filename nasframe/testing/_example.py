@@ -5,7 +5,17 @@ from typing import final
 import torch
 from torch import nn
 
-from nasframe.core import Batch, Filler, InputChoice, LayerChoice, Space, Split, TensorSplit, generator_for
+from nasframe.core import (
+    Batch,
+    Filler,
+    InputChoice,
+    LayerChoice,
+    Space,
+    Split,
+    TensorSplit,
+    ValueChoice,
+    generator_for,
+)
 
 NUM_INPUTS, NUM_CLASSES = 4, 3
 
@@ -23,7 +33,7 @@ _EDGES = ("edge_0", "edge_1")
 
 @final
 class _ExampleSpace(Space):
-    """A node of two edges as in DARTS, then a choice of input."""
+    """A node of two edges as in DARTS, then a choice of inputs, then one of a width."""
 
     def build(self, filler: Filler) -> nn.Module:
         return _ExampleNetwork(filler)
@@ -41,6 +51,7 @@ class _ExampleNetwork(nn.Module):
             lambda index: filler.layer(self._edge(_EDGES[index]), _candidate),
         )
         self.merge = filler.inputs(InputChoice("merge", ("0", "1", "2"), num_chosen=2), lambda _: nn.Tanh())
+        self.hidden = filler.value(ValueChoice.of("hidden", (2, 5)), _hidden)
         self.head = nn.Linear(NUM_INPUTS, NUM_CLASSES)
 
     @staticmethod
@@ -49,7 +60,7 @@ class _ExampleNetwork(nn.Module):
 
     def forward(self, x_BC: torch.Tensor) -> torch.Tensor:
         states = [x_BC, torch.tanh(self.stem(x_BC))]
-        y_BK: torch.Tensor = self.head(self.merge([*states, self.node(states)]))
+        y_BK: torch.Tensor = self.head(self.hidden(self.merge([*states, self.node(states)])))
         return y_BK
 
 
@@ -72,6 +83,10 @@ def _candidate(name: str) -> nn.Module:
         "identity": nn.Identity(),
     }
     return layers[name]
+
+
+def _hidden(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(NUM_INPUTS, width), nn.Tanh(), nn.Linear(width, NUM_INPUTS))
 
 
 def example_batch(seed: int, size: int = 8) -> Batch:

@@ -9,11 +9,15 @@ from nasframe.core import (
     Algorithm,
     Deriver,
     Explorer,
+    Genotype,
+    InputChoice,
     MakeMixedOp,
     Model,
     Objective,
+    Prices,
     Space,
     WeightUpdate,
+    cheapest,
     generator_for,
     objectives,
     supernet,
@@ -35,6 +39,8 @@ from nasframe.types import Metrics
 def check_deriver(factory: Callable[[], Deriver], *, mixed_op: MakeMixedOp | str = "softmax") -> None:
     """Check a deriver: it never draws, changes nothing, and its genotype fits the space.
 
+    The same under a budget, if it keeps one, which then must hold.
+
     Args:
         factory: Builds the deriver.
         mixed_op: What mixes the supernet that it is tried on.
@@ -49,19 +55,54 @@ def check_deriver(factory: Callable[[], Deriver], *, mixed_op: MakeMixedOp | str
             for alpha in model.parameters_at("upper"):
                 alpha.copy_(torch.randn(alpha.shape, generator=generator_for(seed, "check_deriver")))
         before, state = state_of(model), torch.get_rng_state()
-        genotype = factory().derive(model)
-        torch.rand(1)
-        require(
-            genotype == factory().derive(model),
-            f"{where}: must derive the same each time; decide ties by order, never by chance",
-        )
-        torch.set_rng_state(state)
-        factory().derive(model)
+        genotype = _derived_twice(where, lambda each: factory().derive(each), model)
+        derived = [genotype]
+        if type(factory()).derive_within is not Deriver.derive_within:
+            derived.append(_check_budget(factory, model, genotype))
         require(
             same(before, state_of(model)) and torch.equal(state, torch.get_rng_state()),
             f"{where}: must leave model and random state as they are; read `model.choice_weights()`",
         )
-        accepted(where, space, genotype)
+        for each in derived:
+            accepted(where, space, each)
+
+
+def _derived_twice(where: str, derive: Callable[[Model], Genotype], model: Model) -> Genotype:
+    state = torch.get_rng_state()
+    genotype = derive(model)
+    torch.rand(1)
+    require(
+        genotype == derive(model),
+        f"{where}: must derive the same each time; decide ties by order, never by chance",
+    )
+    torch.set_rng_state(state)
+    derive(model)
+    return genotype
+
+
+def _check_budget(factory: Callable[[], Deriver], model: Model, preferred: Genotype) -> Genotype:
+    """What is derived where each later candidate of a choice costs one more, at half the room there is."""
+    deriver, where = factory(), type(factory()).__name__
+    table = {
+        name: {each: Prices(float(rank)) for rank, each in enumerate(choice.candidates)}
+        for name, choice in model.choices.items()
+        if name in model.mixed_ops
+    }
+    edges = {edge for each in model.choices.values() if isinstance(each, InputChoice) for edge in each.edges}
+    prices = Prices(1.0, table, frozenset(edges))
+    require(
+        deriver.derive_within(model, prices, prices.of(preferred)) == preferred,
+        f"{where}: where the budget excludes nothing, derive_within() must be what derive() says",
+    )
+    least = prices.of(cheapest(model.choices, prices))
+    max_cost = (least + prices.of(preferred)) / 2
+    genotype = _derived_twice(where, lambda each: deriver.derive_within(each, prices, max_cost), model)
+    require(
+        prices.of(genotype) <= max_cost,
+        f"{where}: derive_within() must cost at most {max_cost:g}, got {prices.of(genotype):g}; "
+        "compare `prices.of(genotype)` with the budget",
+    )
+    return genotype
 
 
 def check_explorer(factory: Callable[[Space, int], Explorer], *, num_asked: int = 8) -> None:
@@ -151,7 +192,7 @@ class _PaysForFirst(Objective):
     def metrics(self, outputs: Any, targets: Any) -> Metrics:
         return self._objective.metrics(outputs, targets)
 
-    def penalty(self) -> torch.Tensor:
+    def penalty(self, loss: torch.Tensor) -> torch.Tensor:
         return torch.stack([op.weights()[0] for op in self._model.mixed_ops.values()]).sum()
 
 

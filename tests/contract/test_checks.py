@@ -31,6 +31,7 @@ from nasframe.core import (
     MixedOp,
     Model,
     Objective,
+    Prices,
     Schedule,
     Space,
     Standing,
@@ -38,6 +39,7 @@ from nasframe.core import (
     TensorSplit,
     Trainer,
     WeightUpdate,
+    cheapest,
     derivers,
     kind_of,
     mixed_ops,
@@ -324,8 +326,23 @@ def test_deriver_that_draws_or_keeps_what_may_not_be_kept() -> None:
         def derive(self, model: Model) -> Genotype:
             return Genotype({**derivers["darts"]().derive(model).choices, "edge_0": ("none",)})
 
+    class Spendthrift(Deriver):
+        def derive(self, model: Model) -> Genotype:
+            return derivers["darts"]().derive(model)
+
+        def derive_within(self, model: Model, prices: Prices, max_cost: float) -> Genotype:
+            return self.derive(model)
+
+    class Miser(Spendthrift):
+        def derive_within(self, model: Model, prices: Prices, max_cost: float) -> Genotype:
+            return derivers["darts"]().derive_within(
+                model, prices, prices.of(cheapest(model.choices, prices))
+            )
+
     refused("never by chance", testing.check_deriver, Random)
     refused("must fit its space", testing.check_deriver, KeepsNone)
+    refused("must cost at most", testing.check_deriver, Spendthrift)
+    refused("where the budget excludes nothing", testing.check_deriver, Miser)
 
 
 def test_explorer_that_ignores_its_seed() -> None:
@@ -591,10 +608,10 @@ def test_component_of_another_sort(registered: Callable[..., None]) -> None:
 
 
 def test_example_space_has_every_kind_of_site() -> None:
-    from nasframe.core import InputChoice, supernet
+    from nasframe.core import InputChoice, ValueChoice, supernet
 
     model = supernet(testing.example_space(), mixed_ops["softmax"])
-    assert {type(choice) for choice in model.choices.values()} == {LayerChoice, InputChoice}
+    assert {type(choice) for choice in model.choices.values()} == {LayerChoice, InputChoice, ValueChoice}
     assert {kind_of(parameter).name for parameter in model.parameters()} == {"alpha", "weight"}
     outputs = model(torch.randn(2, 4))
     assert outputs.shape == (2, 3)

@@ -40,7 +40,7 @@ PROMISED = {
     "algorithms": {"darts_bilevel", "proxyless"},
     "mixed_ops": {"softmax", "binary_gate"},
     "derivers": {"darts"},
-    "spaces": {"darts", "mobile", "macro"},
+    "spaces": {"darts", "mobile", "mobile_elastic", "macro"},
     "datasets": {"cifar10", "digits", "synthetic"},
     "optimizers": {"sgd", "adam", "adamw"},
     "schedules": {"constant", "cosine"},
@@ -50,6 +50,7 @@ PROMISED = {
     "objectives": {"cross_entropy"},
     "costs": {"parameters", "flops"},
     "benchmarks": {"nas_bench_macro"},
+    "penalties": {"linear", "mul_log", "budget"},
 }
 
 
@@ -107,6 +108,17 @@ SMALL: dict[str, dict[str, Any]] = {
     "mobile": {
         "widths": (4, 6),
         "depths": (2, 1),
+        "strides": (2, 1),
+        "stem": "cifar",
+        "stem_channels": 4,
+        "first_channels": 3,
+        "features": 8,
+    },
+    "mobile_elastic": {
+        "kernel_sizes": (3, 5),
+        "expansions": (2, 3),
+        "widths": ((4, 6), (6,)),
+        "depths": ((1, 2), (2,)),
         "strides": (2, 1),
         "stem": "cifar",
         "stem_channels": 4,

@@ -25,19 +25,25 @@ import nasframe
 from nasframe.algorithms.proxyless import Proxyless
 from nasframe.core import (
     Batch,
+    Filler,
+    Genotype,
     InputChoice,
     LayerChoice,
     MixedInput,
     MixedLayer,
     Model,
     Objective,
+    Space,
+    ValueChoice,
     WeightUpdate,
+    derived,
     derivers,
     generator_for,
+    inherit,
     optimizers,
     supernet,
 )
-from nasframe.errors import ComponentError, UnsupportedError
+from nasframe.errors import ComponentError, FormatError, UnsupportedError
 from nasframe.mixed_ops.binary_gate import BinaryGate
 from nasframe.testing import example_space
 
@@ -840,3 +846,72 @@ def test_evaluation_is_the_most_likely_architecture_and_always_the_same() -> Non
     for seed in range(5):
         draw(op, seed=seed)
         assert torch.equal(layer(x), candidates[2].layer(x))
+
+
+class Blocks(Space):
+    """Up to three blocks x ↦ x + W x, and a head."""
+
+    def build(self, filler: Filler) -> nn.Module:
+        depth = ValueChoice.of("depth", (1, 2, 3))
+        return nn.Sequential(filler.repeat(depth, lambda _: Shortcut()), nn.Linear(4, 3))
+
+
+class Shortcut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.linear(x)
+
+
+@pytest.mark.parametrize("update", ["two_paths", "all_paths", "reinforce"])
+def test_a_choice_of_depth_is_searched(update: str) -> None:
+    """B-27: `Repeat` raised TypeError, so that the hub's own ProxylessNAS space did not run."""
+    model = supernet(Blocks(), "binary_gate")
+    alpha = model.mixed_ops["depth"].alpha
+    before = alpha.detach().clone()
+    algorithm = Proxyless(model, CrossEntropy(), update=update)
+    weights = weight_update(model)
+    for _ in range(3):
+        algorithm.step(example_batch(), example_batch(), weights)
+    assert not torch.equal(alpha, before)
+    (kept,) = derivers.component("darts")().derive(model)["depth"]
+    assert kept == ("1", "2", "3")[int(alpha.argmax())]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_derived_depth_is_the_first_blocks_as_it_was_in_the_supernet(depth: int) -> None:
+    """V-6: the sampled depth counted any kept blocks, but what was kept were the first ones."""
+    model = supernet(Blocks(), "binary_gate")
+    draw(model.mixed_ops["depth"], active=depth - 1)
+    blocks = [module for module in model.modules() if isinstance(module, Shortcut)]
+    genotype = Genotype({"depth": (str(depth),)})
+    network = inherit(derived(Blocks(), genotype), model, genotype)
+    x = torch.randn(5, 4)
+    by_hand = x
+    weights = [block.linear for block in blocks if list(block.parameters())]
+    assert len(weights) == 3
+    for linear in weights[:depth]:
+        by_hand = by_hand + linear(by_hand)
+    by_hand = model.network[-1](by_hand)  # type: ignore[index,operator]
+    torch.testing.assert_close(model(x), by_hand)
+    torch.testing.assert_close(network(x), by_hand)
+    assert sum(isinstance(module, Shortcut) for module in network.modules()) == depth
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"depth": ("99",)}, "choice `depth` must keep some of .*got \\['99'\\]"),
+        ({"depth": ("0",)}, "choice `depth` must keep some of .*got \\['0'\\]"),
+        ({"depth": ()}, "choice `depth` must keep at least one of"),
+        ({}, "choice `depth` must keep at least one of"),
+        ({"depth": ("1", "3")}, "choice `depth` must keep one of .*got \\['1', '3'\\]"),
+        ({"depth": ("1",), "block_7": ("3",)}, "the space has no choice `block_7`"),
+    ],
+)
+def test_an_impossible_depth_is_refused(choices: dict[str, tuple[str, ...]], message: str) -> None:
+    """V-7: `check_contains` computed its errors and returned none: it took missing labels, and 99."""
+    with pytest.raises(FormatError, match=message):
+        derived(Blocks(), Genotype(choices))

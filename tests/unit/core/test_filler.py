@@ -21,9 +21,12 @@ from nasframe.core import (
     MixedLayer,
     MixedOp,
     SamplingFiller,
+    Space,
     SumOfInputs,
     SupernetFiller,
     ValueChoice,
+    derived,
+    supernet,
 )
 from nasframe.errors import ComponentError, FormatError
 
@@ -41,6 +44,17 @@ class Mean(MixedOp):
     def forward(self, candidates: Sequence[Candidate], *args: Any, **kwargs: Any) -> Any:
         outputs = [candidate(*args, **kwargs) for candidate in candidates]
         return sum(weight * output for weight, output in zip(self.weights(), outputs, strict=True))
+
+
+class Plus(nn.Module):
+    """x ↦ 10 x + digit: the output spells the blocks that it went through."""
+
+    def __init__(self, digit: int) -> None:
+        super().__init__()
+        self.digit = digit
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 10 * x + self.digit
 
 
 class Times(nn.Module):
@@ -156,7 +170,6 @@ def test_a_derived_network_reads_the_kept_inputs_alone() -> None:
 
 def test_candidates_kept_together_are_added_up() -> None:
     assert derive(layer=("two", "ten")).layer(LAYER, factor)(X).item() == 12
-    assert derive(width=("1", "5")).value(VALUE, Times)(X).item() == 6
     twice = node(derive(node=("1", "1"), node_1=("one", "two")))
     assert twice(STATES).item() == 3 * 20
 
@@ -175,6 +188,67 @@ def test_a_genotype_that_leaves_a_choice_open_is_refused(choices: dict[str, tupl
 def test_a_genotype_that_keeps_what_cannot_be_kept_is_refused(kept: tuple[str, ...]) -> None:
     with pytest.raises(FormatError, match="choice `layer` must keep some of"):
         derive(layer=kept).layer(LAYER, factor)
+
+
+def test_a_layer_is_built_with_one_value() -> None:
+    with pytest.raises(FormatError, match=r"choice `width` must keep one of .*, got \['1', '5'\]"):
+        derive(width=("1", "5")).value(VALUE, Times)
+
+
+DEPTH = ValueChoice.of("depth", (4, 1, 2))
+
+
+def test_a_repetition_is_the_first_blocks_in_their_order() -> None:
+    def built(filler: Filler) -> float:
+        return float(filler.repeat(DEPTH, lambda index: Plus(index + 1))(torch.tensor(0.0)).detach())
+
+    assert built(derive(depth=("4",))) == 1234
+    assert built(derive(depth=("1",))) == 1
+    assert built(derive(depth=("2",))) == 12
+    assert built(SupernetFiller(Mean)) == pytest.approx((1234 + 1 + 12) / 3)
+    for seed in range(9):
+        filler = SamplingFiller(torch.Generator().manual_seed(seed))
+        depth = {1: "1", 12: "2", 1234: "4"}
+        assert (depth[int(built(filler))],) == filler.genotype["depth"]
+
+
+def test_no_block_at_all_hands_the_input_on() -> None:
+    choice = ValueChoice.of("depth", (0, 1))
+    assert derive(depth=("0",)).repeat(choice, Plus)(X) == X
+
+
+def test_blocks_of_a_repetition_have_layers_of_their_own_and_few_of_them_are_the_first_of_many() -> None:
+    site = SupernetFiller(Mean).repeat(DEPTH, lambda _: nn.Linear(1, 1))
+    # the first block stands in every architecture, and the longest has three more
+    assert len(list(site.parameters())) == 2 * 4
+
+
+@pytest.mark.parametrize("filler", [SupernetFiller(Mean), derive(depth=("-1",))])
+def test_a_negative_number_of_blocks_is_refused(filler: Filler) -> None:
+    with pytest.raises(ComponentError, match=r"depth choice `depth` must not be negative, but has \(1, -1\)"):
+        filler.repeat(ValueChoice.of("depth", (1, -1)), Plus)
+
+
+def test_a_choice_inside_itself_is_refused() -> None:
+    filler = SupernetFiller(Mean)
+    with pytest.raises(
+        ComponentError, match="`layer` must not be asked for inside one of its own candidates"
+    ):
+        filler.layer(LAYER, lambda _: filler.layer(LAYER, factor))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(("1", "x"), "whole numbers"), (("3", "03"), "whole numbers"), (("1", "1"), "distinct")],
+)
+def test_values_are_distinct_whole_numbers(values: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ComponentError, match=message):
+        ValueChoice("width", values)
+
+
+def test_a_value_choice_keeps_one_value() -> None:
+    with pytest.raises(ComponentError, match="value choice `width` must keep one value, but keeps 2"):
+        ValueChoice("width", ("1", "2"), num_chosen=2)
 
 
 def test_a_genotype_that_decides_what_nobody_asked_is_refused() -> None:
@@ -200,6 +274,35 @@ def test_a_sample_decides_exactly_what_its_network_has() -> None:
         again = DerivedFiller(filler.genotype)
         assert node(again)(STATES) == expected
         again.check_complete()
+
+
+def test_an_architecture_has_the_choices_that_are_in_effect_alone() -> None:
+    class Nested(Space):
+        def build(self, filler: Filler) -> nn.Module:
+            inner = LayerChoice("inner", ("one", "two"))
+            outer = LayerChoice("outer", ("inner", "none"))
+
+            def block(index: int) -> nn.Module:
+                return filler.layer(LayerChoice(f"block_{index}", ("one", "two")), factor)
+
+            return nn.Sequential(
+                filler.layer(
+                    outer, lambda name: filler.layer(inner, factor) if name == "inner" else factor(name)
+                ),
+                filler.repeat(DEPTH, block),
+            )
+
+    space = Nested()
+    model = supernet(space, Mean)
+    kept = {choice.id: choice.candidates[:1] for choice in model.choices.values()}
+    blocks = {f"block_{index}" for index in range(4)}
+    assert set(model.genotype(kept).choices) == {"outer", "inner", "depth", *blocks}
+    smaller = {**kept, "outer": ("none",), "depth": ("2",)}
+    assert set(model.genotype(smaller).choices) == {"outer", "depth", "block_0", "block_1"}
+    for each in (kept, smaller):
+        derived(space, model.genotype(each))
+    with pytest.raises(FormatError, match="no choice `block_2`"):
+        derived(space, Genotype(smaller | {"inner": ()}))
 
 
 def test_a_sample_draws_a_choice_once_for_all_its_sites() -> None:

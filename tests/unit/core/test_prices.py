@@ -25,7 +25,7 @@ from nasframe.core import (
     spaces,
     supernet,
 )
-from nasframe.errors import FormatError, UnsupportedError
+from nasframe.errors import ComponentError, FormatError, UnsupportedError
 
 TASK = Task((4,), 3)
 
@@ -190,6 +190,83 @@ def test_value_choices_and_choices_of_one_input_are_priced_like_layers():
     assert {name: each.fixed for name, each in prices.choices["input"].items()} == {"0": 0, "1": 16}
 
 
+class _Wide(Space):
+    """Vectors: a stem, a repeated block and a head at widths that two choices decide, kernels aside."""
+
+    def build(self, filler):
+        first, second = ValueChoice.of("first", (3, 2, 5)), ValueChoice.of("second", (2, 4))
+
+        def joint(before):
+            return filler.value(second, lambda after: nn.Linear(before, after), pad_output=True)
+
+        def block(index):
+            def at(width):
+                return nn.Sequential(
+                    filler.value(
+                        ValueChoice.of(f"hidden_{index}", (1, 6)), lambda size: _through(width, size)
+                    )
+                )
+
+            return filler.value(second, at, narrow_input=True, pad_output=True)
+
+        return nn.Sequential(
+            filler.value(first, lambda width: nn.Linear(4, width, bias=False), pad_output=True),
+            filler.value(first, lambda width: _through(width, width), narrow_input=True, pad_output=True),
+            filler.value(first, joint, narrow_input=True),
+            filler.repeat(ValueChoice.of("depth", (2, 1)), block),
+            filler.value(second, lambda width: nn.Linear(width, 3), narrow_input=True),
+        )
+
+
+def _through(width, size):
+    return nn.Sequential(nn.Linear(width, size), nn.BatchNorm1d(size), nn.Linear(size, width))
+
+
+@pytest.mark.parametrize("cost_name", ["flops", "parameters"])
+def test_the_expectation_over_coupled_widths_and_depths_is_that_over_all_architectures(cost_name):
+    space, cost = _Wide(), costs[cost_name]()
+    model, prices = _doubles(space), _prices(space, name=cost_name)
+    alphas = list(model.parameters_at("upper"))
+    total, expected = 0.0, expected_cost(model, prices)
+    by_genotype = {}
+    for names in itertools.product(*(choice.candidates for choice in model.choices.values())):
+        kept = dict(zip(model.choices, names, strict=True))
+        genotype = model.genotype({choice: (name,) for choice, name in kept.items()})
+        if genotype not in by_genotype:
+            with torch.device("meta"):
+                by_genotype[genotype] = cost.of(derived(space, genotype), TASK)
+            assert prices.of(genotype) == by_genotype[genotype]
+        shares = [
+            op.weights()[model.choices[choice].candidates.index(kept[choice])]
+            for choice, op in model.mixed_ops.items()
+        ]
+        total = total + torch.stack(shares).prod() * by_genotype[genotype]
+    assert len(by_genotype) == 3 * 2 * (2 + 2**2)
+    torch.testing.assert_close(expected, total, rtol=1e-10, atol=0)
+    for one, other in zip(
+        torch.autograd.grad(expected, alphas), torch.autograd.grad(total, alphas), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_cost_that_two_widths_decide_is_priced_for_each_pair():
+    prices = _prices(_Wide(), name="flops")
+    pairs = {
+        (before, after): prices.choices["first"][before].choices["second"][after].fixed
+        for before in ("3", "2", "5")
+        for after in ("2", "4")
+    }
+    assert pairs == {(before, after): int(before) * int(after) for before, after in pairs}
+
+
+def test_a_choice_inside_itself_is_not_priced():
+    def make(filler):
+        return filler.layer(ONE, lambda name: nn.Sequential(filler.layer(ONE, _mlp)))
+
+    with pytest.raises(ComponentError, match="`one` must not be asked for inside one of its own candidates"):
+        _prices(Built(make))
+
+
 DARTS = {
     "channels": 4,
     "cells": 3,
@@ -208,26 +285,6 @@ def test_in_the_darts_space_architectures_are_priced_exactly_though_edges_are_pr
         genotype = sample(space, generator_for(seed))
         with torch.device("meta"):
             assert prices.of(genotype) == cost.of(derived(space, genotype), task)
-
-
-def test_in_the_darts_space_the_expectation_counts_every_edge_as_the_supernet_does():
-    task = Task((3, 16, 16), 5)
-    space = spaces["darts"](task, **DARTS)
-    model, prices = _doubles(space), price(space, task, costs["flops"]())
-    p = model.choice_weights()
-    edges = [
-        f"{cell}_{node}_{state}"
-        for cell in ("normal", "reduce")
-        for node in (2, 3, 4)
-        for state in range(node)
-    ]
-    assert set(prices.choices) == set(edges) == prices.prunable
-    total = prices.fixed + sum(
-        weight * candidate.fixed
-        for edge in edges
-        for weight, candidate in zip(p[edge], prices.choices[edge].values(), strict=True)
-    )
-    torch.testing.assert_close(expected_cost(model, prices), total, rtol=1e-12, atol=0)
 
 
 def test_prices_are_those_of_derived_networks_whose_batch_norms_have_parameters():

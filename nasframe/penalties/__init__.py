@@ -1,0 +1,1 @@
+"""Penalties: built-in components, one module each."""
