@@ -126,7 +126,7 @@ class _Trial:
                 model = supernet(space, mixed_op)
         penalty = self._get("search.penalty")
         if model is not None and retrained is not None and None not in (cost, penalty):
-            with self._blaming("search.cost"):
+            with self._blaming("search.cost"), torch.device("cpu"):  # prices are numbers
                 made = cost()
                 if made.is_measured:
                     price(retrained, task, _Free())

@@ -124,7 +124,7 @@ def _trained(space, mixed_op):
 def _samples(model):
     """Some draws, each with the genotype that it is; the most likely architecture is the drawn one."""
     generator = generator_for(1)
-    for _ in range(8):
+    for _ in range(6):
         for op in model.mixed_ops.values():
             nn.init.zeros_(op.alpha)
         model.sample(generator)
@@ -154,7 +154,7 @@ def test_a_derived_network_computes_what_the_supernet_computed_for_that_sample(n
         _same(network.train()(X), trained.train()(X))
         _same(network.eval()(X), trained.eval()(X))
         seen.add(genotype)
-    assert len(seen) > 4
+    assert len(seen) > 3
 
 
 @pytest.mark.parametrize("name", ["macro", "mobile", "mobile_elastic", "darts"])

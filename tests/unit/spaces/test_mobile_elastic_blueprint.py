@@ -1,12 +1,15 @@
 """The blueprint of the space mobile_elastic, and a whole search in it."""
 
+import itertools
 import json
+import math
+import statistics
 
 import pytest
 import torch
 from torch import nn
 
-from nasframe import load_recipe, run
+from nasframe import load_recipe, registries, run
 from nasframe.core import (
     Genotype,
     Task,
@@ -109,7 +112,7 @@ def test_all_values_share_the_weights_of_the_largest_network():
 def test_architectures_are_priced_as_they_cost(cost_name):
     space, cost = _tiny(widths=((4, 6), (8, 4))), costs[cost_name]()
     prices = price(space, TASK, cost)
-    for seed in range(4):
+    for seed in range(2):
         genotype = sample(space, generator_for(seed))
         with torch.device("meta"):
             assert prices.of(genotype) == cost.of(derived(space, genotype), TASK)
@@ -190,7 +193,7 @@ search:
   algorithm: proxyless
   mixed_op: binary_gate
   cost: flops
-  cost_weight: 0.1
+  penalty: {type: linear, weight: 0.1}
   trainer: {epochs: 2, batch_size: 8}
 retrain: {trainer: {epochs: 1, batch_size: 8}}
 """
@@ -211,3 +214,27 @@ def test_a_mobile_block_is_searched_whole_from_a_recipe(tmp_path):
     assert last["search/derived_cost"] == costs["flops"]().of(
         derived(space, done.genotype), recipe.data().task
     )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_under_a_budget_the_most_likely_of_all_architectures_is_derived(seed):
+    space = _tiny()
+    generator = torch.Generator().manual_seed(seed)
+    model, prices = supernet(space), price(space, TASK, costs["flops"]())
+    for alpha in model.parameters_of("alpha"):
+        alpha.data = torch.randn(alpha.shape, generator=generator)
+    weights = {name: dict(zip(model.choices[name].candidates, p.tolist(), strict=True))
+               for name, p in model.choice_weights().items()}  # fmt: skip
+    outcomes = []
+    for kept in itertools.product(*(choice.candidates for choice in model.choices.values())):
+        decided = dict(zip(model.choices, kept, strict=True))
+        genotype = model.genotype({name: (value,) for name, value in decided.items()})
+        score = math.fsum(math.log(weights[name][value]) for name, value in decided.items())
+        outcomes.append((score, prices.of(genotype), genotype))
+    budget = statistics.median(cost for _, cost, _ in outcomes) * 0.8
+    best = max(outcomes, key=lambda outcome: (outcome[1] <= budget, outcome[0]))
+    found = registries["derivers"]["darts"]().derive_within(model, prices, budget)
+    assert max(outcomes, key=lambda outcome: outcome[0])[1] > budget  # so that it binds
+    assert prices.of(found) <= budget
+    assert found == best[2]
+    assert costs["flops"]().of(derived(space, found), TASK) == prices.of(found)
