@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import entrypoints
 
 from nasframe.errors import ComponentError, NasframeError
+from nasframe.problem_kinds import UNKNOWN_NAME, ProblemKind
 from nasframe.settings import Signature, signature_of
 
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class NameIn:
     """
 
     registry: str
+    kind: ClassVar[ProblemKind] = UNKNOWN_NAME
 
     @property
     def spelling(self) -> str:

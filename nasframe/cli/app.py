@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, run, shipped
+from nasframe.cli import catalog, check, explain, run, shipped
 from nasframe.cli.output import show_problems
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 
@@ -26,6 +26,7 @@ for _verb in (
     check.config,
     catalog.list_,
     catalog.show,
+    explain.explain,
     shipped.recipes,
     shipped.copy,
 ):

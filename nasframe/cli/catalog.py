@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
-from nasframe.cli.output import print_json, print_table
+from nasframe.cli.output import flow, print_json, print_table
 
 if TYPE_CHECKING:
     from nasframe.registry import Registry
@@ -119,15 +119,9 @@ def _described(setting: "Setting") -> dict[str, Any]:
         "type": spelled,
         "required": setting.required,
         "default": default,
-        "default_text": "(must be given)" if setting.required else _flow(default),
+        "default_text": "(must be given)" if setting.required else flow(default),
         "meaning": setting.doc,
     }
-
-
-def _flow(value: Any) -> str:
-    from nasframe.recipe.yaml_text import dump_yaml
-
-    return dump_yaml(value, flow=True)
 
 
 def _fragment(registry: "Registry[Any]", name: str, settings: "Mapping[str, Setting]") -> str:

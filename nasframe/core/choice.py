@@ -63,9 +63,12 @@ class InputChoice(Choice):
         edges: Where each input passes through a layer choice of its own, the ids of these, in the
             order of the candidates. The supernet then adds all inputs up, without an alpha for the
             inputs, and an input is as strong as the strongest candidate of its edge (DARTS).
+        weighed: Whether the supernet weighs the inputs by a mixed op of this choice also where they
+            have `edges` or are all kept (the edge normalization of PC-DARTS, Xu et al. 2020).
     """
 
     edges: tuple[str, ...] = ()
+    weighed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

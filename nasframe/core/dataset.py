@@ -152,10 +152,11 @@ class Preview:
     num_train: int | None = None
 
 
-def previewed_by(preview: Callable[..., Preview]) -> Callable[[MakeDataset], MakeDataset]:
-    """Decorate a dataset with a function of the same settings that tells what needs no reading.
+def previewed_by(preview: Callable[..., Preview | None]) -> Callable[[MakeDataset], MakeDataset]:
+    """Decorate a dataset with a function of the same settings that tells what needs little reading.
 
-    With it the spaces of a recipe are checked before a run starts.
+    With it the spaces of a recipe are checked before a run starts. It returns None where it cannot tell,
+    such as where a file is not there, which is told otherwise.
     """
 
     def decorate(make: MakeDataset) -> MakeDataset:
@@ -166,12 +167,12 @@ def previewed_by(preview: Callable[..., Preview]) -> Callable[[MakeDataset], Mak
 
 
 def preview_of(make: Callable[..., Dataset], **settings: Any) -> Preview | None:
-    """What a dataset with these settings will be; None where it has no preview.
+    """What a dataset with these settings will be; None where it does not say.
 
     Raises:
         DataError: There can be no such dataset.
     """
-    preview: Callable[..., Preview] | None = getattr(make, "preview", None)
+    preview: Callable[..., Preview | None] | None = getattr(make, "preview", None)
     return None if preview is None else preview(**settings)
 
 

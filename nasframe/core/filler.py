@@ -146,7 +146,8 @@ class SupernetFiller(Filler):
     def inputs(self, choice: InputChoice, make: Callable[[int], nn.Module]) -> nn.Module:
         self.nesting.note(choice)
         branches = [self._made(choice, name, make, index) for index, name in enumerate(choice.candidates)]
-        if choice.edges or choice.num_chosen == len(choice.candidates):
+        is_settled = bool(choice.edges) or choice.num_chosen == len(choice.candidates)
+        if is_settled and not choice.weighed:
             return SumOfInputs(branches, range(len(branches)))
         return MixedInput(self._mixed_op(choice), branches)
 

@@ -22,8 +22,8 @@ def keep_probabilities(
       ``none``);
     - one that keeps m of n keeps k with t_k e_{m−1}(t without k) / e_m(t), where t are its weights and e
       the elementary symmetric polynomials (conditional Bernoulli sampling: Chen, Dempster, Liu 1994);
-    - an input choice with edges does so with t_k = Σ p over what may be kept of edge k, and an edge's
-      candidate is kept where its edge is.
+    - an input choice with edges does so with t_k = w_k Σ p over what may be kept of edge k, w_k its own
+      weight of the input where it has one, and an edge's candidate is kept where its edge is.
 
     Args:
         choices: Those of the space, by id.
@@ -39,7 +39,9 @@ def keep_probabilities(
         edges = choice.edges if isinstance(choice, InputChoice) else ()
         if edges:
             strengths = torch.stack([allowed[edge].sum() for edge in edges])
-            reached = _inclusion(strengths, choice.num_chosen)
+            reached = _inclusion(strengths * allowed.get(choice.id, 1), choice.num_chosen)
+            if choice.id in kept:
+                kept[choice.id] = reached
             kept.update((edge, kept[edge] * share) for edge, share in zip(edges, reached, strict=True))
     return kept
 

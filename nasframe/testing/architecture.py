@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from nasframe.core import (
+    Choice,
     Genotype,
     Graph,
+    InputChoice,
     LayerChoice,
     MakeMixedOp,
     MixedOp,
@@ -89,22 +91,31 @@ def check_mixed_op(factory: MakeMixedOp, *, num_candidates: int = 3) -> None:
 
     Args:
         factory: Builds the mixed op of a choice.
-        num_candidates: Of the choice that it is tried on.
+        num_candidates: Of the choices that it is tried on, one of layers and one of inputs.
 
     Raises:
         ComponentError: What must be changed.
     """
     names = tuple(f"candidate_{index}" for index in range(num_candidates))
-    mixed_op = factory(LayerChoice("example", names))
-    where = type(mixed_op).__name__
-    _check_candidate_weights(where, mixed_op, num_candidates)
-    made, declared = set(kinds(mixed_op)), {kind.name for kind in mixed_op.makes}
+    tried = [
+        _tried_mixed_op(factory, choice) for choice in (LayerChoice("a", names), InputChoice("b", names))
+    ]
+    where = type(tried[0]).__name__
+    made = {kind for mixed_op in tried for kind in kinds(mixed_op)}
+    declared = {kind.name for kind in tried[0].makes}
     require(
         made == declared,
         f"{where}: `makes` must name the kinds of its parameters, {sorted(made)}, got {sorted(declared)}; "
         "correct `makes`, or make each parameter an ArchParam of its kind",
     )
-    candidates = [nn.Linear(NUM_INPUTS, NUM_INPUTS) for _ in names]
+
+
+def _tried_mixed_op(factory: MakeMixedOp, choice: Choice) -> MixedOp:
+    """The mixed op of a choice, after all of its checks but that of the kinds."""
+    mixed_op = factory(choice)
+    where = type(mixed_op).__name__
+    _check_candidate_weights(where, mixed_op, len(choice.candidates))
+    candidates = [nn.Linear(NUM_INPUTS, NUM_INPUTS) for _ in choice.candidates]
     x_BC = torch.randn(5, NUM_INPUTS)
     if isinstance(mixed_op, SampledOp):
         mixed_op.draw(mixed_op.logits().detach().double(), generator_for(0, "check_mixed_op"))
@@ -115,13 +126,14 @@ def check_mixed_op(factory: MakeMixedOp, *, num_candidates: int = 3) -> None:
         f"{where}: must return what a candidate returns, a tensor of shape {tuple(x_BC.shape)}, got {got}",
     )
     check_gradients(where, mixed, dict(mixed_op.named_parameters()))
-    twin = factory(LayerChoice("example", names))
+    twin = factory(choice)
     twin.load_state_dict(copy.deepcopy(mixed_op.state_dict()))
     require(
         torch.equal(twin.weights(), mixed_op.weights()),
         f"{where}: must have the same weights after `load_state_dict`; keep what they depend on in "
         "parameters or buffers",
     )
+    return mixed_op
 
 
 def _check_candidate_weights(where: str, mixed_op: MixedOp, num_candidates: int) -> None:

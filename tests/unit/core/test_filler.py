@@ -1,6 +1,7 @@
 """Fillers: one blueprint, several fillings."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,6 +119,16 @@ def test_the_supernet_adds_up_inputs_that_have_edges_or_are_all_kept() -> None:
     assert filler.inputs(keeps_all, lambda _: nn.Identity())(STATES).item() == 321
     assert sorted(filler.mixed_ops) == ["node_0", "node_1", "node_2"]
     assert {"node", "all"} <= set(filler.choices)
+
+
+def test_the_supernet_weighs_inputs_that_have_edges_or_are_all_kept_where_the_choice_says_so() -> None:
+    filler = SupernetFiller(Mean)
+    weighed = replace(EDGES, id="weighed", weighed=True)
+    site = filler.inputs(weighed, lambda state: factor(("one", "two", "ten")[state]))
+    assert site(STATES).item() == pytest.approx((1 + 2 * 20 + 10 * 300) / 3)
+    keeps_all = InputChoice("all", ("0", "1", "2"), num_chosen=3, weighed=True)
+    assert filler.inputs(keeps_all, lambda _: nn.Identity())(STATES).item() == pytest.approx(321 / 3)
+    assert sorted(filler.mixed_ops) == ["all", "weighed"]
 
 
 def test_the_supernet_has_every_input_of_a_subset() -> None:

@@ -135,6 +135,20 @@ def test_a_stronger_edge_is_kept_more_often():
     assert kept == pytest.approx(expected, rel=1e-6)
 
 
+def test_an_input_that_is_weighed_beside_its_edge_is_kept_by_the_product():
+    strengths, own = (0.6, 0.3, 0.1), (0.2, 0.3, 0.5)
+    edges = ("e0", "e1", "e2")
+    choices = {edge: LayerChoice(edge, ("none", "op"), search_only=("none",)) for edge in edges}
+    choices["node"] = InputChoice("node", ("0", "1", "2"), num_chosen=2, edges=edges, weighed=True)
+    weights = {edge: torch.tensor([1 - s, s]).double() for edge, s in zip(edges, strengths, strict=True)}
+    found = keep_probabilities(choices, {**weights, "node": torch.tensor(own).double()})
+    t = [strength * weight for strength, weight in zip(strengths, own, strict=True)]
+    pairs = {pair: t[pair[0]] * t[pair[1]] for pair in itertools.combinations(range(3), 2)}
+    expected = [sum(w for pair, w in pairs.items() if i in pair) / sum(pairs.values()) for i in range(3)]
+    assert found["node"].tolist() == pytest.approx(expected, rel=1e-7)
+    assert [float(found[edge][1]) for edge in edges] == pytest.approx(expected, rel=1e-7)
+
+
 @pytest.mark.parametrize("num_chosen", [1, 2, 3, 4])
 def test_a_choice_that_keeps_several_keeps_each_as_often_as_in_all_subsets(num_chosen):
     p = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)

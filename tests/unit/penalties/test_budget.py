@@ -152,7 +152,7 @@ SEARCHES = [
     ("darts_bilevel", "softmax", {"order": 2}),
     ("proxyless", "binary_gate", {"update": "all_paths"}),
     ("proxyless", "binary_gate", {"update": "two_paths"}),
-    ("proxyless", "binary_gate", {"update": "reinforce", "reward": "loss"}),
+    ("proxyless", "binary_gate", {"update": "reinforce", "reward": "loss", "num_samples": 5}),
 ]
 
 

@@ -187,10 +187,12 @@ def _budget(folder, update="all_paths", cost="flops", share=0.3, retrain=""):
     return path, max_cost
 
 
-@pytest.mark.parametrize("cost", ["flops", "parameters"])
-@pytest.mark.parametrize("share", [0.02, 0.4])
-def test_the_network_that_a_search_under_a_budget_finds_keeps_it(tmp_path, cost, share):
-    path, max_cost = _budget(tmp_path, cost=cost, share=share)
+@pytest.mark.parametrize(
+    ("update", "cost", "share"),
+    [("two_paths", "flops", 0.02), ("all_paths", "parameters", 0.4), ("reinforce", "flops", 0.4)],
+)
+def test_the_network_that_a_search_under_a_budget_finds_keeps_it(tmp_path, update, cost, share):
+    path, max_cost = _budget(tmp_path, update, cost, share)
     finished = run(load_recipe(path), tmp_path / "run")
     assert costs[cost]().of(finished.network(), DIGITS) <= max_cost
     records = _records(finished.folder)
@@ -201,9 +203,8 @@ def test_the_network_that_a_search_under_a_budget_finds_keeps_it(tmp_path, cost,
     assert "max cost" in finished.report.read_text()
 
 
-@pytest.mark.parametrize("update", ["two_paths", "all_paths", "reinforce"])
-def test_a_search_under_a_budget_that_was_interrupted_has_the_same_multiplier(tmp_path, update):
-    recipe = load_recipe(_budget(tmp_path, update=update)[0])
+def test_a_search_under_a_budget_that_was_interrupted_has_the_same_multiplier(tmp_path):
+    recipe = load_recipe(_budget(tmp_path)[0])
     whole = run(recipe, tmp_path / "whole")
 
     def interrupted(stage, step, num_steps, epoch, metrics):
@@ -239,7 +240,7 @@ def test_a_budget_that_no_network_keeps_is_refused_before_the_search(tmp_path):
     path, _ = _budget(tmp_path)
     least = costs["flops"]().of(derived(SMALL, SMALL.genotype("0000")), DIGITS)
     with pytest.raises(UnsupportedError, match=f"max must be at least {least:g}, what the cheapest"):
-        run(load_recipe(path, ["search.penalty.max=10"]), tmp_path / "run")
+        run(load_recipe(path, ["search.penalty.max=10"], check=False), tmp_path / "run")
     assert not (tmp_path / "run" / "search" / "metrics.jsonl").exists()
 
 
@@ -255,4 +256,4 @@ retrain: {space: {operations: [none, avg_pool_3x3, skip_connect]}}
 """
     )
     with pytest.raises(UnsupportedError, match=r"let `retrain.space` have the choices of `space`"):
-        run(load_recipe(path), tmp_path / "run")
+        run(load_recipe(path, check=False), tmp_path / "run")

@@ -1,0 +1,3 @@
+"""MedMNIST for nasframe: medical images of one file as a dataset."""
+
+nasframe_api = "1"
