@@ -4,23 +4,18 @@ Built-ins register with a decorator in a module of the registry's package. A thi
 entry point in the group ``nasframe.<registry>``; its name is known without importing it.
 """
 
-import configparser
 import difflib
 import importlib
 import importlib.util
 import pkgutil
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
-import entrypoints
-
+from nasframe.declarations import Declaration, declarations
 from nasframe.errors import ComponentError, NasframeError
 from nasframe.problem_kinds import UNKNOWN_NAME, ProblemKind
 from nasframe.settings import Signature, signature_of
@@ -115,7 +110,7 @@ class Registry(Generic[T]):
         self.name, self.interface, self.given = name, interface, given
         self._registered: dict[str, Callable[..., T]] = {}
         self._origins: dict[str, str] = {}
-        self._loaded: dict[_Declaration, Callable[..., T]] = {}
+        self._loaded: dict[Declaration, Callable[..., T]] = {}
         self._built_ins_imported = False
         registries[name] = self
 
@@ -184,8 +179,8 @@ class Registry(Generic[T]):
         """The names that distributions declare by entry points, sorted."""
         return sorted(self._declared())
 
-    def _declared(self) -> dict[str, list["_Declaration"]]:
-        return _declarations(tuple(sys.path)).get(self.group, {})
+    def _declared(self) -> dict[str, list[Declaration]]:
+        return declarations(self.group)
 
     def names(self) -> list[str]:
         """All names, sorted, without importing any third party's module."""
@@ -218,21 +213,37 @@ class Registry(Generic[T]):
             if registered is None:
                 raise UnknownNameError(self.name, name, self.names(), self.nearest(name))
             return registered
-        if len(declared) > 1 or (registered is not None and self._origins[name] == BUILT_IN):
-            raise self._claimed(name, self.origin(name))
+        is_known = len(declared) == 1 and declared[0] in self._loaded
+        if not is_known and (obstacle := self.obstacle(name)) is not None:
+            raise ComponentError(obstacle)
         factory = self._load(name, declared[0])
         decorated = self._registered.get(name, factory)
         if decorated is not factory:
-            raise self._claimed(name, f"{declared[0].source} and {decorated.__module__}")
+            raise ComponentError(self._claimed(name, f"{declared[0].source} and {decorated.__module__}"))
         return factory
 
-    def _claimed(self, name: str, claimants: str) -> ComponentError:
-        return ComponentError(
+    def obstacle(self, name: str) -> str | None:
+        """Why a third party's component cannot be used, as far as is known without importing it.
+
+        Two distributions claim its name, or one that of a built-in; it is half-installed, or built for
+        another plugin API.
+        """
+        self._import_built_ins()
+        declared = self._declared().get(name, [])
+        if not declared:
+            return None
+        if len(declared) > 1 or self._origins.get(name) == BUILT_IN:
+            return self._claimed(name, self.origin(name))
+        obstacle = declared[0].obstacle()
+        return None if obstacle is None else f"{self.name}: `{name}` of {declared[0].source} {obstacle}"
+
+    def _claimed(self, name: str, claimants: str) -> str:
+        return (
             f"{self.name}: `{name}` is claimed by {claimants}; "
             "uninstall one of them, or ask its author for another name"
         )
 
-    def _load(self, name: str, declaration: "_Declaration") -> Callable[..., T]:
+    def _load(self, name: str, declaration: Declaration) -> Callable[..., T]:
         if declaration not in self._loaded:
             with _forgetting_failures():
                 try:
@@ -264,18 +275,6 @@ class Registry(Generic[T]):
         return len(self.names())
 
 
-@dataclass(frozen=True)
-class _Declaration:
-    """An entry point: `value` is ``module:object``, `source` the distribution that declares it."""
-
-    name: str
-    value: str
-    source: str
-
-    def load(self) -> Any:
-        return entrypoints.EntryPoint.from_string(self.value, self.name).load()
-
-
 @contextmanager
 def _forgetting_failures() -> Iterator[None]:
     """If a plugin fails after it registered something by decorator, that is forgotten."""
@@ -288,42 +287,6 @@ def _forgetting_failures() -> Iterator[None]:
                 if registry._origins[name] != BUILT_IN:
                     del registry._registered[name]
         raise
-
-
-@cache
-def _declarations(path: tuple[str, ...]) -> dict[str, dict[str, list[_Declaration]]]:
-    """All entry points of our groups, by group and name; found anew when ``sys.path`` changes.
-
-    Entry points are parsed when they are loaded, so that a malformed one breaks nothing else.
-    """
-    found: dict[str, dict[str, list[_Declaration]]] = {}
-    for distribution, config in _distributions(path):
-        source = f"{distribution.name} {distribution.version}"
-        for group in config.sections():
-            if group.startswith("nasframe."):
-                for name, value in config.items(group, raw=True):
-                    declared = found.setdefault(group, {}).setdefault(name, [])
-                    declared.append(_Declaration(name, value, source))
-    return found
-
-
-def _distributions(
-    path: tuple[str, ...],
-) -> Iterator[tuple[entrypoints.Distribution, configparser.ConfigParser]]:
-    """Each installed distribution with its entry points; the first of one name is the one in use."""
-    seen: set[str] = set()
-    for folder in path:
-        for file in sorted(Path(folder).glob("*-info/entry_points.txt")):
-            distribution = entrypoints.Distribution.from_name_version(file.parent.stem)
-            key = distribution.name.lower().replace("-", "_")
-            config = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
-            try:
-                config.read(file, encoding="utf-8")
-            except (configparser.Error, OSError, UnicodeDecodeError):
-                continue  # unreadable metadata declares nothing
-            if key not in seen:
-                seen.add(key)
-                yield distribution, config
 
 
 def registry_for(interface: Any) -> Registry[Any] | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, explain, run, schema, shipped
+from nasframe.cli import catalog, check, doctor, explain, run, schema, shipped
 from nasframe.cli.output import show_problems
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 
@@ -30,6 +30,7 @@ for _verb in (
     explain.explain,
     shipped.recipes,
     shipped.copy,
+    doctor.doctor,
 ):
     app.command(_verb.__name__.rstrip("_"))(_verb)
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, final
 
@@ -82,27 +82,26 @@ class PluginState:
 
 
 def probe_plugins(registry_names: Sequence[str] = (), time_limit: float = 20.0) -> list[PluginState]:
-    """Import each third party's component in a process of its own.
+    """Import each third party's component in a process of its own, unless it is known not to be usable.
 
     Args:
         registry_names: Registries to look at; all if empty.
         time_limit: Seconds that one plugin's import may take.
     """
-    todo = [
-        (name, component)
+    found = [
+        PluginState(name, component, registry.origin(component), registry.obstacle(component))
         for name, registry in registries.items()
         if not registry_names or name in registry_names
         for component in registry.third_party_names()
     ]
 
-    def state(entry: tuple[str, str]) -> PluginState:
-        registry, name = entry
-        return PluginState(
-            registry, name, registries[registry].origin(name), _failure(registry, name, time_limit)
-        )
+    def probed(state: PluginState) -> PluginState:
+        if state.failure is not None:
+            return state
+        return replace(state, failure=_failure(state.registry, state.name, time_limit))
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        return list(pool.map(state, todo))
+        return list(pool.map(probed, found))
 
 
 def _failure(registry: str, name: str, time_limit: float) -> str | None:
@@ -125,7 +124,8 @@ def _failure(registry: str, name: str, time_limit: float) -> str | None:
         return text.rpartition(_FAILURE_MARK)[2].strip()
     if "Timeout (" in text:
         return f"its import did not end within {time_limit:g} s"
-    return f"its import ended the process with status {status}"
+    last_line = text.strip().rpartition("\n")[2]
+    return f"its import ended the process with status {status}" + (f": {last_line}" if last_line else "")
 
 
 def probe(registry: str, name: str, time_limit: str) -> None:
