@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, doctor, explain, run, schema, shipped
+from nasframe.cli import catalog, check, doctor, explain, new, run, schema, shipped
 from nasframe.cli.output import show_problems
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 
@@ -33,6 +33,7 @@ for _verb in (
     doctor.doctor,
 ):
     app.command(_verb.__name__.rstrip("_"))(_verb)
+app.add_typer(new.new, name="new")
 
 
 def _version(wanted: bool) -> None:

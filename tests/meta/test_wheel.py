@@ -34,6 +34,9 @@ def test_recipes_and_templates_travel_in_the_wheel(wheel: zipfile.ZipFile) -> No
     assert shipped
     assert shipped <= names
     assert {"nasframe/py.typed", "nasframe/reports/report.html"} <= names
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "nasframe/templates").rglob("*.template")}
+    assert templates
+    assert templates <= names
 
 
 def test_an_installed_wheel_finds_its_recipes(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

@@ -1,0 +1,144 @@
+"""The way of an author of a plugin: a package is written, tested, installed, found and run."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasframe.cli import main
+from nasframe.registry import registries
+
+KINDS = ("algorithm", "augmentation", "dataset", "deriver", "mixed_op", "objective", "op", "space")
+
+
+@pytest.fixture
+def new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
+    """Runs `nasframe new plugin` in a folder of the test's own: exit code, and what was printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[Any, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(["new", "plugin", *arguments])
+        out, err = capsys.readouterr()
+        return caught.value.code, " ".join((out + err).split())
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_package_of_each_kind_passes_its_own_tests_at_once(
+    new: Callable[..., Any], with_site: Callable[..., Mapping[str, str]], tmp_path: Path
+) -> None:
+    for kind in KINDS:
+        assert new(f"my-{kind}", "--kind", kind, "--out", "packages")[0] == 0
+    packages = tmp_path / "packages"
+    options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-W", "error"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        cwd=packages, env=with_site(*packages.iterdir()), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_wheel_of_it_is_listed_shown_and_run_where_it_is_installed(
+    with_site: Callable[..., Mapping[str, str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("setuptools", minversion="77")
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def call(*command: str, cwd: Path) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=cwd, env=with_site(site), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    call("nasframe", "new", "plugin", "my-method", "--kind", "mixed_op", cwd=tmp_path)
+    build = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    call("pip", "wheel", *build, "--no-build-isolation", "--wheel-dir", "wheels", "./my-method", cwd=tmp_path)
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    call("pip", "install", *build, "--target", str(site), str(wheel), cwd=tmp_path)
+    recipe = (tmp_path / "my-method" / "recipes" / "my_method.yaml").read_text(encoding="utf-8")
+    (elsewhere / "mine.yaml").write_text(recipe, encoding="utf-8")
+
+    rows = {
+        row["name"]: row for row in json.loads(call("nasframe", "list", "mixed_ops", "--json", cwd=elsewhere))
+    }
+    assert (rows["my_method"]["from"], rows["my_method"]["failure"]) == ("my_method 0.1.0", None)
+    shown = json.loads(call("nasframe", "show", "mixed_ops", "my_method", "--json", cwd=elsewhere))
+    assert [setting["name"] for setting in shown["settings"]] == ["temperature"]
+    told = json.loads(call("nasframe", "run", "mine.yaml", "--out", "run", "--json", cwd=elsewhere))
+    dumped = (Path(told["folder"]) / "recipe.yaml").read_text(encoding="utf-8")
+    assert "my_method" in dumped
+
+
+def test_each_registry_of_a_kind_exists(new: Callable[..., Any]) -> None:
+    code, said = new("x", "--kind", "nothing")
+    assert code == 2
+    assert f"--kind must be one of {', '.join(KINDS)}, got `nothing`" in said
+    assert {f"{kind}s" for kind in KINDS} <= set(registries)
+
+
+@pytest.mark.parametrize(
+    "name", ["My-method", "my method", "../x", "", "-x", "x-", "9x", "class", "nasframe-import"]
+)
+def test_a_name_that_no_package_can_have_is_refused(
+    new: Callable[..., Any], name: str, tmp_path: Path
+) -> None:
+    code, said = new("--", name)
+    assert code == 2
+    assert "NAME must be lower-case words" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        ("torch", "op", "must not be that of a module that is installed"),
+        ("json", "op", "must not be that of a module that is installed"),
+        ("softmax", "mixed_op", "the mixed_ops have a `softmax` already"),
+        ("nasframe-softmax", "mixed_op", "the mixed_ops have a `softmax` already"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused(
+    new: Callable[..., Any], name: str, kind: str, said: str, tmp_path: Path
+) -> None:
+    code, printed = new(name, "--kind", kind)
+    assert code == 2
+    assert said in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_exists_is_left_as_it_is(new: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "my-method").mkdir()
+    code, said = new("my-method")
+    assert code == 2
+    assert "my-method exists" in said
+    assert not os.listdir("my-method")
+    (tmp_path / "file").touch()
+    code, said = new("other", "--out", "file")
+    assert code == 2
+    assert "cannot be written" in said
+
+
+def test_the_words_of_the_templates_may_be_names(new: Callable[..., Any], tmp_path: Path) -> None:
+    assert new("nasframe-package-component")[0] == 0
+    package = tmp_path / "nasframe-package-component"
+    assert {str(path.relative_to(package)) for path in package.rglob("*") if path.is_file()} == {
+        "LICENSE", "README.md", "pyproject.toml", "nasframe_package_component/__init__.py",
+        "nasframe_package_component/py.typed", "nasframe_package_component/package_component.py",
+        "recipes/package_component.yaml", "tests/test_package_component.py", "tests/test_recipe.py",
+    }  # fmt: skip
+    assert "class PackageComponent(Algorithm):" in (
+        package / "nasframe_package_component" / "package_component.py"
+    ).read_text(encoding="utf-8")
