@@ -218,8 +218,7 @@ class _Stages:
         drawn = sample(self._recipe.space(task), generator_for(self._recipe.seed, "check"))
         self._standing(drawn)
         try:
-            with torch.device("meta"):
-                derived(self._recipe.retrain.space(task), drawn)
+            derived(self._recipe.retrain.space(task), drawn)
         except (FormatError, UnsupportedError) as error:
             raise UnsupportedError(
                 f"retrain.space: must build what a search of `space` finds, but cannot: {error}"

@@ -1,4 +1,4 @@
-"""What a run would refuse at its start, found by building its parts on the meta device."""
+"""What a run would refuse at its start, found by building its parts without their data."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,13 +49,19 @@ _ALONE: Final = frozenset(
 def trial_problems(parts: Parts, known: Iterable[Problem]) -> list[Problem]:
     """Build what can be built of a recipe, and say what cannot.
 
+    On the meta device nothing is computed. A third party's part may need numbers to be built, such as
+    drop rates from a range; if one fails there, all is built once more on the CPU.
+
     Args:
         parts: Only they are tried.
         known: Problems of pairs and of absent files; parts that they blame are not tried.
     """
-    trial = _Trial(parts, {problem.path for problem in known})
-    with kept_random_state(torch.device("cpu")), torch.device("meta"):
-        trial.run()
+    for device in ("meta", "cpu"):
+        trial = _Trial(parts, {problem.path for problem in known})
+        with kept_random_state(torch.device("cpu")), torch.device(device):
+            trial.run()
+        if trial.is_certain:
+            break
     return trial.problems
 
 
@@ -64,6 +70,7 @@ class _Trial:
     def __init__(self, parts: Parts, blamed: Iterable[str]) -> None:
         self._parts, self._blamed = parts, set(blamed)
         self.problems: list[Problem] = []
+        self.is_certain = True
 
     def run(self) -> None:
         if (name := self._get("device")) is not None:
@@ -158,6 +165,7 @@ class _Trial:
         except Exception as error:  # a third party's part may raise anything
             given = f"{type(error).__name__}: {error}"
             problem = self._parts.problem(kind, path, f"must be buildable, but: {given}")
+            self.is_certain = False
         else:
             return
         self._blamed.add(path)
