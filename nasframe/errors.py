@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from nasframe.problem_kinds import ProblemKind
+
 
 class NasframeError(Exception):
     """The base of all: catch this one to catch any."""
@@ -12,6 +14,7 @@ class Problem:
     """One thing wrong with a recipe.
 
     Attributes:
+        kind: What it has in common with others; has its code, and an explanation.
         where: ``file:line:column`` or ``command line``.
         path: The YAML path, such as ``search.trainer.epochs``.
         rule: What must hold.
@@ -19,6 +22,7 @@ class Problem:
         advice: What to do, such as the nearest valid spelling; may be empty.
     """
 
+    kind: ProblemKind
     where: str
     path: str
     rule: str
@@ -36,7 +40,7 @@ class Problem:
     def __str__(self) -> str:
         got = f", got {self.given}" if self.given else ""
         advice = f"; {self.advice}" if self.advice else ""
-        return f"{self.where}: {self.path or 'recipe'}: {self.rule}{got}{advice}"
+        return f"{self.where}: {self.kind.code} {self.path or 'recipe'}: {self.rule}{got}{advice}"
 
 
 class RecipeError(NasframeError):

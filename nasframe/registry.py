@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from nasframe.declarations import Declaration, declarations
 from nasframe.errors import ComponentError, NasframeError
+from nasframe.problem_kinds import UNKNOWN_NAME, ProblemKind
 from nasframe.settings import Signature, signature_of
 
 T = TypeVar("T")
@@ -74,10 +75,14 @@ class NameIn:
     """
 
     registry: str
+    kind: ClassVar[ProblemKind] = UNKNOWN_NAME
 
     @property
     def spelling(self) -> str:
         return f"name of one of the {self.registry}"
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:
+        return {**handler(schema), "enum": registries[self.registry].names()}
 
     def wrong(self, name: str) -> tuple[str, str] | None:
         """What must hold and advice, if it does not."""

@@ -17,7 +17,9 @@ from typing import Annotated, Any
 import docstring_parser
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from nasframe import problem_kinds as kinds
 from nasframe.errors import ComponentError
+from nasframe.problem_kinds import ProblemKind
 
 REQUIRED: Any = inspect.Parameter.empty
 
@@ -38,11 +40,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a component takes: ``given`` by the framework in this order, and its ``settings``."""
+    """What a component takes: ``given`` by the framework in this order, and its ``settings``.
+
+    Attributes:
+        given: Names of the positional parameters.
+        settings: The keyword-only parameters by name.
+        summary: The first line of the docstring.
+        description: What follows it, up to the parameters.
+    """
 
     given: tuple[str, ...]
     settings: Mapping[str, Setting]
     summary: str
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,12 +60,14 @@ class LeafProblem:
     """What is wrong inside one value.
 
     Attributes:
+        kind: What it has in common with others.
         location: The keys and indices below the setting.
         rule: What must hold.
         given: What stands there.
         advice: The nearest valid value; may be empty.
     """
 
+    kind: ProblemKind
     location: tuple[str | int, ...]
     rule: str
     given: Any
@@ -99,7 +111,9 @@ def signature_of(factory: Callable[..., Any]) -> Signature:
             )
         else:
             settings[name] = Setting(name, hints[name], parameter.default, docs.get(name, ""))
-    return Signature(tuple(given), settings, docstring.short_description or "")
+    return Signature(
+        tuple(given), settings, docstring.short_description or "", docstring.long_description or ""
+    )
 
 
 @cache
@@ -121,6 +135,19 @@ def _with_integers(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_integers(item) for key, item in value.items()}
     return value
+
+
+def json_schema_of(annotation: Any) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the values that `read_value` takes for a type.
+
+    Raises:
+        ComponentError: The type is none that a setting can have.
+    """
+    adapter = _adapter(annotation)
+    try:
+        return adapter.json_schema(ref_template="#/$defs/{model}")
+    except PydanticUserError:
+        return {}  # a type of a third party's that says nothing of its schema: anything may stand there
 
 
 def read_value(annotation: Any, value: Any) -> tuple[Any, list[LeafProblem]]:
@@ -146,23 +173,56 @@ def read_value(annotation: Any, value: Any) -> tuple[Any, list[LeafProblem]]:
 
 def _problems(annotation: Any, value: Any, details: list[Any]) -> list[LeafProblem]:
     """Say in our words what pydantic found; alternatives of a union are one problem, not many."""
-    if len(_members(annotation)) > 1:
-        return [LeafProblem((), _rule_of_type(annotation), value, _nearest(annotation, value))]
-    found = []
+    found: dict[tuple[str | int, ...], LeafProblem] = {}
     for detail in details:
-        location = tuple(detail["loc"])
-        at_top = not location
-        given = value if at_top else detail["input"]
-        bounds = {
-            name: f"{bound:g}" if isinstance(bound, float) else bound
-            for name, bound in detail.get("ctx", {}).items()
-        }
-        rule = _RULES.get(detail["type"], "{message}").format(message=detail["msg"], **bounds)
-        if at_top and detail["type"] in _TYPE_ERRORS:
-            rule = _rule_of_type(annotation)
-        advice = _nearest(annotation, given) if at_top else ""
-        found.append(LeafProblem(location, rule, given, advice))
-    return found
+        location, part, given = _blamed(annotation, value, detail["loc"])
+        kind, rule, advice = kinds.WRONG_TYPE, _rule_of_type(part), _nearest(part, given)
+        if len(_members(part)) == 1:
+            at_part = len(location) == len(detail["loc"])
+            kind, rule = _kind_and_rule(part, detail, at_part=at_part)
+            if not at_part:  # inside a type with a schema of its own
+                location, given, advice = tuple(detail["loc"]), detail["input"], ""
+        problem = LeafProblem(kind, location, rule, given, advice)
+        found.setdefault(location, problem)
+    return list(found.values())
+
+
+def _blamed(annotation: Any, value: Any, path: Sequence[str | int]) -> tuple[tuple[str | int, ...], Any, Any]:
+    """Follow pydantic's path to the part of a value that it blames, but into no alternative of a union.
+
+    Returns:
+        Where the part is, its type, and what stands there.
+    """
+    location: tuple[str | int, ...] = ()
+    for key in path:
+        origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+        if origin is Annotated:
+            annotation = arguments[0]
+            origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+        if origin in (tuple, list, Sequence) and isinstance(value, list) and key in range(len(value)):
+            key = int(key)
+            fixed = origin is tuple and arguments[-1] is not Ellipsis
+            annotation = arguments[key if fixed else 0]
+        elif origin in (dict, Mapping) and isinstance(value, dict) and key in value:
+            annotation = arguments[1]
+        else:
+            break
+        value, location = value[key], (*location, key)
+    return location, annotation, value
+
+
+def _kind_and_rule(annotation: Any, detail: Any, *, at_part: bool) -> tuple[ProblemKind, str]:
+    """What pydantic found wrong with a value of a type that is no union."""
+    bounds = {
+        name: f"{bound:g}" if isinstance(bound, float) else bound
+        for name, bound in detail.get("ctx", {}).items()
+    }
+    rule = _RULES.get(detail["type"], "{message}").format(message=detail["msg"], **bounds)
+    if detail["type"] == "literal_error":
+        return kinds.NOT_AN_OPTION, _rule_of_type(annotation)
+    if detail["type"] in _TYPE_ERRORS:
+        return kinds.WRONG_TYPE, _rule_of_type(annotation) if at_part else rule
+    return kinds.OUT_OF_RANGE if detail["type"] in _RULES else kinds.WRONG_TYPE, rule
 
 
 _RULES = {
@@ -172,7 +232,6 @@ _RULES = {
     "less_than_equal": "must be at most {le}",
     "finite_number": "must be finite",
     "multiple_of": "must be a multiple of {multiple_of}",
-    "literal_error": "must be one of {expected}",
     "int_type": "must be an int",
     "int_from_float": "must be an int",
     "float_type": "must be a float",
@@ -192,7 +251,8 @@ _RULES = {
 }
 _TYPE_ERRORS = frozenset(name for name in _RULES if name.endswith("_type")) | {
     "int_from_float",
-    "literal_error",
+    "none_required",
+    "missing",
 }
 
 

@@ -7,9 +7,11 @@ N examples of a split, P parameters.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias, final
 
 from annotated_types import Ge, Gt, Interval, Lt
+
+from nasframe.problem_kinds import ABSENT_FILE, ProblemKind
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,7 @@ class MustExist:
     """Marks a path that must be there on the machine that a recipe is run on."""
 
     what: Literal["file", "folder"]
+    kind: ClassVar[ProblemKind] = ABSENT_FILE
 
     @property
     def spelling(self) -> str:

@@ -36,7 +36,7 @@ Tensors = dict[str, torch.Tensor]
 @algorithms.register("darts_bilevel")
 @final
 class DartsBilevel(Algorithm):
-    """Alternates a step of the alphas and a step of the weights (Liu et al. 2019, Algorithm 1).
+    """Alternates steps of alphas and weights (Liu et al. 2019, arXiv 1806.09055, Algorithm 1).
 
     First order: ∇a L_v(w, a). Second order: ∇a L_v(w', a) − ∇²a,w L_t(w, a)·v with w' = w − U(∇w L_t),
     v = Jᵀ ∇w' L_v(w', a) and J = ∂U/∂g (eq. 6 and 7, where U is plain and J the learning rate ξ).

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, doctor, new, run, shipped
+from nasframe.cli import catalog, check, doctor, explain, new, run, schema, shipped
 from nasframe.cli.output import show_problems
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 
@@ -24,8 +24,10 @@ for _verb in (
     run.resume,
     check.validate,
     check.config,
+    schema.schema,
     catalog.list_,
     catalog.show,
+    explain.explain,
     shipped.recipes,
     shipped.copy,
     doctor.doctor,

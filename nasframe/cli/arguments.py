@@ -5,8 +5,15 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from nasframe.cli.completion import complete_override, complete_recipe
+
 RecipeName: TypeAlias = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A YAML file, or the name of a shipped recipe.",
+        autocompletion=complete_recipe,
+    ),
 ]
 Overrides: TypeAlias = Annotated[
     list[str] | None,
@@ -14,6 +21,7 @@ Overrides: TypeAlias = Annotated[
         metavar="[KEY=VALUE]...",
         help="a.b.c=value lays a value over the recipe, ~a.b deletes one.",
         show_default=False,
+        autocompletion=complete_override,
     ),
 ]
 Plugins: TypeAlias = Annotated[

@@ -1,23 +1,39 @@
 """The verbs about what the registries hold."""
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
-from nasframe.cli.output import print_json, print_table
+from nasframe.cli.completion import complete_component, complete_registry
+from nasframe.cli.output import flow, print_json, print_table
 
 if TYPE_CHECKING:
     from nasframe.registry import Registry
-    from nasframe.settings import Setting
+    from nasframe.settings import Setting, Signature
+
+RegistryName: TypeAlias = Annotated[
+    str, typer.Argument(metavar="REGISTRY", help="Such as algorithms.", autocompletion=complete_registry)
+]
+
+_CITATION: Final = re.compile(
+    r"[A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)? (?:19|20)\d\d\b(?:, [^();:]*[^();:.\s])?"
+)
 
 
 def list_(
     registry: Annotated[
-        str | None, typer.Argument(metavar="[REGISTRY]", help="Such as algorithms; by default all.")
+        str | None,
+        typer.Argument(
+            metavar="[REGISTRY]",
+            help="Such as algorithms; by default all.",
+            autocompletion=complete_registry,
+        ),
     ] = None,
     plugin: Plugins = None,
     as_json: AsJson = False,
@@ -37,52 +53,120 @@ def list_(
 
 
 def _rows(chosen: "list[Registry[Any]]") -> list[dict[str, Any]]:
-    """Each component; of a broken one its failure in place of its summary."""
-    from nasframe.recipe.discovery import probe_plugins
-
-    failures = {
-        (state.registry, state.name): state.failure for state in probe_plugins([each.name for each in chosen])
-    }
+    """Each component; of a broken one its failure in place of what it is."""
+    failures = _failures([each.name for each in chosen])
     rows = []
     for registry in chosen:
         for name in registry.names():
             failure = failures.get((registry.name, name))
-            summary = None if failure else registry.signature(name).summary
-            row = {"registry": registry.name, "name": name, "from": registry.origin(name)}
-            rows.append({**row, "summary": summary, "failure": failure})
+            signature = None if failure else registry.signature(name)
+            row: dict[str, Any] = {"registry": registry.name, "name": name, "from": registry.origin(name)}
+            row |= {"summary": signature.summary if signature else None, "failure": failure}
+            rows.append({**row, "papers": _papers(signature) if signature else []})
     return rows
 
 
+def _failures(registry_names: Sequence[str] = ()) -> dict[tuple[str, str], str]:
+    """Why third parties' components cannot be used, by registry and name."""
+    from nasframe.recipe.discovery import probe_plugins
+
+    states = probe_plugins(registry_names)
+    return {(state.registry, state.name): state.failure for state in states if state.failure}
+
+
 def show(
-    registry: Annotated[str, typer.Argument(metavar="REGISTRY", help="Such as algorithms.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as darts_bilevel.")],
+    registry: RegistryName,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Such as darts_bilevel.", autocompletion=complete_component),
+    ],
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a component, its settings, and how to name it."""
+    """Show a component: its paper, its settings, what it works with, and how to name it in a recipe."""
     from nasframe.registry import UnknownNameError
 
     chosen = _registry(registry, plugin)
     try:
-        signature = chosen.signature(name)
+        about = _about(chosen, name)
     except UnknownNameError as error:
         raise typer.BadParameter(str(error)) from error
-    settings = [_described(setting) for setting in signature.settings.values()]
-    fragment = _fragment(chosen, name, signature.settings)
     if as_json:
-        about = {"registry": registry, "name": name, "from": chosen.origin(name)}
-        given = {"summary": signature.summary, "given": list(signature.given)}
-        print_json({**about, **given, "settings": settings, "fragment": fragment})
-        return
-    typer.secho(f"{registry} {name}", bold=True, nl=False)
-    typer.echo(f" from {chosen.origin(name)}\n\n{signature.summary}\n")
-    if signature.given:
-        typer.echo(f"The framework gives: {', '.join(signature.given)}\n")
-    rows = [[each["name"], each["type"], each["default_text"], each["meaning"]] for each in settings]
+        print_json(about)
+    else:
+        _print_about(about)
+
+
+def _about(registry: "Registry[Any]", name: str) -> dict[str, Any]:
+    """All that is known of a component, as plain data."""
+    from nasframe.recipe.usage import fragment_of, partners_of, slots_for
+    from nasframe.recipe.yaml_text import dump_yaml
+
+    signature, without = registry.signature(name), _failures()
+    fragment = fragment_of(registry, name, without)
+    return {
+        "registry": registry.name,
+        "name": name,
+        "from": registry.origin(name),
+        "summary": signature.summary,
+        "description": signature.description,
+        "papers": _papers(signature),
+        "given": list(signature.given),
+        "needs": sorted(getattr(registry[name], "needs", ())),
+        "makes": {kind.name: str(kind.level) for kind in getattr(registry[name], "makes", ())},
+        "works_with": [asdict(each) for each in partners_of(registry, name, without)],
+        "slots": [".".join(slot.path) for slot in slots_for(registry, without)],
+        "settings": [_described(setting) for setting in signature.settings.values()],
+        "fragment": None if fragment is None else dump_yaml(fragment),
+    }
+
+
+def _print_about(about: Mapping[str, Any]) -> None:
+    typer.secho(f"{about['registry']} {about['name']}", bold=True, nl=False)
+    typer.echo(f" from {about['from']}\n\n{about['summary']}\n")
+    if about["description"]:
+        typer.echo(f"{about['description']}\n")
+    facts = {
+        "paper": "; ".join(_spell_paper(paper) for paper in about["papers"]),
+        "is given": ", ".join(about["given"]),
+        "needs": ", ".join(_spell_need(need) for need in about["needs"]),
+        "makes": ", ".join(
+            f"parameters of kind {kind} ({level} level)" for kind, level in about["makes"].items()
+        ),
+        "works with": "; ".join(_spell_partners(each) for each in about["works_with"]),
+        "stands at": ", ".join(about["slots"]) or "no recipe takes it; use it from Python",
+    }
+    for fact, text in facts.items():
+        if text:
+            typer.echo(f"{fact + ':':12}{text}")
+    typer.echo()
+    rows = [[each["name"], each["type"], each["default_text"], each["meaning"]] for each in about["settings"]]
     if rows:
         print_table(["setting", "type", "default", "meaning"], rows)
         typer.echo()
-    typer.echo(fragment, nl=False)
+    typer.echo(about["fragment"] or "", nl=False)
+
+
+def _papers(signature: "Signature") -> list[str]:
+    """The publications that a docstring names, those of its first line if there are some."""
+    for text in (signature.summary, signature.description):
+        if found := _CITATION.findall(" ".join(text.split())):
+            return list(dict.fromkeys(paper.strip() for paper in found))
+    return []
+
+
+def _spell_paper(paper: str) -> str:
+    number = re.search(r"arXiv (\d{4}\.\d{4,5})", paper)
+    return f"{paper} <https://arxiv.org/abs/{number[1]}>" if number else paper
+
+
+def _spell_need(need: str) -> str:
+    return f"parameters of the {need} level" if need in ("upper", "lower") else f"parameters of kind {need}"
+
+
+def _spell_partners(partners: Mapping[str, Any]) -> str:
+    fitting = ", ".join(partners["fitting"]) or "none"
+    return f"{partners['registry']} {fitting} (not {', '.join(partners['unfitting'])})"
 
 
 def _registries(plugins: list[Path] | None) -> "dict[str, Registry[Any]]":
@@ -119,29 +203,6 @@ def _described(setting: "Setting") -> dict[str, Any]:
         "type": spelled,
         "required": setting.required,
         "default": default,
-        "default_text": "(must be given)" if setting.required else _flow(default),
+        "default_text": "(must be given)" if setting.required else flow(default),
         "meaning": setting.doc,
     }
-
-
-def _flow(value: Any) -> str:
-    from nasframe.recipe.yaml_text import dump_yaml
-
-    return dump_yaml(value, flow=True)
-
-
-def _fragment(registry: "Registry[Any]", name: str, settings: "Mapping[str, Setting]") -> str:
-    """Part of a recipe that has this component, with all its defaults, in the first slot that takes it."""
-    from nasframe.recipe.schema import plain, slots_of_recipe
-    from nasframe.recipe.yaml_text import dump_yaml
-
-    fragment: Any = {"type": name}
-    for setting in settings.values():
-        fragment[setting.name] = "..." if setting.required else plain(setting.default)
-    for path, form, slot in slots_of_recipe():
-        if slot is registry:
-            fragment = [fragment] if form == "list" else fragment
-            for key in reversed(path):
-                fragment = {key: fragment}
-            break
-    return dump_yaml(fragment)

@@ -1,10 +1,19 @@
 """The verbs that read a recipe and do nothing with it."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
 from nasframe.cli.arguments import AsJson, Overrides, Plugins, RecipeName
-from nasframe.cli.output import print_json, problem_as_json
+from nasframe.cli.completion import complete_recipe
+from nasframe.cli.output import flow, print_json, problem_as_json
 from nasframe.errors import RecipeError
+
+if TYPE_CHECKING:
+    from nasframe.recipe.provenance import Difference, Sourced
+    from nasframe.recipe.tree import KeyPath, Place
 
 
 def validate(
@@ -27,13 +36,101 @@ def validate(
 
 
 def config(
-    recipe: RecipeName, overrides: Overrides = None, plugin: Plugins = None, as_json: AsJson = False
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+    provenance: Annotated[
+        bool, typer.Option("--provenance", help="Tell where each value was written.")
+    ] = False,
+    minimal: Annotated[
+        bool, typer.Option("--minimal", help="Leave out what the defaults say; it loads to the same.")
+    ] = False,
+    diff: Annotated[
+        str | None,
+        typer.Option(
+            "--diff",
+            metavar="OTHER",
+            help="Print only what differs from another recipe.",
+            autocompletion=complete_recipe,
+        ),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the complete recipe, all defaults filled in."""
-    from nasframe.recipe import dump_recipe, load_recipe, recipe_to_mapping
+    from nasframe.recipe.loading import load_with_places
+    from nasframe.recipe.minimal import minimal_mapping
+    from nasframe.recipe.provenance import sourced_values
+    from nasframe.recipe.schema import recipe_to_mapping
+    from nasframe.recipe.yaml_text import dump_annotated, dump_yaml
 
-    complete = load_recipe(recipe, overrides or (), plugin or (), check=False)
-    if as_json:
-        print_json(recipe_to_mapping(complete))
+    if diff is not None and (provenance or minimal):
+        raise typer.BadParameter("--diff prints values with their places; leave the other options out")
+    complete, places = load_with_places(recipe, overrides or (), plugin or (), check=False)
+    if diff is not None:
+        other = load_with_places(diff, (), plugin or (), check=False)
+        _print_differences(sourced_values(*other), sourced_values(complete, places), as_json)
+        return
+    mapping = minimal_mapping(complete) if minimal else recipe_to_mapping(complete)
+    if provenance and as_json:
+        values = sourced_values(complete, places).items()
+        print_json([{"path": _dotted(path), **_sourced_as_json(value)} for path, value in values])
+    elif as_json:
+        print_json(mapping)
+    elif provenance:
+        comments = {path: _origin(place) for path, place in places.items()}
+        typer.echo(dump_annotated(mapping, comments), nl=False)
     else:
-        typer.echo(dump_recipe(complete), nl=False)
+        typer.echo(dump_yaml(mapping), nl=False)
+
+
+def _print_differences(
+    left: "Mapping[KeyPath, Sourced]", right: "Mapping[KeyPath, Sourced]", as_json: bool
+) -> None:
+    from nasframe.recipe.provenance import differences
+
+    found = list(differences(left, right))
+    if as_json:
+        print_json([_difference_as_json(each) for each in found])
+        return
+    for each in found:
+        typer.secho(_dotted(each.path), bold=True)
+        sides = [("-", "red", each.left), ("+", "green", each.right)]
+        shown = [(sign, color, flow(value.value), value.place) for sign, color, value in sides if value]
+        width = max(len(text) for _, _, text, _ in shown)
+        for sign, color, text, place in shown:
+            typer.echo(f"  {typer.style(f'{sign} {text:{width}}', fg=color)}  # {_origin(place)}")
+    if not found:
+        typer.echo("the same")
+
+
+def _difference_as_json(difference: "Difference") -> dict[str, Any]:
+    two = {"left": difference.left, "right": difference.right}
+    sides = {side: None if value is None else _sourced_as_json(value) for side, value in two.items()}
+    return {"path": _dotted(difference.path), **sides}
+
+
+def _dotted(path: "KeyPath") -> str:
+    return ".".join(map(str, path))
+
+
+def _origin(place: "Place") -> str:
+    """Where a value was written, in a word; a shipped recipe goes by its name."""
+    from nasframe.recipe.discovery import shipped_recipes
+
+    if place.is_default or not place.file:
+        return _sort(place)
+    path = Path(place.file)
+    file = path.stem if shipped_recipes().get(path.stem) == path.absolute() else place.file
+    return f"{file}:{place.line}"
+
+
+def _sort(place: "Place") -> str:
+    return "default" if place.is_default else "file" if place.file else "command line"
+
+
+def _sourced_as_json(value: "Sourced") -> dict[str, Any]:
+    place = value.place
+    told: dict[str, Any] = {"value": value.value, "origin": _sort(place)}
+    if told["origin"] == "file":
+        told |= {"file": place.file, "line": place.line, "column": place.column}
+    return told

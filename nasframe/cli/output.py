@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,13 @@ _UNCUT = 1000
 def print_json(value: Any) -> None:
     """Print plain data as JSON on standard output."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def flow(value: Any) -> str:
+    """Plain data as YAML on one line."""
+    from nasframe.recipe.yaml_text import dump_yaml
+
+    return dump_yaml(value, flow=True)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -40,19 +46,23 @@ def show_problems(error: RecipeError) -> None:
     for problem in error.problems:
         typer.echo(_described(problem), err=True)
     count = len(error.problems)
-    typer.secho("1 problem" if count == 1 else f"{count} problems", err=True, fg="red")
+    typer.secho("1 problem" if count == 1 else f"{count} problems", err=True, fg="red", nl=False)
+    codes = sorted({problem.kind.code for problem in error.problems})
+    typer.echo(f"; more about it: nasframe explain {' '.join(codes)}", err=True)
 
 
 def problem_as_json(problem: Problem) -> dict[str, Any]:
     """A problem as plain data; ``file``, ``line`` and ``column`` are empty on the command line."""
+    said = {name: getattr(problem, name) for name in ("where", "path", "rule", "given", "advice")}
     file, line, column = problem.position
-    return {**asdict(problem), "file": file, "line": line, "column": column}
+    return {"code": problem.kind.code, **said, "file": file, "line": line, "column": column}
 
 
 def _described(problem: Problem) -> str:
     given = f", got {problem.given}" if problem.given else ""
     rule = f"{problem.path}: {problem.rule}" if problem.path else problem.rule
-    lines = [f"{typer.style(problem.where, bold=True)}: {typer.style(_printable(rule + given), fg='red')}"]
+    where = typer.style(f"{problem.where}:", bold=True)
+    lines = [f"{where} {problem.kind.code} {typer.style(_printable(rule + given), fg='red')}"]
     lines += _excerpt(*problem.position)
     if problem.advice:
         lines.append(f"      = {_printable(problem.advice)}")

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from nasframe.cli.arguments import AsJson
+from nasframe.cli.completion import complete_shipped
 from nasframe.cli.output import print_json, print_table
+from nasframe.cli.schema import SCHEMA_FILE, write_schema
 
 
 def recipes(as_json: AsJson = False) -> None:
@@ -22,13 +24,15 @@ def recipes(as_json: AsJson = False) -> None:
 
 
 def copy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A shipped recipe.", autocompletion=complete_shipped)
+    ],
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="Where to; by default NAME.yaml, here.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
 ) -> None:
-    """Copy a shipped recipe, to edit it."""
+    """Copy a shipped recipe, to edit it; its schema for editors is written beside it."""
     from nasframe.recipe.discovery import shipped_recipes
 
     shipped = shipped_recipes()
@@ -48,6 +52,10 @@ def copy(
     except OSError as error:
         raise typer.BadParameter(f"{target} cannot be written: {error.strerror}") from error
     typer.echo(str(target))
+    beside = target.parent / SCHEMA_FILE
+    if not beside.exists():
+        write_schema(beside)
+        typer.echo(f"{beside}, for your editor", err=True)
 
 
 def header_of(text: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
-from nasframe.core.inherit import inherit
+from nasframe.core.inheritance import inherit
 from nasframe.core.interrupts import Interrupts
 from nasframe.core.kept import keep_probabilities
 from nasframe.core.mixed_op import (

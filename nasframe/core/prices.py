@@ -1,5 +1,7 @@
 """Prices: the cost of every architecture of a space as a sum over its choices, and its expectation."""
 
+import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -22,6 +24,9 @@ from nasframe.core.space import Space
 from nasframe.core.task import Task
 from nasframe.errors import FormatError, UnsupportedError
 
+_FORMAT = "nasframe.prices"
+_VERSION = 1
+
 
 @final
 @dataclass(frozen=True)
@@ -40,6 +45,43 @@ class Prices:
     fixed: float
     choices: Mapping[str, Mapping[str, "Prices"]] = field(default_factory=dict)
     prunable: frozenset[str] = frozenset()
+
+    def to_json(self) -> str:
+        """The JSON text that `from_json` reads; numbers come back bit by bit."""
+        return json.dumps({"format": _FORMAT, "version": _VERSION, **self._plain()}, indent=1) + "\n"
+
+    def _plain(self) -> dict[str, Any]:
+        choices = {
+            choice: {name: prices._plain() for name, prices in candidates.items()}
+            for choice, candidates in self.choices.items()
+        }
+        parts = {"fixed": self.fixed, "choices": choices, "prunable": sorted(self.prunable)}
+        return {key: part for key, part in parts.items() if key == "fixed" or part}
+
+    @classmethod
+    def from_json(cls, text: str) -> "Prices":
+        """Read what `to_json` wrote.
+
+        Raises:
+            FormatError: It is nothing of that sort, or of another version.
+        """
+        try:
+            plain = json.loads(text)
+            if (plain.pop("format"), plain.pop("version")) != (_FORMAT, _VERSION):
+                raise ValueError(f"must have format {_FORMAT}, version {_VERSION}")
+            return cls._of_plain(plain)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise FormatError(f"prices: must be what nasframe wrote: {error}") from error
+
+    @classmethod
+    def _of_plain(cls, plain: Mapping[str, Any]) -> "Prices":
+        choices = {
+            choice: MappingProxyType({name: cls._of_plain(each) for name, each in candidates.items()})
+            for choice, candidates in plain.get("choices", {}).items()
+        }
+        if not math.isfinite(plain["fixed"]):
+            raise ValueError(f"a price must be finite, got {plain['fixed']}")
+        return cls(plain["fixed"], MappingProxyType(choices), frozenset(plain.get("prunable", ())))
 
     def of(self, genotype: Genotype) -> float:
         """The cost of one architecture.

@@ -20,7 +20,11 @@ class Space(ABC):
 
     @abstractmethod
     def build(self, filler: Filler) -> nn.Module:
-        """Build the network, asking `filler` at each site."""
+        """Build the network, asking `filler` at each site.
+
+        It is also called on the meta device, where shapes are known and numbers are not, so numbers that
+        it needs come from plain Python (or were made in ``__init__``).
+        """
 
     def graphs(self, genotype: Genotype) -> Mapping[str, Graph]:
         """Pictures of an architecture by name (one a cell); none unless the space draws itself."""

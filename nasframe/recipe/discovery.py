@@ -15,6 +15,7 @@ from typing import Final, final
 
 import nasframe
 from nasframe.errors import NasframeError, Problem, RecipeError
+from nasframe.problem_kinds import UNUSABLE_MODULE
 from nasframe.registry import registries
 
 _SECONDS_TO_START: Final = 60
@@ -41,7 +42,7 @@ def import_modules(paths: Sequence[Path]) -> None:
         except (Exception, SystemExit) as error:
             given = f"{type(error).__name__}: {error}"
             rule = f"{path} must be a Python module that can be imported"
-            problems.append(Problem("command line", "--plugin", rule, given))
+            problems.append(Problem(UNUSABLE_MODULE, "command line", "--plugin", rule, given))
     if problems:
         raise RecipeError(problems)
 

@@ -11,11 +11,13 @@ from typing import Any, Final, final
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nasframe import problem_kinds as kinds
 from nasframe.errors import Problem, RecipeError
+from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.discovery import import_modules, shipped_recipes
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.schema import read_recipe
-from nasframe.recipe.tree import BROKEN, COMMAND_LINE, KeyPath, Node, merge
+from nasframe.recipe.tree import BROKEN, COMMAND_LINE, KeyPath, Node, Place, merge
 from nasframe.recipe.yaml_text import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES, read_yaml
 
 _MAX_ROUNDS: Final = 20
@@ -40,6 +42,13 @@ def load_recipe(
     Raises:
         RecipeError: Something is wrong; it holds all problems.
     """
+    return load_with_places(recipe, overrides, plugins, check=check)[0]
+
+
+def load_with_places(
+    recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = (), *, check: bool = True
+) -> tuple[Recipe, dict[KeyPath, Place]]:
+    """As `load_recipe`; also tells where each value was written, by its path (see `read_recipe`)."""
     import_modules(plugins)
     files = _Files()
     tree = files.read(_locate(str(recipe)))
@@ -62,7 +71,7 @@ def _locate(recipe: str) -> Path:
         rule = "must be a file or a shipped recipe's name"
     nearest = difflib.get_close_matches(Path(recipe).stem, shipped, n=1)
     advice = f"did you mean the shipped recipe `{nearest[0]}`?" if nearest else ""
-    raise RecipeError([Problem(str(COMMAND_LINE), "RECIPE", rule, f"`{recipe}`", advice)])
+    raise RecipeError([Problem(kinds.NO_RECIPE, str(COMMAND_LINE), "RECIPE", rule, f"`{recipe}`", advice)])
 
 
 @final
@@ -84,22 +93,24 @@ class _Files:
         finally:
             self._open.pop()
 
-    def _say(self, where: object, path: str, rule: str, given: str = "", advice: str = "") -> None:
-        self.problems.append(Problem(str(where), path, rule, given, advice))
+    def _say(
+        self, kind: ProblemKind, where: object, path: str, rule: str, given: str = "", advice: str = ""
+    ) -> None:
+        self.problems.append(Problem(kind, str(where), path, rule, given, advice))
 
     def _parse(self, path: Path) -> Node | None:
         try:
             if path.stat().st_size > 4 * MAX_CHARACTERS:
-                self._say(path, "", f"must have at most {MAX_CHARACTERS} characters")
+                self._say(kinds.TOO_LARGE, path, "", f"must have at most {MAX_CHARACTERS} characters")
                 return None
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
-            self._say(path, "", "must be a text file that can be read", str(error))
+            self._say(kinds.UNREADABLE_FILE, path, "", "must be a text file that can be read", str(error))
             return None
         tree = read_yaml(text, _shown(path), self.problems)
         if tree is not None and not isinstance(tree.value, dict):
             if not tree.is_broken:
-                self._say(tree.at, "", "a recipe must be a mapping", _sort(tree.value))
+                self._say(kinds.NOT_A_RECIPE, tree.at, "", "a recipe must be a mapping", _sort(tree.value))
             return None
         return tree
 
@@ -119,9 +130,8 @@ class _Files:
     def _include(self, entry: Node) -> Node | None:
         if not isinstance(entry.value, str):
             if not entry.is_broken:
-                self._say(
-                    entry.at, "include", "must be a file or a shipped recipe's name", _sort(entry.value)
-                )
+                rule = "must be a file or a shipped recipe's name"
+                self._say(kinds.BAD_INCLUDE, entry.at, "include", rule, _sort(entry.value))
             return None
         shipped = shipped_recipes()
         path = entry.at.folder / entry.value
@@ -129,16 +139,18 @@ class _Files:
             path = shipped.get(entry.value.removesuffix(".yaml"), path)
         if path.resolve() in self._open:
             chain = " → ".join(file.name for file in [*self._open, path])
-            self._say(entry.at, "include", "a recipe must not include itself", chain)
+            rule = "a recipe must not include itself"
+            self._say(kinds.CIRCULAR_INCLUDE, entry.at, "include", rule, chain)
         elif self._count >= _MAX_FILES:
-            self._say(entry.at, "include", f"a recipe must include at most {_MAX_FILES} files")
+            rule = f"a recipe must include at most {_MAX_FILES} files"
+            self._say(kinds.MANY_INCLUDES, entry.at, "include", rule)
         elif path.is_file():
             return self.read(path)
         else:
             nearest = difflib.get_close_matches(Path(entry.value).stem, shipped, n=1)
             advice = f"did you mean the shipped recipe `{nearest[0]}`?" if nearest else f"there is no {path}"
             rule = "must be a file (relative to this one) or a shipped recipe's name"
-            self._say(entry.at, "include", rule, f"`{entry.value}`", advice)
+            self._say(kinds.NO_INCLUDE, entry.at, "include", rule, f"`{entry.value}`", advice)
         return None
 
 
@@ -162,13 +174,27 @@ def _overridden(tree: Node, overrides: Sequence[str], problems: list[Problem]) -
             tree = tree.with_child(keys, None)
         else:
             rule = "deletes nothing: the recipe's files say nothing there"
-            problems.append(Problem(str(COMMAND_LINE), f"~{_spell(keys)}", rule))
+            advice = _nearest_path(tree, keys)
+            where, path = str(COMMAND_LINE), f"~{_spell(keys)}"
+            problems.append(Problem(kinds.DELETES_NOTHING, where, path, rule, "", advice))
     patch: Node | None = None
     for text in overrides:
         if not text.startswith("~"):
             assigned = _assignment(text, tree, problems)
             patch = merge(patch, assigned, one_layer=True) if patch and assigned else assigned or patch
     return merge(tree, patch) if patch else tree
+
+
+def _nearest_path(tree: Node, keys: KeyPath) -> str:
+    """Advice for a path that the tree does not have: the same with its first wrong key corrected."""
+    for depth, key in enumerate(keys):
+        owner = tree.find(keys[:depth])
+        if owner and owner.child(key) is None:
+            names = [str(name) for name, _ in owner.items()]
+            nearest = difflib.get_close_matches(str(key), names, n=1)
+            path = [*keys[:depth], *nearest, *keys[depth + 1 :]]
+            return f"did you mean `{_spell(tuple(path))}`?" if nearest else ""
+    return ""
 
 
 def _keys(text: str) -> KeyPath:
@@ -186,7 +212,7 @@ def _assignment(text: str, tree: Node, problems: list[Problem]) -> Node | None:
     keys = _keys(name)
     if not equals or not keys:
         rule = "must be KEY=VALUE or ~KEY, names in KEY parted by dots"
-        problems.append(Problem(str(COMMAND_LINE), "", rule, f"`{text}`"))
+        problems.append(Problem(kinds.NOT_AN_OVERRIDE, str(COMMAND_LINE), "", rule, f"`{text}`"))
         return None
     before = len(problems)
     node = read_yaml(value, "", problems) or Node(BROKEN, COMMAND_LINE, COMMAND_LINE)
@@ -196,7 +222,7 @@ def _assignment(text: str, tree: Node, problems: list[Problem]) -> Node | None:
         owner = tree.find(keys[:depth])
         if owner and isinstance(owner.value, list) and owner.child(key) is None:
             rule = f"must be an index of `{_spell(keys[:depth])}`, which has {len(owner.value)} items"
-            problems.append(Problem(str(COMMAND_LINE), name, rule, f"`{key}`"))
+            problems.append(Problem(kinds.NO_SUCH_ITEM, str(COMMAND_LINE), name, rule, f"`{key}`"))
             return None
     for key in reversed(keys):
         node = Node({str(key): node}, COMMAND_LINE, COMMAND_LINE)
@@ -218,7 +244,9 @@ def _interpolated(tree: Node, problems: list[Problem]) -> Node:
     rule = f"must end at a value in at most {_MAX_ROUNDS} steps, and not at itself"
 
     def refuse(path: KeyPath, node: Node) -> Node:
-        return _refused(path, node, rule, problems) if _has_reference(node) else node
+        if not _has_reference(node):
+            return node
+        return _refused(kinds.CIRCULAR_REFERENCE, path, node, rule, problems)
 
     return tree.map_leaves(refuse)
 
@@ -231,16 +259,19 @@ def _check_size(tree: Node, problems: list[Problem]) -> None:
     for count, (path, _) in enumerate(tree.leaves()):
         if count >= MAX_VALUES or len(path) > MAX_DEPTH:
             rule = f"with its references a recipe must have at most {MAX_VALUES} values, {MAX_DEPTH} deep"
-            raise RecipeError([*problems, Problem(str(tree.at), _spell(path[:4]), rule)])
+            problem = Problem(kinds.TOO_LARGE, str(tree.at), _spell(path[:4]), rule)
+            raise RecipeError([*problems, problem])
 
 
 def _spell(path: KeyPath) -> str:
     return ".".join(map(str, path))
 
 
-def _refused(path: KeyPath, node: Node, rule: str, problems: list[Problem], advice: str = "") -> Node:
+def _refused(
+    kind: ProblemKind, path: KeyPath, node: Node, rule: str, problems: list[Problem], advice: str = ""
+) -> Node:
     given = node.value if len(node.value) <= 60 else f"{node.value[:60]}…"
-    problems.append(Problem(str(node.at), _spell(path), rule, f"`{given}`", advice))
+    problems.append(Problem(kind, str(node.at), _spell(path), rule, f"`{given}`", advice))
     return replace(node, value=BROKEN)
 
 
@@ -271,14 +302,15 @@ class _Interpolation:
         targets = _targets(path, node.value)
         if targets is None:
             rule = "a reference must be ${section.key}; nothing is called or escaped"
-            return _refused(path, node, rule, self._problems)
+            return _refused(kinds.BAD_REFERENCE, path, node, rule, self._problems)
         if any(self._is_open(target) for target in targets):
             return node
         found = [self._tree.find(target) for target in targets]
         if None in found:
             missing = targets[found.index(None)]
             rule = f"must refer to what the recipe says, but it says nothing at `{_spell(missing)}`"
-            return _refused(path, node, rule, self._problems)
+            advice = _nearest_path(self._tree, missing)
+            return _refused(kinds.DANGLING_REFERENCE, path, node, rule, self._problems, advice)
         return self._value(path, node, [each for each in found if each])
 
     def _is_open(self, target: KeyPath) -> bool:
@@ -294,12 +326,13 @@ class _Interpolation:
             for key in path:
                 value = value[key]
         except OmegaConfBaseException as error:
-            return _refused(path, node, f"must be resolved: {str(error).splitlines()[0]}", self._problems)
+            rule = f"must be resolved: {str(error).splitlines()[0]}"
+            return _refused(kinds.BAD_REFERENCE, path, node, rule, self._problems)
         if _REFERENCE.fullmatch(node.value):
             return replace(found[0], key_at=node.key_at)
         if any(target.items() or target.value is None for target in found) or len(value) > _MAX_TEXT:
             rule = f"inside a text a reference must be to a scalar, and make at most {_MAX_TEXT} characters"
-            return _refused(path, node, rule, self._problems)
+            return _refused(kinds.BAD_TEXT_REFERENCE, path, node, rule, self._problems)
         return replace(node, value=value)
 
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from nasframe import problem_kinds
 from nasframe.core import WEIGHT, Cost, Deriver, Level, Penalty, SampledOp, Space, preview_of, read_amount
 from nasframe.errors import FormatError, NasframeError, Problem
+from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.recipe import Search
 from nasframe.recipe.tree import Node
 from nasframe.registry import Component, registries
@@ -40,9 +42,9 @@ class Parts:
             node, place = child, child.key_at
         return str(place)
 
-    def problem(self, path: str, rule: str, given: str = "", advice: str = "") -> Problem:
+    def problem(self, kind: ProblemKind, path: str, rule: str, given: str = "", advice: str = "") -> Problem:
         """A problem of the part at a path."""
-        return Problem(self.place(path), path, rule, given, advice)
+        return Problem(kind, self.place(path), path, rule, given, advice)
 
 
 def pairing_problems(parts: Parts) -> Iterator[Problem]:
@@ -55,7 +57,7 @@ def _name(parts: Parts) -> Iterator[Problem]:
     name = parts.get("name")
     if name is not None and not re.fullmatch(r"[\w][\w. +-]*", name):
         rule = "must be usable as the name of a folder: letters, digits and _ . + -, not a dot first"
-        yield parts.problem("name", rule, f"`{name}`")
+        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", rule, f"`{name}`")
 
 
 def _kinds(parts: Parts) -> Iterator[Problem]:
@@ -74,7 +76,7 @@ def _kinds(parts: Parts) -> Iterator[Problem]:
             names = ", ".join(kind.name for kind in made) or "none"
             rule = f"`{algorithm.name}` needs {what}, but `{mixed_op.name}` makes only: {names}"
             advice = "choose another search.mixed_op or search.algorithm"
-            yield parts.problem("search.algorithm", rule, "", advice)
+            yield parts.problem(problem_kinds.NEEDS_KIND, "search.algorithm", rule, "", advice)
 
 
 def _mixes(parts: Parts) -> Iterator[Problem]:
@@ -93,7 +95,7 @@ def _mixes(parts: Parts) -> Iterator[Problem]:
     else:
         return
     advice = "choose another search.mixed_op or search.algorithm"
-    yield parts.problem("search.algorithm", rule, "", advice)
+    yield parts.problem(problem_kinds.MIXES_OTHERWISE, "search.algorithm", rule, "", advice)
 
 
 def _cost(parts: Parts) -> Iterator[Problem]:
@@ -103,10 +105,16 @@ def _cost(parts: Parts) -> Iterator[Problem]:
         return
     if algorithm is not None and not _attribute(algorithm, "follows_penalty"):
         rule = f"`{algorithm.name}` must follow a penalty of the alphas, but does not declare that it does"
-        yield parts.problem("search.cost", rule, "", "choose another search.algorithm, or no search.cost")
+        yield parts.problem(
+            problem_kinds.COST_UNUSED,
+            "search.cost",
+            rule,
+            "",
+            "choose another search.algorithm, or no search.cost",
+        )
     if _attribute(cost, "of_call") is Cost.of_call:
         rule = f"`{cost.name}` must be a sum over the parts of a network, but prices whole networks alone"
-        yield parts.problem("search.cost", rule, "", "choose another search.cost")
+        yield parts.problem(problem_kinds.COST_UNUSED, "search.cost", rule, "", "choose another search.cost")
 
 
 def _held_out(parts: Parts) -> Iterator[Problem]:
@@ -114,11 +122,11 @@ def _held_out(parts: Parts) -> Iterator[Problem]:
     algorithm, data = parts.get("search.algorithm"), parts.get("data")
     if parts.get("search.valid_fraction") == 0 and _attribute(algorithm, "uses_valid"):
         rule = f"must be above 0, because `{algorithm.name}` learns from held-out examples"
-        yield parts.problem("search.valid_fraction", rule, "0")
+        yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
     try:
         preview = None if data is None else preview_of(_factory(data), **data.settings)
     except NasframeError as error:
-        yield parts.problem("data", str(error))
+        yield parts.problem(problem_kinds.IMPOSSIBLE_DATA, "data", str(error))
         return
     for path in ("search.valid_fraction", "retrain.valid_fraction"):
         fraction = parts.get(path)
@@ -126,7 +134,9 @@ def _held_out(parts: Parts) -> Iterator[Problem]:
             held_out = round(preview.num_train * fraction)
             if not 0 < held_out < preview.num_train:
                 rule = f"must leave examples on both sides of a split of {preview.num_train}"
-                yield parts.problem(path, rule, f"{fraction}, which holds out {held_out}")
+                yield parts.problem(
+                    problem_kinds.EMPTY_SPLIT, path, rule, f"{fraction}, which holds out {held_out}"
+                )
 
 
 def _benchmark(parts: Parts) -> Iterator[Problem]:
@@ -139,7 +149,9 @@ def _benchmark(parts: Parts) -> Iterator[Problem]:
     if space.name != known.name or given != known.settings:
         rule = f"`{benchmark.name}` knows the architectures of {_spelled(known.name, known.settings)} alone"
         advice = "search there, or without search.benchmark"
-        yield parts.problem("search.benchmark", rule, _spelled(space.name, given), advice)
+        yield parts.problem(
+            problem_kinds.OTHER_SPACE, "search.benchmark", rule, _spelled(space.name, given), advice
+        )
 
 
 def _spelled(name: str, settings: Mapping[str, Any]) -> str:
@@ -155,7 +167,8 @@ def _penalty(parts: Parts) -> Iterator[Problem]:
     if cost is None:
         if penalty != Search().penalty:
             rule = f"`{penalty.name}` must have a cost to work on, but there is no search.cost"
-            yield parts.problem("search.penalty", rule, "", "set search.cost, such as flops or latency")
+            advice = "set search.cost, such as flops or latency"
+            yield parts.problem(problem_kinds.PENALTY_WITHOUT_COST, "search.penalty", rule, "", advice)
         return
     settings = registries[penalty.registry].signature(penalty.name).settings
     for name in (name for name, setting in settings.items() if setting.annotation == Amount):
@@ -163,13 +176,14 @@ def _penalty(parts: Parts) -> Iterator[Problem]:
             read_amount(penalty.settings[name], _attribute(cost, "units") or {})
         except FormatError as error:
             given = f"`{penalty.settings[name]}`"
-            yield parts.problem(f"search.penalty.{name}", f"{error} (of `{cost.name}`)", given)
+            path, rule = f"search.penalty.{name}", f"{error} (of `{cost.name}`)"
+            yield parts.problem(problem_kinds.NOT_AN_AMOUNT, path, rule, given)
     deriver = parts.get("search.deriver")
     limits = _attribute(penalty, "max_cost") not in (None, Penalty.max_cost)
     if limits and _attribute(deriver, "derive_within") is Deriver.derive_within:
         rule = f"`{deriver.name}` must keep the budget of `{penalty.name}`, but knows none"
         advice = "choose another search.deriver, or search.penalty"
-        yield parts.problem("search.penalty", rule, "", advice)
+        yield parts.problem(problem_kinds.KEEPS_NO_BUDGET, "search.penalty", rule, "", advice)
 
 
 def _factory(component: Component[Any] | None) -> Any:

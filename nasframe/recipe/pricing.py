@@ -17,11 +17,8 @@ from nasframe.core import (
     Penalized,
     Penalty,
     Prices,
-    Space,
-    Task,
     cost_scale,
     expected_cost,
-    price,
 )
 from nasframe.registry import Component
 
@@ -42,9 +39,8 @@ class Pricing:
     penalty: Penalty
 
     @classmethod
-    def of(cls, model: Model, space: Space, task: Task, cost: Cost, penalty: Component[Penalty]) -> "Pricing":
-        """Price the architectures of a supernet as `space` builds them."""
-        prices = price(space, task, cost)
+    def of(cls, model: Model, prices: Prices, cost: Cost, penalty: Component[Penalty]) -> "Pricing":
+        """Prices of the supernet's architectures, which are those of `cost`, and a penalty for them."""
         return cls(model, prices, penalty(cost_scale(model.choices, prices, cost.units)))
 
     def objective(self, objective: Objective) -> Objective:

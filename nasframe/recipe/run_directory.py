@@ -8,12 +8,13 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import nasframe
-from nasframe.core import Checkpoints
+from nasframe.core import Checkpoints, Prices
 from nasframe.errors import FormatError
 
 STAGES = ("search", "retrain", "report")
@@ -88,6 +89,13 @@ class RunDirectory:
     @property
     def export(self) -> Path:
         return self.root / "export"
+
+    def prices(self, make: Callable[[], Prices]) -> Prices:
+        """The prices of the search; made and written at first, because what is measured varies."""
+        path = self.stage("search") / "prices.json"
+        if not path.exists():
+            _write(path, make().to_json())
+        return Prices.from_json(path.read_text(encoding="utf-8"))
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""

@@ -13,7 +13,9 @@ from typing import Any, Final, final
 
 from pydantic_core import to_jsonable_python
 
+from nasframe import problem_kinds as kinds
 from nasframe.errors import ComponentError, Problem, RecipeError
+from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.pairing import Parts, pairing_problems
 from nasframe.recipe.recipe import INHERITED_FROM, Recipe
 from nasframe.recipe.tree import BROKEN, KeyPath, Node, Place, merge, node_of
@@ -26,13 +28,18 @@ VERSION: Final = 1
 """The version of the recipe format."""
 
 
-def read_recipe(tree: Node, problems: Iterable[Problem] = (), *, check: bool = True) -> Recipe:
+def read_recipe(
+    tree: Node, problems: Iterable[Problem] = (), *, check: bool = True
+) -> tuple[Recipe, dict[KeyPath, Place]]:
     """Read a whole recipe; defaults are filled in down to the last setting.
 
     Args:
         tree: The recipe as it was written, in one piece.
         problems: Those that are known already.
         check: Also find what a run on this machine would refuse at its start.
+
+    Returns:
+        The recipe, and where each of its values was written, by the paths of `recipe_to_mapping`.
 
     Raises:
         RecipeError: Something is wrong; it holds all problems.
@@ -45,7 +52,7 @@ def read_recipe(tree: Node, problems: Iterable[Problem] = (), *, check: bool = T
     trial = trial_problems(parts, [*pairing, *absent]) if check else []
     if found := [*reader.problems, *pairing, *absent, *trial]:
         raise RecipeError(found)
-    return typing.cast(Recipe, recipe)
+    return typing.cast(Recipe, recipe), reader.places
 
 
 def recipe_to_mapping(recipe: Recipe) -> dict[str, Any]:
@@ -145,20 +152,25 @@ class _Reader:
         problems: What is wrong.
         absent: What would be right on a machine that has the files that are named.
         parts: Values and components that are valid alone, by path.
+        places: Where each value was written: of a component its ``type``, of a list of components each
+            item, or the list if it is empty.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
         self.absent: list[Problem] = []
         self.parts: dict[str, Any] = {}
+        self.places: dict[KeyPath, Place] = {}
         self._said: set[tuple[str, str, str]] = set()
 
-    def say(self, at: Place, path: KeyPath, rule: str, given: str = "", advice: str = "") -> None:
+    def say(
+        self, kind: ProblemKind, at: Place, path: KeyPath, rule: str, given: str = "", advice: str = ""
+    ) -> None:
         """Add a problem, once where an inherited value is read in two places."""
         key = (f"{at} {path[-1:]}", rule, given)
         if key not in self._said:
             self._said.add(key)
-            self.problems.append(Problem(str(at), ".".join(map(str, path)), rule, given, advice))
+            self.problems.append(Problem(kind, str(at), ".".join(map(str, path)), rule, given, advice))
 
     def recipe(self, tree: Node) -> Any:
         """The recipe, or `BROKEN`."""
@@ -166,11 +178,13 @@ class _Reader:
 
     def _checked_version(self, tree: Node) -> Node:
         version = tree.child("version")
+        self.places["version",] = version.at if version else _default_in(tree)
         if version is None:
             return tree
         if version.value != VERSION and not version.is_broken:
             advice = "it was written for another nasframe"
-            self.say(version.at, ("version",), f"must be {VERSION}", spell_value(version.plain), advice)
+            given = spell_value(version.plain)
+            self.say(kinds.OTHER_VERSION, version.at, ("version",), f"must be {VERSION}", given, advice)
         return tree.with_child(("version",), None)
 
     def _section(self, section: type, node: Node, path: KeyPath) -> Any:
@@ -188,7 +202,7 @@ class _Reader:
         if isinstance(node.value, dict):
             return node.value
         if not node.is_broken:
-            self.say(node.at, path, "must be a mapping", spell_value(node.plain))
+            self.say(kinds.WRONG_TYPE, node.at, path, "must be a mapping", spell_value(node.plain))
         return None
 
     def _refuse_unknown(
@@ -200,7 +214,8 @@ class _Reader:
             if key not in names:
                 nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
                 advice = f"did you mean `{nearest[0]}`?" if nearest else f"it has {_listed(names)}"
-                self.say(node.key_at, (*path, key), f"{owner} has no such setting", "", advice)
+                rule = f"{owner} has no such setting"
+                self.say(kinds.UNKNOWN_KEY, node.key_at, (*path, key), rule, "", advice)
         return set(entries) <= set(names)
 
     def _settings(self, settings: Mapping[str, Setting], node: Node, path: KeyPath) -> dict[str, Any]:
@@ -219,6 +234,7 @@ class _Reader:
             return self._section(typing.cast(type, setting.annotation), given or empty, path)
         form, registry = slot_of(setting.annotation)
         if registry is None:
+            self.places[path] = given.at if given else _default_in(parent)
             return self._leaf(setting.annotation, given, path) if given else setting.default
         return self._slot(form, registry, self._over_default(setting, given, parent), path)
 
@@ -228,15 +244,17 @@ class _Reader:
             _, registry = slot_of(setting.annotation)
             if registry is not None:
                 advice = f"{registry.name} has {_listed(registry.names())}"
-        self.say(parent.key_at, path, "must be given", "", advice)
+        self.say(kinds.MISSING_KEY, parent.key_at, path, "must be given", "", advice)
 
     def _over_default(self, setting: Setting, given: Node | None, parent: Node) -> Node:
         if setting.required or setting.default is None:
-            return given or Node(None, parent.key_at, parent.key_at)
-        default = node_of(setting.default, parent.key_at)
+            return given or Node(None, _default_in(parent), parent.key_at)
+        default = node_of(setting.default, _default_in(parent))
         return merge(default, given) if given else default
 
     def _slot(self, form: str, registry: Registry[Any], node: Node, path: KeyPath) -> Any:
+        if not node.value:
+            self.places[path] = node.at
         if form == "optional" and node.value is None:
             return None
         if form in ("one", "optional"):
@@ -249,7 +267,7 @@ class _Reader:
         if not isinstance(node.value, list):
             rule = f"must be a list of names, or of mappings with a `type`, from {registry.name}"
             if not node.is_broken:
-                self.say(node.at, path, rule, spell_value(node.plain))
+                self.say(kinds.WRONG_TYPE, node.at, path, rule, spell_value(node.plain))
             return BROKEN
         return tuple(self._component(registry, item, (*path, index)) for index, item in enumerate(node.value))
 
@@ -261,6 +279,7 @@ class _Reader:
         if kind is None or not isinstance(kind.value, str):
             self._say_no_name(registry, node, kind, path)
             return BROKEN
+        self.places[*path, "type"] = kind.at
         try:
             settings = registry.signature(kind.value).settings
         except (UnknownNameError, ComponentError) as error:
@@ -281,20 +300,22 @@ class _Reader:
         if isinstance(node.value, dict) and kind is None:
             nearly = difflib.get_close_matches("type", node.value, n=1)
             advice = f"did you mean `type` by `{nearly[0]}`? {names}" if nearly else names
-            self.say(node.key_at, (*path, "type"), "must be given", "", advice)
+            self.say(kinds.NO_NAME, node.key_at, (*path, "type"), "must be given", "", advice)
         elif kind is not None and not kind.is_broken:
-            self.say(kind.at, (*path, "type"), "must be a name", spell_value(kind.plain), names)
+            given = spell_value(kind.plain)
+            self.say(kinds.NO_NAME, kind.at, (*path, "type"), "must be a name", given, names)
         elif kind is None and not node.is_broken:
             rule = "must be a name, or a mapping with a `type`"
-            self.say(node.at, path, rule, spell_value(node.plain), names)
+            self.say(kinds.NO_NAME, node.at, path, rule, spell_value(node.plain), names)
 
     def _say_unusable(self, registry: Registry[Any], kind: Node, path: KeyPath, error: Exception) -> None:
         if isinstance(error, UnknownNameError):
             nearest = f"did you mean `{error.nearest}`? " if error.nearest else ""
             advice = f"{nearest}available: {', '.join(error.names) or 'none'}"
-            self.say(kind.at, path, f"must be one of the {registry.name}", f"`{error.name}`", advice)
+            rule = f"must be one of the {registry.name}"
+            self.say(kinds.UNKNOWN_NAME, kind.at, path, rule, f"`{error.name}`", advice)
         else:
-            self.say(kind.at, path, f"must be usable, but {error}")
+            self.say(kinds.UNUSABLE_COMPONENT, kind.at, path, f"must be usable, but {error}")
 
     def _leaf(self, annotation: Any, node: Node, path: KeyPath) -> Any:
         if node.is_broken:
@@ -303,7 +324,8 @@ class _Reader:
         for problem in wrong:
             at = node.find(problem.location) or node
             given = spell_value(problem.given)
-            self.say(at.at, (*path, *problem.location), problem.rule, given, problem.advice)
+            where = (*path, *problem.location)
+            self.say(problem.kind, at.at, where, problem.rule, given, problem.advice)
         if wrong:
             return BROKEN
         value = _with_absolute_paths(value, node)
@@ -318,11 +340,16 @@ class _Reader:
                 at = (node.find(location) or node).at
                 if isinstance(marked, Path):
                     where = ".".join(map(str, (*path, *location)))
-                    self.absent.append(Problem(str(at), where, rule, "", advice))
+                    self.absent.append(Problem(mark.kind, str(at), where, rule, "", advice))
                 else:
-                    self.say(at, (*path, *location), rule, spell_value(marked), advice)
+                    self.say(mark.kind, at, (*path, *location), rule, spell_value(marked), advice)
                     fits = False
         return fits
+
+
+def _default_in(parent: Node) -> Place:
+    """The place of what a mapping does not say."""
+    return replace(parent.key_at, is_default=True)
 
 
 def _is_broken(value: Any) -> bool:

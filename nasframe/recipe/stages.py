@@ -35,6 +35,7 @@ from nasframe.core import (
     derived,
     generator_for,
     hold_out,
+    price,
     sample,
     seed_for,
     supernet,
@@ -207,7 +208,9 @@ class _Stages:
         section, task = self._recipe.search, self._data.task
         if section.cost is None:
             return None
-        return Pricing.of(model, self._recipe.retrain.space(task), task, section.cost(), section.penalty)
+        cost = section.cost()
+        prices = self._directory.prices(lambda: price(self._recipe.retrain.space(task), task, cost))
+        return Pricing.of(model, prices, cost, section.penalty)
 
     def _check_findings(self) -> None:
         """Refuse what could not take what the search finds, before that is paid for."""
@@ -215,8 +218,7 @@ class _Stages:
         drawn = sample(self._recipe.space(task), generator_for(self._recipe.seed, "check"))
         self._standing(drawn)
         try:
-            with torch.device("meta"):
-                derived(self._recipe.retrain.space(task), drawn)
+            derived(self._recipe.retrain.space(task), drawn)
         except (FormatError, UnsupportedError) as error:
             raise UnsupportedError(
                 f"retrain.space: must build what a search of `space` finds, but cannot: {error}"

@@ -16,11 +16,15 @@ BROKEN: Final = object()
 @final
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where something was written; lines and columns count from 1, and 0 is the command line's."""
+    """Where something was written; lines and columns count from 1, and 0 is the command line's.
+
+    What was written nowhere is a default; its place is that of the mapping that it is missing in.
+    """
 
     file: str = ""
     line: int = 0
     column: int = 0
+    is_default: bool = False
 
     @property
     def folder(self) -> Path:

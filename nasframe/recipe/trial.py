@@ -1,4 +1,4 @@
-"""What a run would refuse at its start, found by building its parts on the meta device."""
+"""What a run would refuse at its start, found by building its parts without their data."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from typing import Any, Final, final
 import torch
 from torch import nn
 
+from nasframe import problem_kinds as kinds
 from nasframe.core import (
     Cost,
     Genotype,
@@ -22,6 +23,7 @@ from nasframe.core import (
     supernet,
 )
 from nasframe.errors import NasframeError, Problem
+from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.devices import device_named
 from nasframe.recipe.pairing import Parts
 from nasframe.recipe.pricing import Pricing
@@ -47,13 +49,19 @@ _ALONE: Final = frozenset(
 def trial_problems(parts: Parts, known: Iterable[Problem]) -> list[Problem]:
     """Build what can be built of a recipe, and say what cannot.
 
+    On the meta device nothing is computed. A third party's part may need numbers to be built, such as
+    drop rates from a range; if one fails there, all is built once more on the CPU.
+
     Args:
         parts: Only they are tried.
         known: Problems of pairs and of absent files; parts that they blame are not tried.
     """
-    trial = _Trial(parts, {problem.path for problem in known})
-    with kept_random_state(torch.device("cpu")), torch.device("meta"):
-        trial.run()
+    for device in ("meta", "cpu"):
+        trial = _Trial(parts, {problem.path for problem in known})
+        with kept_random_state(torch.device("cpu")), torch.device(device):
+            trial.run()
+        if trial.is_certain:
+            break
     return trial.problems
 
 
@@ -62,10 +70,11 @@ class _Trial:
     def __init__(self, parts: Parts, blamed: Iterable[str]) -> None:
         self._parts, self._blamed = parts, set(blamed)
         self.problems: list[Problem] = []
+        self.is_certain = True
 
     def run(self) -> None:
         if (name := self._get("device")) is not None:
-            with self._blaming("device"):
+            with self._blaming(kinds.ABSENT_DEVICE, "device"):
                 device_named(name)
         for path, value in self._parts.values.items():
             self._build_alone(path, value)
@@ -82,7 +91,7 @@ class _Trial:
                 self._build_alone(f"{path}.{name}", setting)
             if value.registry in _ALONE and not self._is_blamed(path):
                 given = [[nn.Parameter(torch.zeros(1))]] if value.registry == "optimizers" else []
-                with self._blaming(path):
+                with self._blaming(kinds.IMPOSSIBLE_SETTINGS, path):
                     value(*given)
         elif isinstance(value, Mapping):
             for key, item in value.items():
@@ -96,46 +105,46 @@ class _Trial:
         if (genotype_file := self._parts.get("genotype")) is None:
             self._search(space, retrained, task)
         elif retrained is not None and genotype_file.is_file():
-            with self._blaming("genotype"):
+            with self._blaming(kinds.BAD_GENOTYPE, "genotype"):
                 derived(retrained, Genotype.load(genotype_file))
 
     def _space(self, path: str, task: Task) -> Space | None:
         space: Space | None = None
         if (component := self._get(path)) is not None:
-            with self._blaming(path):
+            with self._blaming(kinds.IMPOSSIBLE_SPACE, path):
                 space = component(task)
         return space
 
     def _search(self, space: Space | None, retrained: Space | None, task: Task) -> None:
         drawn: Genotype | None = None
         if space is not None:
-            with self._blaming("space"):
+            with self._blaming(kinds.IMPOSSIBLE_SPACE, "space"):
                 drawn = sample(space, generator_for(0, "trial"))
         if space is None or drawn is None:
             return
         self._supernet(space, retrained, task)
         if retrained is not None:
-            with self._blaming("retrain.space", "must build what a search of `space` finds, but cannot: "):
+            rule = "must build what a search of `space` finds, but cannot: "
+            with self._blaming(kinds.OTHER_RETRAIN_SPACE, "retrain.space", rule):
                 derived(retrained, drawn)
 
     def _supernet(self, space: Space, retrained: Space | None, task: Task) -> None:
         model: Model | None = None
         mixed_op, cost = self._get("search.mixed_op"), self._get("search.cost")
         if mixed_op is not None:
-            with self._blaming("search.mixed_op"):
+            with self._blaming(kinds.IMPOSSIBLE_SUPERNET, "search.mixed_op"):
                 model = supernet(space, mixed_op)
         penalty = self._get("search.penalty")
         if model is not None and retrained is not None and None not in (cost, penalty):
-            with self._blaming("search.cost"), torch.device("cpu"):  # prices are numbers
+            with self._blaming(kinds.IMPOSSIBLE_SUPERNET, "search.cost"), torch.device("cpu"):
                 made = cost()
-                if made.is_measured:
-                    price(retrained, task, _Free())
-                else:
-                    Pricing.of(model, retrained, task, made, penalty)
+                prices = price(retrained, task, _Free() if made.is_measured else made)
+                if not made.is_measured:
+                    Pricing.of(model, prices, made, penalty)
         algorithm, trainer = self._get("search.algorithm"), self._get("search.trainer")
         objective = self._get("objective")
         if model is not None and None not in (algorithm, trainer, objective):
-            with self._blaming("search.algorithm"):
+            with self._blaming(kinds.IMPOSSIBLE_STEP, "search.algorithm"):
                 trainer().check(model, objective(), algorithm)
 
     def _get(self, path: str) -> Any:
@@ -146,15 +155,17 @@ class _Trial:
         return any(blamed == path or blamed.startswith(f"{path}.") for blamed in self._blamed)
 
     @contextmanager
-    def _blaming(self, path: str, rule: str = "") -> Iterator[None]:
+    def _blaming(self, kind: ProblemKind, path: str, rule: str = "") -> Iterator[None]:
         """An error inside becomes a problem of the part at a path, said once where it is inherited."""
         try:
             yield
         except NasframeError as error:
             message = " ".join(str(error).split()).removeprefix(f"{path}: ")
-            problem = self._parts.problem(path, rule + message)
+            problem = self._parts.problem(kind, path, rule + message)
         except Exception as error:  # a third party's part may raise anything
-            problem = self._parts.problem(path, f"must be buildable, but: {type(error).__name__}: {error}")
+            given = f"{type(error).__name__}: {error}"
+            problem = self._parts.problem(kind, path, f"must be buildable, but: {given}")
+            self.is_certain = False
         else:
             return
         self._blamed.add(path)

@@ -1,16 +1,20 @@
 """YAML text to nodes and back: safe, bounded, by the core schema of YAML 1.2, with all places."""
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, final
 
 import yaml
 
+from nasframe import problem_kinds as kinds
 from nasframe.errors import Problem
-from nasframe.recipe.tree import BROKEN, Node, Place
+from nasframe.problem_kinds import ProblemKind
+from nasframe.recipe.tree import BROKEN, KeyPath, Node, Place
 
 MAX_DEPTH: Final = 40
 MAX_VALUES: Final = 20_000
 MAX_CHARACTERS: Final = 200_000
+_COMMENT_COLUMN: Final = 50
 
 _SCALARS: Final = {
     "tag:yaml.org,2002:null": (re.compile(r"~|null|Null|NULL|"), "~nN"),
@@ -60,6 +64,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    """Escape what YAML 1.1 takes for the end of a line; PyYAML itself would not write it back as it was."""
+    style = '"' if any(end in text for end in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar(_TEXT, text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 for _tag, (_pattern, _first) in _SCALARS.items():
     _whole = re.compile(f"(?:{_pattern.pattern})$")
     _firsts = [*_first, ""] if _tag.endswith("null") else list(_first)
@@ -77,6 +88,37 @@ def dump_yaml(value: Any, *, flow: bool = False) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
+def dump_annotated(value: Any, comments: Mapping[KeyPath, str]) -> str:
+    """Plain data as YAML with a comment on the line of each value that `comments` has the path of.
+
+    The comment of a name is looked up at its ``type``, that of a list or mapping stands beside its key.
+    """
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+    lines = text.removesuffix("\n").split("\n")
+    noted = dict(_noted(yaml.compose(text, Loader=_Loader), (), 0, comments))
+    column = max((len(line) for index, line in enumerate(lines) if index in noted), default=0)
+    column = min(column, _COMMENT_COLUMN)
+    for index, comment in noted.items():
+        lines[index] = f"{lines[index]:{column}}  # {comment}"
+    return "\n".join(lines) + "\n"
+
+
+def _noted(
+    node: Any, path: KeyPath, key_line: int, comments: Mapping[KeyPath, str]
+) -> Iterator[tuple[int, str]]:
+    """The comments by the index of their line."""
+    scalar = isinstance(node, yaml.ScalarNode)
+    comment = comments.get(path) or (comments.get((*path, "type")) if scalar else None)
+    if comment:
+        yield (node.end_mark.line if scalar else key_line), comment
+    if isinstance(node, yaml.MappingNode):
+        for key, item in node.value:
+            yield from _noted(item, (*path, key.value), key.end_mark.line, comments)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _noted(item, (*path, index), item.start_mark.line, comments)
+
+
 def read_yaml(text: str, file: str, problems: list[Problem]) -> Node | None:
     """Read one document.
 
@@ -90,16 +132,18 @@ def read_yaml(text: str, file: str, problems: list[Problem]) -> Node | None:
     """
     if len(text) > MAX_CHARACTERS:
         rule = f"must have at most {MAX_CHARACTERS} characters"
-        problems.append(Problem(str(_place(None, file)), "", rule, str(len(text))))
+        problems.append(Problem(kinds.TOO_LARGE, str(_place(None, file)), "", rule, str(len(text))))
         return None
     try:
         composed = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         where = _place(error.problem_mark or error.context_mark, file)
-        problems.append(Problem(str(where), "", _yaml_rule(error)))
+        kind = kinds.TOO_LARGE if isinstance(error, _TooDeepError) else kinds.NOT_YAML
+        problems.append(Problem(kind, str(where), "", _yaml_rule(error)))
         return None
     except yaml.YAMLError as error:
-        problems.append(Problem(str(_place(None, file)), "", f"must be YAML: {' '.join(str(error).split())}"))
+        rule = f"must be YAML: {' '.join(str(error).split())}"
+        problems.append(Problem(kinds.NOT_YAML, str(_place(None, file)), "", rule))
         return None
     place = _place(composed.start_mark if composed else None, file)
     if composed is None:
@@ -133,9 +177,10 @@ class _Reading:
         self._count += 1
         if self._count > MAX_VALUES:
             rule = f"a recipe must have at most {MAX_VALUES} values, each alias counted in full"
-            raise _TooLargeError(Problem(str(at), ".".join(path), rule))
+            raise _TooLargeError(Problem(kinds.TOO_LARGE, str(at), ".".join(path), rule))
         if len(path) > MAX_DEPTH:
-            raise _TooLargeError(Problem(str(at), ".".join(path[:4]), f"must nest at most {MAX_DEPTH} deep"))
+            rule = f"must nest at most {MAX_DEPTH} deep"
+            raise _TooLargeError(Problem(kinds.TOO_LARGE, str(at), ".".join(path[:4]), rule))
         if isinstance(composed, yaml.MappingNode):
             value: Any = self._mapping(composed, at, path)
         elif isinstance(composed, yaml.SequenceNode):
@@ -144,8 +189,16 @@ class _Reading:
             value = self._scalar(composed, at, path)
         return Node(value, at, key_at)
 
-    def _say(self, at: Place, path: tuple[str, ...], rule: str, given: str = "", advice: str = "") -> Any:
-        self._problems.append(Problem(str(at), ".".join(path), rule, given, advice))
+    def _say(
+        self,
+        kind: ProblemKind,
+        at: Place,
+        path: tuple[str, ...],
+        rule: str,
+        given: str = "",
+        advice: str = "",
+    ) -> Any:
+        self._problems.append(Problem(kind, str(at), ".".join(path), rule, given, advice))
         return BROKEN
 
     def _mapping(self, composed: yaml.MappingNode, at: Place, path: tuple[str, ...]) -> Any:
@@ -159,28 +212,20 @@ class _Reading:
                 continue
             if key in entries:
                 first = entries[key].key_at
-                self._say(
-                    key_at,
-                    (*path, key),
-                    "a key must stand once in its mapping",
-                    advice=f"it is given at {first} already",
-                )
+                rule, advice = "a key must stand once in its mapping", f"it is given at {first} already"
+                self._say(kinds.REPEATED_KEY, key_at, (*path, key), rule, "", advice)
                 continue
             entries[key] = self.read(value_node, key_at, (*path, key))
         return entries
 
     def _key(self, key_node: yaml.Node, at: Place, path: tuple[str, ...]) -> str | None:
         if key_node.value == "<<":
-            self._say(
-                at,
-                path,
-                "merge keys are not read",
-                "<<",
-                "name the other mapping by ${its.path}, or include a file",
-            )
+            advice = "name the other mapping by ${its.path}, or include a file"
+            self._say(kinds.MERGE_KEY, at, path, "merge keys are not read", "<<", advice)
         elif not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TEXT:
             given = key_node.value if isinstance(key_node, yaml.ScalarNode) else "a collection"
-            self._say(at, path, "a key must be text", given, "write it in quotes if it is meant as text")
+            advice = "write it in quotes if it is meant as text"
+            self._say(kinds.KEY_NOT_TEXT, at, path, "a key must be text", given, advice)
         elif self._scalar(key_node, at, path) is not BROKEN:
             return str(key_node.value)
         return None
@@ -195,13 +240,15 @@ class _Reading:
 
     def _tagged(self, composed: yaml.Node, at: Place, path: tuple[str, ...]) -> Any:
         tag = composed.tag.replace("tag:yaml.org,2002:", "!!")
-        return self._say(at, path, "a recipe must not use tags", f"`{tag}`", "write the plain value")
+        rule = "a recipe must not use tags"
+        return self._say(kinds.TAG, at, path, rule, f"`{tag}`", "write the plain value")
 
     def _scalar(self, composed: yaml.Node, at: Place, path: tuple[str, ...]) -> Any:
         text, tag = composed.value, composed.tag
         if tag == _TEXT:
             if any("\ud800" <= character <= "\udfff" or character == "\0" for character in text):
-                return self._say(at, path, "text must be valid Unicode without null characters")
+                rule = "text must be valid Unicode without null characters"
+                return self._say(kinds.BAD_TEXT, at, path, rule)
             return text
         if tag not in _SCALARS or not _SCALARS[tag][0].fullmatch(text):
             return self._tagged(composed, at, path)
@@ -215,5 +262,6 @@ class _Reading:
         if tag.endswith("float"):
             return float(text.replace(".", "") if text[-1] in "fFnN" else text)
         if len(text) > 100:
-            return self._say(at, path, "a whole number must have at most 100 digits", f"{len(text)}")
+            rule = "a whole number must have at most 100 digits"
+            return self._say(kinds.LONG_NUMBER, at, path, rule, f"{len(text)}")
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)

@@ -113,3 +113,59 @@ def test_cifar_darts_runs_in_second_order_from_end_to_end_on_the_real_images(tmp
     limits = [f"data.path={cifar10_folder}", "data.train_limit=40", "data.test_limit=30"]
     overrides = [*SHORT, *limits, "search.algorithm.order=2", "retrain.space.cells=8"]
     _check_finished(run(load_recipe("cifar_darts", overrides), tmp_path / "run"), accuracy_of=30)
+
+
+def test_cifar_proxyless_has_the_settings_of_the_paper():
+    # Cai et al. 2019, section 4.1 (schedules, held-out images, alphas) and 4.2 (blocks); the rest is that
+    # of the authors' imagenet_arch_search.py
+    recipe = recipe_to_mapping(load_recipe("cifar_proxyless"))
+    search, retrain, space = recipe["search"], recipe["retrain"], recipe["space"]
+    assert (search["trainer"]["epochs"], retrain["trainer"]["epochs"]) == (200, 300)
+    assert search["valid_fraction"] * 50_000 == 5_000
+    algorithm = search["algorithm"]
+    assert algorithm["update"] == "two_paths"
+    alphas = algorithm["alpha_optimizer"]
+    assert (alphas["type"], alphas["lr"], alphas["betas"], alphas["weight_decay"]) == (
+        "adam",
+        6e-3,
+        [0.0, 0.999],
+        0.0,
+    )
+    for optimizer in (search["trainer"]["optimizer"], retrain["trainer"]["optimizer"]):
+        assert (optimizer["lr"], optimizer["momentum"], optimizer["nesterov"]) == (0.025, 0.9, True)
+        assert optimizer["weight_decay"] == 4e-5
+    blocks = {f"mb_k{kernel}_e{expansion}" for kernel in (3, 5, 7) for expansion in (3, 6)}
+    assert set(space["operations"]) == {*blocks, "skip_connect"}
+    assert (space["stem"], sum(space["depths"])) == ("cifar", 21)
+    assert retrain["valid_fraction"] == 0
+
+
+def test_macro_proxyless_retrains_a_network_of_the_table():
+    recipe = recipe_to_mapping(load_recipe("macro_proxyless"))
+    widths = {name: recipe["retrain"]["space"][name] for name in ("channels", "stages", "features")}
+    assert widths == {"channels": 32, "stages": [2, 3, 3], "features": 1280}
+    assert recipe["search"]["benchmark"] is None
+
+
+@pytest.mark.slow
+def test_macro_proxyless_runs_from_end_to_end_beside_a_table(tmp_path, cifar10_folder, macro_table):
+    overrides = [
+        "search.trainer.max_steps=2", "search.trainer.batch_size=8",
+        "search.algorithm.warmup_epochs=0", "retrain.space.channels=8", "retrain.trainer.max_steps=2",
+        "retrain.trainer.batch_size=8", f"data.path={cifar10_folder}", "data.train_limit=400",
+        "data.test_limit=60", f"search.benchmark={{type: nas_bench_macro, path: {macro_table}}}",
+    ]  # fmt: skip
+    done = run(load_recipe("macro_proxyless", overrides), tmp_path / "run")
+    _check_finished(done, accuracy_of=60)
+    assert 1 <= done.metrics["true_rank"] <= 6561
+
+
+@pytest.mark.slow
+def test_cifar_proxyless_runs_from_end_to_end_on_the_real_images(tmp_path, cifar10_folder):
+    overrides = [
+        "space.depths=[1,1,1,1,1,1]", "space.widths=[4,4,6,6,8,8]", "space.features=16",
+        "search.trainer.max_steps=2", "search.trainer.batch_size=8", "retrain.trainer.max_steps=2",
+        "retrain.trainer.batch_size=8", f"data.path={cifar10_folder}", "data.train_limit=400",
+        "data.test_limit=60",
+    ]  # fmt: skip
+    _check_finished(run(load_recipe("cifar_proxyless", overrides), tmp_path / "run"), accuracy_of=60)

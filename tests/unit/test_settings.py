@@ -8,6 +8,7 @@ import pytest
 from annotated_types import Ge, Gt, Interval, Le
 
 from nasframe.errors import ComponentError
+from nasframe.problem_kinds import NOT_AN_OPTION, OUT_OF_RANGE, WRONG_TYPE, ProblemKind
 from nasframe.settings import REQUIRED, read_value, signature_of, spell_type
 from nasframe.types import NonNegativeInt, PositiveFloat, PositiveInt, Probability, ProperFraction
 
@@ -143,6 +144,51 @@ def test_a_wrong_choice_names_the_nearest_right_one() -> None:
     assert problem.advice == "did you mean `exact`?"
     _, (problem,) = read_value(bool, "yes")
     assert problem.advice == "write true"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "location"),
+    [
+        (tuple[Literal["max", "mean"], ...], ["max", "maen"], (1,)),
+        (dict[str, Literal["max", "mean"]], {"a": "meen"}, ("a",)),
+        (tuple[int, Literal["max", "mean"] | None], [1, "meam"], (1,)),
+    ],
+)
+def test_a_wrong_choice_inside_a_value_names_the_nearest_too(
+    annotation: Any, given: Any, location: tuple[Any, ...]
+) -> None:
+    _, (problem,) = read_value(annotation, given)
+    assert (problem.location, problem.advice) == (location, "did you mean `mean`?")
+    assert problem.rule.startswith("must be one of max, mean")
+
+
+def test_the_alternatives_of_a_union_inside_a_value_are_one_problem() -> None:
+    _, (problem,) = read_value(tuple[int | str, ...], [1, "a", 0.5])
+    assert (problem.location, problem.rule, problem.given) == ((2,), "must be an int or text", 0.5)
+
+
+def test_a_list_of_the_wrong_length_is_a_problem_of_the_whole() -> None:
+    _, (problem,) = read_value(tuple[float, float], [0.5, 0.5, 0.5])
+    assert problem.rule == "must have at most 2 items"
+    _, (problem,) = read_value(tuple[float, float], [0.5])
+    assert problem.rule == "must be given"
+    assert problem.location == (1,)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "kind"),
+    [
+        (int, "3", WRONG_TYPE),
+        (int | str, 0.5, WRONG_TYPE),
+        (float, float("nan"), OUT_OF_RANGE),
+        (PositiveInt | None, 0, OUT_OF_RANGE),
+        (Literal["a", "b"], "c", NOT_AN_OPTION),
+        (Literal[1, 2], "1", NOT_AN_OPTION),
+    ],
+)
+def test_a_problem_of_a_value_has_its_kind(annotation: Any, given: Any, kind: ProblemKind) -> None:
+    _, (problem,) = read_value(annotation, given)
+    assert problem.kind is kind
 
 
 def test_a_type_that_no_value_can_have_is_the_authors_error() -> None:

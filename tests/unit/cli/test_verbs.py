@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ import yaml
 
 import nasframe
 from nasframe.cli import main
+from nasframe.problem_kinds import KINDS
 from nasframe.recipe import dump_recipe, load_recipe
+from nasframe.recipe.discovery import shipped_recipes
 
 TINY = """\
 name: tiny
@@ -84,12 +87,12 @@ def test_problems_are_shown_with_their_line_and_a_caret(nas: Verb) -> None:
     code, out, err = nas("validate", "bad.yaml", "seed=-1")
     assert (code, out) == (2, "")
     assert err.splitlines() == [
-        "command line: seed: must be at least 0, got -1",
-        "bad.yaml:5:13: search.trainer.epoch: `standard` has no such setting",
+        "command line: NF062 seed: must be at least 0, got -1",
+        "bad.yaml:5:13: NF051 search.trainer.epoch: `standard` has no such setting",
         "    5 |   trainer: {epoch: 3}",
         "      |             ^",
         "      = did you mean `epochs`?",
-        "2 problems",
+        "2 problems; more about it: nasframe explain NF051 NF062",
     ]
 
 
@@ -101,7 +104,7 @@ def test_problems_are_told_as_json(nas: Verb) -> None:
     assert told["valid"] is False
     (problem,) = told["problems"]
     assert (problem["file"], problem["line"], problem["column"]) == ("bad.yaml", 2, 7)
-    assert (problem["path"], problem["given"]) == ("data.type", "`digit`")
+    assert (problem["code"], problem["path"], problem["given"]) == ("NF072", "data.type", "`digit`")
     assert json.loads(nas("validate", "tiny.yaml", "--json").out) == {"valid": True, "problems": []}
 
 
@@ -119,6 +122,41 @@ def test_a_recipe_that_is_not_there_exits_with_2(nas: Verb, verb: str) -> None:
     assert "must be a file or a shipped recipe's name" in err
 
 
+# explain
+
+
+def test_a_code_is_explained_with_a_wrong_and_a_right_recipe(nas: Verb) -> None:
+    code, out, err = nas("explain", "nf012")
+    assert (code, err) == (0, "")
+    assert out.startswith("NF012 A key stands twice in one mapping.\n")
+    wrong, right = out.partition("wrong:\n")[2].split("\nright:\n")
+    Path("wrong.yaml").write_text(textwrap.dedent(wrong))
+    Path("right.yaml").write_text(textwrap.dedent(right))
+    assert "NF012" in nas("validate", "wrong.yaml").err
+    assert nas("validate", "right.yaml", "--json").code == 0
+
+
+def test_all_codes_are_listed_and_told_as_json(nas: Verb) -> None:
+    listed = nas("explain").out
+    told = json.loads(nas("explain", "--json").out)
+    assert [kind["code"] for kind in told] == list(KINDS)
+    assert all(code in listed for code in KINDS)
+    assert set(told[0]) == {"code", "means", "why", "wrong", "right"}
+    assert all(kind["right"]["recipe"] for kind in told)
+
+
+def test_what_is_long_or_no_text_in_an_example_is_shown_short_and_readable(nas: Verb) -> None:
+    assert max(map(len, nas("explain", "NF024").out.splitlines())) <= 210
+    assert r"caf\xe9" in nas("explain", "NF002").out
+
+
+def test_several_codes_and_the_arguments_of_examples_are_shown(nas: Verb) -> None:
+    out = nas("explain", "NF032", "NF005").out
+    assert "$ nasframe validate recipe.yaml ~search.valid_fracton" in out
+    assert "$ nasframe validate recipe.yaml --plugin mine.py" in out
+    assert "# mine.py" in out
+
+
 # config
 
 
@@ -127,6 +165,74 @@ def test_the_complete_recipe_is_printed(nas: Verb) -> None:
     assert (code, err) == (0, "")
     assert out == dump_recipe(load_recipe("tiny.yaml", ["seed=5"]))
     assert json.loads(nas("config", "tiny.yaml", "seed=5", "--json").out) == yaml.safe_load(out)
+
+
+def test_every_value_is_told_with_where_it_is_from_and_the_text_is_still_a_recipe(nas: Verb) -> None:
+    Path("own.yaml").write_text("include: digits_darts\nname: own\n")
+    out = nas("config", "own.yaml", "seed=5", "--provenance").out
+    told = {line.partition("#")[0].strip(): line.partition("#")[2].strip() for line in out.splitlines()}
+    line = Path(shipped_recipes()["digits_darts"]).read_text().splitlines().index("data: digits") + 1
+    assert told["name: own"] == "own.yaml:2"
+    assert told["seed: 5"] == "command line"
+    assert told["type: digits"] == f"digits_darts:{line}"
+    assert told["version: 1"] == "default"
+    assert all(told[text] for text in told if text[-1] != ":" and text[0] != "-")
+    Path("dump.yaml").write_text(out)
+    assert load_recipe("dump.yaml") == load_recipe("own.yaml", ["seed=5"])
+    rows = {row["path"]: row for row in json.loads(nas("config", "own.yaml", "--provenance", "--json").out)}
+    assert rows["name"] == {
+        "path": "name", "value": "own", "origin": "file", "file": "own.yaml", "line": 2, "column": 7
+    }  # fmt: skip
+    assert rows["seed"] == {"path": "seed", "value": 0, "origin": "default"}
+
+
+def test_a_minimal_recipe_is_printed_also_with_places(nas: Verb) -> None:
+    minimal = yaml.safe_load(TINY)
+    minimal["retrain"]["trainer"] = {"epochs": 1, "batch_size": 8, "max_steps": 1}
+    assert yaml.safe_load(nas("config", "tiny.yaml", "--minimal").out) == minimal
+    assert json.loads(nas("config", "tiny.yaml", "--minimal", "--json").out) == minimal
+    out = nas("config", "tiny.yaml", "--minimal", "--provenance").out
+    assert out.splitlines()[0].split() == ["name:", "tiny", "#", "tiny.yaml:1"]
+    assert "default" not in out
+
+
+def test_what_differs_from_another_recipe_is_printed_with_places(nas: Verb) -> None:
+    code, out, _ = nas("config", "--diff", "tiny.yaml", "tiny.yaml", "search.trainer.epochs=13", "seed=0")
+    assert code == 0
+    assert out.splitlines() == ["search.trainer.epochs", "  - 2   # tiny.yaml:4", "  + 13  # command line"]
+    (difference,) = json.loads(nas("config", "tiny.yaml", "seed=3", "--diff", "tiny.yaml", "--json").out)
+    assert difference["path"] == "seed"
+    assert difference["left"] == {"value": 0, "origin": "default"}
+    assert difference["right"] == {"value": 3, "origin": "command line"}
+    assert nas("config", "tiny.yaml", "--diff", "tiny.yaml").out == "the same\n"
+    assert nas("config", "tiny.yaml", "--diff", "tiny.yaml", "--minimal").code == 2
+    assert nas("config", "tiny.yaml", "--diff", "missing.yaml").code == 2
+
+
+# schema
+
+
+def test_the_schema_is_printed_or_written_over_an_older_one_and_nothing_else(nas: Verb) -> None:
+    code, out, err = nas("schema")
+    assert (code, err) == (0, "")
+    assert nas("schema", "--out", "s.json") == (0, "s.json\n", "")
+    assert json.loads(Path("s.json").read_text()) == json.loads(out)
+    assert nas("schema", "--out", "s.json").code == 0
+    code, _, err = nas("schema", "--out", "tiny.yaml")
+    assert code == 2
+    assert "is no schema of recipes" in " ".join(err.split())
+    assert Path("tiny.yaml").read_text() == TINY
+    assert nas("schema", "--out", "not/there.json").code == 2
+
+
+def test_a_plugin_that_cannot_be_imported_is_left_out_of_the_schema(
+    nas: Verb, third_party: Callable[..., Path]
+) -> None:
+    third_party("stranger", GOOD, schedules="unit_mine = Mine")
+    third_party("stranger2", "raise RuntimeError('no fuel')", schedules="unit_broken = X")
+    out = nas("schema").out
+    assert "unit_mine" in out
+    assert "unit_broken" not in out
 
 
 # list and show
@@ -175,6 +281,34 @@ def test_a_fragment_may_be_pasted_into_a_recipe(nas: Verb, registry: str, name: 
     assert nas("validate", "x.yaml").code == 0
 
 
+def test_a_component_is_shown_with_its_paper_and_what_it_works_with(nas: Verb) -> None:
+    out = nas("show", "algorithms", "proxyless").out
+    assert "Cai et al. 2019, arXiv 1812.00332 <https://arxiv.org/abs/1812.00332>" in out
+    assert "parameters of kind alpha" in out
+    assert "parameters of the upper level" in nas("show", "algorithms", "darts_bilevel").out
+    assert "mixed_ops binary_gate (not softmax" in out
+    told = json.loads(nas("show", "mixed_ops", "softmax", "--json").out)
+    assert told["papers"] == ["Liu et al. 2019, arXiv 1806.09055, eq. 2"]
+    assert told["makes"] == {"alpha": "upper"}
+    assert told["slots"] == ["search.mixed_op"]
+    (algorithms,) = told["works_with"]
+    assert (algorithms["registry"], "darts_bilevel" in algorithms["fitting"]) == ("algorithms", True)
+    assert "proxyless" in algorithms["unfitting"]
+
+
+def test_papers_are_found_in_the_first_line_or_else_below(nas: Verb) -> None:
+    rows = {(row["registry"], row["name"]): row["papers"] for row in json.loads(nas("list", "--json").out)}
+    assert rows["datasets", "cifar10"] == ["Krizhevsky 2009"]
+    assert rows["explorers", "random_search"] == ["Li and Talwalkar 2019", "Yu et al. 2020"]
+    assert rows["trainers", "standard"] == ["Liu et al. 2019, section A.1.1"]
+    assert rows["schedules", "constant"] == []
+
+
+def test_a_component_that_no_recipe_takes_is_shown_without_fragment(nas: Verb) -> None:
+    assert "use it from Python" in nas("show", "explorers", "random_search").out
+    assert json.loads(nas("show", "explorers", "random_search", "--json").out)["fragment"] is None
+
+
 def test_a_setting_that_must_be_given_is_shown_so(nas: Verb, third_party: Callable[..., Path]) -> None:
     third_party("stranger", GOOD, schedules="unit_mine = Mine")
     out = nas("show", "schedules", "unit_mine").out
@@ -190,6 +324,7 @@ def test_a_setting_that_must_be_given_is_shown_so(nas: Verb, third_party: Callab
         (["show", "algorithms", "darts_bilevl"], "did you mean `darts_bilevel`?"),
         (["list", "nothing"], "no registry is called `nothing`"),
         (["copy", "digits_dart"], "did you mean `digits_darts`?"),
+        (["explain", "NF0l2"], "no problem has the code `NF0l2`"),
         (["resume", "."], "must be a run directory"),
     ],
 )
@@ -228,14 +363,17 @@ def test_shipped_recipes_are_listed_with_what_they_do(nas: Verb) -> None:
 
 
 def test_a_shipped_recipe_is_copied_and_never_over_another_file(nas: Verb) -> None:
-    assert nas("copy", "digits_darts") == (0, "digits_darts.yaml\n", "")
+    assert nas("copy", "digits_darts") == (
+        0, "digits_darts.yaml\n", "nasframe.schema.json, for your editor\n"
+    )  # fmt: skip
+    assert json.loads(Path("nasframe.schema.json").read_text())["title"] == "nasframe recipe"
     assert nas("validate", "digits_darts.yaml").code == 0
     Path("own.yaml").write_text("mine")
     code, _, err = nas("copy", "digits_darts", "own.yaml")
     assert code == 2
     assert "--force" in err
     assert Path("own.yaml").read_text() == "mine"
-    assert nas("copy", "digits_darts", "own.yaml", "--force").code == 0
+    assert nas("copy", "digits_darts", "own.yaml", "--force") == (0, "own.yaml\n", "")
     assert Path("own.yaml").read_text() == Path("digits_darts.yaml").read_text()
     assert nas("copy", "digits_darts", "not/there.yaml").code == 2
 

@@ -366,3 +366,34 @@ def test_weights_of_another_space_are_refused():
 def test_genotypes_of_another_space_are_refused(choices):
     with pytest.raises(FormatError, match="is it the genotype of another space"):
         _prices().of(Genotype(choices))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces["darts"](Task((3, 8, 8), 4), channels=2, cells=3, nodes=1),
+        spaces["mobile_elastic"](Task((3, 16, 16), 5), depths=((1, 2),), widths=((4, 6),), strides=(1,)),
+    ],
+    ids=["darts", "mobile_elastic"],
+)
+def test_prices_come_back_from_json_as_they_were(space):
+    prices = price(space, Task((3, 8, 8), 4), costs["flops"]())
+    third = Prices(prices.fixed / 3, prices.choices, prices.prunable)  # of a float that decimals do not hold
+    assert Prices.from_json(third.to_json()) == third
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "must be what nasframe wrote"),
+        ("[]", "must be what nasframe wrote"),
+        ('{"fixed": 1.0}', "format"),
+        ('{"format": "nasframe.prices", "version": 2, "fixed": 1.0}', "version 1"),
+        ('{"format": "nasframe.prices", "version": 1}', "fixed"),
+        ('{"format": "nasframe.prices", "version": 1, "fixed": NaN}', "finite"),
+        ('{"format": "nasframe.prices", "version": 1, "fixed": 1, "choices": {"a": [1]}}', "must be what"),
+    ],
+)
+def test_what_are_no_prices_is_refused(text, said):
+    with pytest.raises(FormatError, match=said):
+        Prices.from_json(text)

@@ -204,6 +204,20 @@ def test_an_override_that_does_nothing_is_a_problem(override: str) -> None:
     assert problem(TINY, override).where == "command line"
 
 
+@pytest.mark.parametrize(
+    ("override", "advice"),
+    [
+        ("~search.trainer.epohcs", "did you mean `search.trainer.epochs`?"),
+        ("~serach.trainer.epochs", "did you mean `search.trainer.epochs`?"),
+        ("~retrain", ""),
+        ("seed=${serach.trainer.epochs}", "did you mean `search.trainer.epochs`?"),
+        ("seed=${search.trainer.lr}", ""),
+    ],
+)
+def test_a_path_that_is_not_there_is_answered_with_the_nearest(override: str, advice: str) -> None:
+    assert problem(TINY + "search: {trainer: {epochs: 3}}\n", override).advice == advice
+
+
 def test_an_unknown_key_on_the_command_line_is_a_problem_with_the_nearest() -> None:
     found = problem(TINY, "search.trainer.epoch=3")
     assert (found.where, found.path) == ("command line", "search.trainer.epoch")

@@ -1,6 +1,7 @@
 """The recipe's `search.cost` and `search.penalty`."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -240,7 +241,7 @@ def test_a_budget_that_no_network_keeps_is_refused_before_the_search(tmp_path):
     path, _ = _budget(tmp_path)
     least = costs["flops"]().of(derived(SMALL, SMALL.genotype("0000")), DIGITS)
     with pytest.raises(UnsupportedError, match=f"max must be at least {least:g}, what the cheapest"):
-        run(load_recipe(path, ["search.penalty.max=10"]), tmp_path / "run")
+        run(load_recipe(path, ["search.penalty.max=10"], check=False), tmp_path / "run")
     assert not (tmp_path / "run" / "search" / "metrics.jsonl").exists()
 
 
@@ -256,4 +257,28 @@ retrain: {space: {operations: [none, avg_pool_3x3, skip_connect]}}
 """
     )
     with pytest.raises(UnsupportedError, match=r"let `retrain.space` have the choices of `space`"):
-        run(load_recipe(path), tmp_path / "run")
+        run(load_recipe(path, check=False), tmp_path / "run")
+
+
+def test_what_was_measured_before_an_interruption_counts_after_it(tmp_path):
+    path = _recipe(tmp_path, cost="{type: latency, warmup: 0, repeats: 2}")
+    folder, twin = tmp_path / "run", tmp_path / "twin"
+
+    def interrupt(stage, step, num_steps, epoch, metrics):
+        if (stage, step) == ("search", 1):
+            raise KeyboardInterrupt
+
+    short = ["trackers=[jsonl]", "search.trainer.epochs=1", "retrain.trainer.max_steps=1"]
+    with pytest.raises(KeyboardInterrupt):
+        run(load_recipe(path, short), folder, interrupt)
+    measured = (folder / "search" / "prices.json").read_text()
+    shutil.copytree(folder, twin)
+    resume(folder)
+    resume(twin)
+    assert (folder / "search" / "prices.json").read_text() == measured
+    one, other = (
+        [{tag: value for tag, value in record.items() if "per_second" not in tag} for record in records]
+        for records in map(_records, (folder, twin))
+    )
+    assert one == other
+    assert one[0]["search/expected_cost"] > 0

@@ -190,6 +190,37 @@ def test_a_third_partys_part_that_cannot_be_built_is_a_problem_and_no_traceback(
     assert "KeyError: 'stem'" in problem.rule
 
 
+NUMBERS = """
+    import torch
+    from nasframe.core import Algorithm, Space
+    from nasframe.spaces.macro import Macro
+    class Rates(Space):
+        def __init__(self, task):
+            self.rates, self.macro = torch.linspace(0, 1, 3).tolist(), Macro(task, channels=2, stages=(1,))
+        def build(self, filler):
+            return self.macro.build(filler)
+        def graphs(self, genotype): return {}
+    class Summing(Algorithm):
+        def __init__(self, model, objective):
+            self.start = sum(alpha.sum().item() for alpha in model.parameters_at("upper"))
+        def step(self, train, valid, update_weights): return update_weights(train)
+"""
+
+
+def test_parts_that_need_numbers_to_be_built_are_no_problem(
+    third_party: Callable[..., Path], problems_of: Callable[..., list[Problem]]
+) -> None:
+    third_party("numbers", NUMBERS, spaces="unit_rates = Rates", algorithms="unit_summing = Summing")
+    before = torch.get_rng_state()
+    space = ("{type: darts, channels: 4, cells: 4, nodes: 2}", "unit_rates")
+    assert problems_of(space, ("{type: darts_bilevel, order: 1}", "unit_summing")) == []
+    assert torch.equal(before, torch.get_rng_state())
+    assert [
+        problem.path
+        for problem in problems_of(space, ("{type: sgd}", "{type: sgd, nesterov: true, momentum: 0}"))
+    ] == ["search.trainer.optimizer"]
+
+
 def test_checking_a_recipe_draws_nothing_from_the_random_state(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(TEXT)

@@ -2,15 +2,16 @@
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasframe.errors import Problem
-from nasframe.recipe.yaml_text import MAX_CHARACTERS, MAX_VALUES, dump_yaml, read_yaml
+from nasframe.recipe.yaml_text import MAX_CHARACTERS, MAX_VALUES, dump_annotated, dump_yaml, read_yaml
 
 
 def read(text: str) -> Any:
@@ -131,7 +132,25 @@ scalars = st.none() | st.booleans() | st.integers(-(10**20), 10**20)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 words = st.sampled_from(
-    ["1e3", "yes", "null", "", "0x1", "1.", "~", "<<", "=", "a: b", "- x", "# x", "'", "010"]
+    [
+        "1e3",
+        "yes",
+        "null",
+        "",
+        "0x1",
+        "1.",
+        "~",
+        "<<",
+        "=",
+        "a: b",
+        "- x",
+        "# x",
+        "'",
+        "010",
+        "a\x85b",
+        "\u2028",
+        "\n\u2029",
+    ]
 )
 values = st.recursive(
     scalars | numbers | texts | words,
@@ -153,3 +172,32 @@ def test_what_is_dumped_is_read_back(value: Any) -> None:
 def test_any_text_ends_in_a_value_or_a_problem(text: str) -> None:
     problems: list[Problem] = []
     assert read_yaml(text, "x.yaml", problems) is not None or problems
+
+
+@given(values, st.text(alphabet="ab #:'\"", min_size=1))
+@settings(max_examples=40)
+def test_comments_change_nothing_of_what_is_read(value: Any, comment: str) -> None:
+    comments = dict.fromkeys(_paths(value, ()), comment)
+    assert read(dump_annotated({"top": value}, comments)) == {"top": value}
+
+
+def _paths(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    yield ("top", *path)
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _paths(item, (*path, key))
+
+
+def test_a_comment_stands_beside_its_value_and_that_of_a_name_beside_its_type() -> None:
+    value = {"data": "digits", "space": {"type": "darts", "sizes": [1, 2], "text": "a\n\nb"}, "many": []}
+    paths = [("data", "type"), ("space", "type"), ("space", "sizes"), ("space", "text"), ("many",)]
+    text = dump_annotated(value, {path: ".".join(path) for path in paths})
+    commented = {line.partition("  # ")[2]: line.partition("  # ")[0].strip() for line in text.splitlines()}
+    del commented[""]
+    assert commented == {
+        "data.type": "data: digits",
+        "space.type": "type: darts",
+        "space.sizes": "sizes:",
+        "space.text": "b'",
+        "many": "many: []",
+    }
