@@ -171,7 +171,8 @@ def _penalty(parts: Parts) -> Iterator[Problem]:
             yield parts.problem(problem_kinds.PENALTY_WITHOUT_COST, "search.penalty", rule, "", advice)
         return
     settings = registries[penalty.registry].signature(penalty.name).settings
-    for name in (name for name, setting in settings.items() if setting.annotation == Amount):
+    amounts = {name for name, setting in settings.items() if setting.annotation == Amount}
+    for name in sorted(amounts & penalty.settings.keys()):
         try:
             read_amount(penalty.settings[name], _attribute(cost, "units") or {})
         except FormatError as error:

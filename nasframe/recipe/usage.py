@@ -12,12 +12,12 @@ from nasframe.recipe.schema import plain, read_recipe, settings_of, slot_of, slo
 from nasframe.recipe.tree import COMMAND_LINE, Node, node_of
 from nasframe.registry import Component, NameIn, Registry, registries
 from nasframe.settings import Setting
+from nasframe.types import Amount
 
 Path: TypeAlias = tuple[str, ...]
 Names: TypeAlias = Collection[tuple[str, str]]
 
 _BASE: Final = {"name": "mine", "data": "digits", "space": "darts"}
-_PLACEHOLDER: Final = "..."
 _DEEPEST: Final = 6
 
 
@@ -147,7 +147,7 @@ def _with_defaults(registry: Registry[Any], name: str) -> Component[Any]:
 def fragment_of(registry: Registry[Any], name: str, without: Names = ()) -> dict[str, Any] | None:
     """Part of a recipe that has a component with all its defaults, and what it needs beside it.
 
-    Settings that have no default are ``...``.
+    Settings that have no default are ``...``, or an amount.
 
     Returns:
         Plain data; None if no recipe takes such components.
@@ -167,7 +167,11 @@ def fragment_of(registry: Registry[Any], name: str, without: Names = ()) -> dict
 
 def _settings(registry: Registry[Any], name: str) -> dict[str, Any]:
     settings = registry.signature(name).settings.values()
-    return {each.name: _PLACEHOLDER if each.required else plain(each.default) for each in settings}
+    return {each.name: _placeholder(each) if each.required else plain(each.default) for each in settings}
+
+
+def _placeholder(setting: Setting) -> str:
+    return "60 M" if setting.annotation == Amount else "..."
 
 
 def _listing(owner: Component[Any], key: str, name: str) -> dict[str, Any]:
@@ -189,7 +193,7 @@ def _with_companions(fragment: dict[str, Any], without: Names) -> dict[str, Any]
     if _pairs(fragment):
         return fragment
     for path, form, registry in slots_of_recipe():
-        if form == "one":
+        if form in ("one", "optional"):
             for name in registry.names():
                 if (registry.name, name) not in without:
                     both: dict[str, Any] = _merged(fragment, _at(path, name))
