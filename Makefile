@@ -16,6 +16,8 @@ lint: .venv/.test
 
 types: .venv/.test
 	$(BIN)/mypy
+	@set -e; for plugin in $(notdir $(wildcard plugins/nasframe-*)); do \
+	  MYPYPATH=plugins/$$plugin $(BIN)/mypy -p $$(echo $$plugin | tr - _); done
 
 layers: .venv/.test
 	$(BIN)/lint-imports
