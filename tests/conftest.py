@@ -34,6 +34,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "NASFRAME_TEST_PROXYLESS)",
     )
 
+    parser.addoption(
+        "--fuzz-examples",
+        metavar="NUMBER",
+        type=int,
+        help="mutated recipes that each property is tried on, drawn anew each time (default: few and fixed)",
+    )
+
 
 @pytest.fixture
 def cifar10_folder(request: pytest.FixtureRequest) -> Path:

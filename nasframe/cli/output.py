@@ -12,6 +12,7 @@ from nasframe.errors import Problem, RecipeError
 
 _EXCERPT = 100
 _UNCUT = 1000
+_MOST_SHOWN = 100
 
 
 def print_json(value: Any) -> None:
@@ -43,9 +44,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def show_problems(error: RecipeError) -> None:
     """Print all problems on standard error, each with its source line."""
-    for problem in error.problems:
+    for problem in error.problems[:_MOST_SHOWN]:
         typer.echo(_described(problem), err=True)
     count = len(error.problems)
+    if count > _MOST_SHOWN:
+        typer.echo(f"… and {count - _MOST_SHOWN} more; nasframe validate --json has all", err=True)
     typer.secho("1 problem" if count == 1 else f"{count} problems", err=True, fg="red", nl=False)
     codes = sorted({problem.kind.code for problem in error.problems})
     typer.echo(f"; more about it: nasframe explain {' '.join(codes)}", err=True)

@@ -2,10 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final, final
 
 from omegaconf import OmegaConf
@@ -22,6 +22,7 @@ from nasframe.recipe.yaml_text import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES, rea
 
 _MAX_ROUNDS: Final = 20
 _MAX_FILES: Final = 100
+_MAX_REFERENCES: Final = 1000
 _MAX_TEXT: Final = 10_000
 _REFERENCE: Final = re.compile(r"\$\{(\.*)([^\s{}:.\[\]]+(?:\.[^\s{}:.\[\]]+)*)\}")
 
@@ -82,6 +83,7 @@ class _Files:
         self.problems: list[Problem] = []
         self._open: list[Path] = []
         self._count = 0
+        self._characters = 0
 
     def read(self, path: Path) -> Node | None:
         """A file laid over what it includes; None if one of them cannot be read."""
@@ -106,6 +108,11 @@ class _Files:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             self._say(kinds.UNREADABLE_FILE, path, "", "must be a text file that can be read", str(error))
+            return None
+        self._characters += len(text)
+        if self._characters > MAX_CHARACTERS:
+            rule = f"must have at most {MAX_CHARACTERS} characters, together with what includes it"
+            self._say(kinds.TOO_LARGE, path, "", rule, str(self._characters))
             return None
         tree = read_yaml(text, _shown(path), self.problems)
         if tree is not None and not isinstance(tree.value, dict):
@@ -235,6 +242,9 @@ def _interpolated(tree: Node, problems: list[Problem]) -> Node:
     A value that is nothing but one reference becomes the other value, which keeps its place (and so the
     folder of its relative paths); inside a text the other value is spelled out.
     """
+    if sum(node.value.count("${") for _, node in tree.leaves() if _has_reference(node)) > _MAX_REFERENCES:
+        rule = f"a recipe must have at most {_MAX_REFERENCES} references"
+        raise RecipeError([*problems, Problem(kinds.TOO_LARGE, str(tree.at), "", rule)])
     for _ in range(_MAX_ROUNDS):
         interpolation = _Interpolation(tree, problems)
         if not interpolation.waiting:
@@ -285,16 +295,6 @@ class _Interpolation:
         self._waiting = {tuple(map(str, path)) for path in self.waiting}
         self._above = {path[:length] for path in self._waiting for length in range(len(path) + 1)}
 
-    @cached_property
-    def _values(self) -> Any:
-        """OmegaConf's view of the tree, without the texts that it cannot parse."""
-
-        def parsable(path: KeyPath, node: Node) -> Node:
-            usable = not _has_reference(node) or _targets(path, node.value) is not None
-            return node if usable else replace(node, value=None)
-
-        return OmegaConf.create(self._tree.map_leaves(parsable).plain)
-
     def settle(self, path: KeyPath, node: Node) -> Node:
         """The value of a leaf, as far as it can be told in this round."""
         if not _has_reference(node):
@@ -311,29 +311,45 @@ class _Interpolation:
             rule = f"must refer to what the recipe says, but it says nothing at `{_spell(missing)}`"
             advice = _nearest_path(self._tree, missing)
             return _refused(kinds.DANGLING_REFERENCE, path, node, rule, self._problems, advice)
-        return self._value(path, node, [each for each in found if each])
+        return self._value(
+            path, node, {path: each for path, each in zip(targets, found, strict=True) if each}
+        )
 
     def _is_open(self, target: KeyPath) -> bool:
         """Whether a reference waits at, above or below the target."""
         above = (tuple(map(str, target[:length])) for length in range(len(target)))
         return tuple(map(str, target)) in self._above or any(path in self._waiting for path in above)
 
-    def _value(self, path: KeyPath, node: Node, found: list[Node]) -> Node:
-        if any(target.is_broken for target in found):
+    def _value(self, path: KeyPath, node: Node, found: Mapping[KeyPath, Node]) -> Node:
+        if any(target.is_broken for target in found.values()):
             return replace(node, value=BROKEN)
+        if _REFERENCE.fullmatch(node.value):
+            (target,) = found.values()
+            return replace(target, key_at=node.key_at)
+        scalar = not any(isinstance(target.value, (dict, list, NoneType)) for target in found.values())
         try:
-            value = self._values
-            for key in path:
-                value = value[key]
+            value = _spelled_out(path, node, found) if scalar else ""
         except OmegaConfBaseException as error:
             rule = f"must be resolved: {str(error).splitlines()[0]}"
             return _refused(kinds.BAD_REFERENCE, path, node, rule, self._problems)
-        if _REFERENCE.fullmatch(node.value):
-            return replace(found[0], key_at=node.key_at)
-        if any(target.items() or target.value is None for target in found) or len(value) > _MAX_TEXT:
+        if not scalar or len(value) > _MAX_TEXT:
             rule = f"inside a text a reference must be to a scalar, and make at most {_MAX_TEXT} characters"
             return _refused(kinds.BAD_TEXT_REFERENCE, path, node, rule, self._problems)
         return replace(node, value=value)
+
+
+def _spelled_out(path: KeyPath, node: Node, found: Mapping[KeyPath, Node]) -> str:
+    """A text with what it refers to; OmegaConf is only shown these values, since a tree takes it long."""
+    shown: dict[str, Any] = {}
+    for at, each in {**found, path: node}.items():
+        owner = shown
+        for key in at[:-1]:
+            owner = owner.setdefault(str(key), {})
+        owner[str(at[-1])] = each.value
+    value: Any = OmegaConf.create(shown)
+    for key in path:
+        value = value[str(key)]
+    return str(value)
 
 
 def _targets(path: KeyPath, text: str) -> list[KeyPath] | None:

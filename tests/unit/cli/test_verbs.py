@@ -108,6 +108,17 @@ def test_problems_are_told_as_json(nas: Verb) -> None:
     assert json.loads(nas("validate", "tiny.yaml", "--json").out) == {"valid": True, "problems": []}
 
 
+def test_of_very_many_problems_the_first_are_shown(nas: Verb) -> None:
+    Path("bad.yaml").write_text(TINY + "".join(f"k{index}: 1\n" for index in range(300)))
+    lines = nas("validate", "bad.yaml").err.splitlines()
+    assert sum("NF051" in line for line in lines) == 101  # and the line that says how to read about it
+    assert lines[-2:] == [
+        "… and 200 more; nasframe validate --json has all",
+        "300 problems; more about it: nasframe explain NF051",
+    ]
+    assert len(json.loads(nas("validate", "bad.yaml", "--json").out)["problems"]) == 300
+
+
 def test_no_character_of_a_recipe_reaches_the_terminal_as_a_command(nas: Verb) -> None:
     Path("bad.yaml").write_text('name: x\n"\\e[31mkey\\a": "\\e[2J"\n')
     err = nas("validate", "bad.yaml").err

@@ -134,6 +134,13 @@ def test_problems_of_an_included_file_are_told_with_its_lines() -> None:
     assert [each.where for each in found] == ["base.yaml:4:7", "x.yaml:2:1"]
 
 
+def test_all_files_together_may_be_as_large_as_one() -> None:
+    Path("half.yaml").write_text(TINY + "#" * 120_000)
+    assert load("include: half.yaml\n").name == "tiny"
+    found = problem("include: [half.yaml, half.yaml]\n")
+    assert found.rule.startswith("must have at most 200000 characters, together with what includes it")
+
+
 # overrides
 
 
@@ -297,6 +304,22 @@ def test_references_cannot_multiply_without_end() -> None:
         load(text)
 
 
+@pytest.mark.parametrize("text", ["${name}", "a${name}"])
+def test_references_are_counted(text: str) -> None:
+    with pytest.raises(RecipeError, match="must have at most 1000 references"):
+        load(TINY + f"export: [{', '.join([repr(text)] * 1001)}]\n")
+    found = problems(TINY + f"export: [{', '.join([repr(text)] * 1000)}]\n")
+    assert {each.rule for each in found} == {"must be one of the exporters"}
+
+
+def test_a_text_spells_out_each_sort_of_scalar_and_no_other_value() -> None:
+    text = "name: t-${seed}-${search.valid_fraction}-${search.trainer.channels_last}-${.device}\n"
+    values = "seed: 3\ndevice: cpu\nsearch: {valid_fraction: 0.25, trainer: {channels_last: true}}\n"
+    assert load(TINY.replace("name: tiny\n", text) + values).name == "t-3-0.25-True-cpu"
+    found = problem(TINY.replace("tiny", "t-${trackers}") + "trackers: []\n")
+    assert found.rule.startswith("inside a text a reference must be to a scalar")
+
+
 def test_a_text_cannot_grow_without_end_by_references() -> None:
     levels = ["a0: 'xxxxxxxxxx'"]
     levels += [f"a{n}: '{('${a' + str(n - 1) + '}') * 10}'" for n in range(1, 12)]
@@ -345,9 +368,11 @@ def test_an_override_of_a_type_that_was_only_implied_replaces_the_component_too(
         "name: r\ndata: digits\nspace: darts\nsearch: {trainer: {optimizer: {lr: 0.5, momentum: 0.1}}}\n",
         encoding="utf-8",
     )
-    kept = load_recipe(recipe, ["search.trainer.optimizer.type=sgd"]).search.trainer.settings["optimizer"]
+    kept = load_recipe(recipe, ["search.trainer.optimizer.type=sgd"], check=False).search.trainer.settings[
+        "optimizer"
+    ]
     assert (kept.settings["lr"], kept.settings["momentum"]) == (0.5, 0.1)
-    other = load_recipe(recipe, [override]).search.trainer.settings["optimizer"]
+    other = load_recipe(recipe, [override], check=False).search.trainer.settings["optimizer"]
     assert (other.name, other.settings["lr"]) == ("adam", 1e-3)
-    both = load_recipe(recipe, ["search.trainer.optimizer.lr=0.2", override]).search.trainer
+    both = load_recipe(recipe, ["search.trainer.optimizer.lr=0.2", override], check=False).search.trainer
     assert both.settings["optimizer"].settings["lr"] == 0.2

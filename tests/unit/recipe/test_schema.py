@@ -49,10 +49,11 @@ def problems(text: str, *overrides: str) -> Sequence[Problem]:
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_a_complete_recipe_loads_again_to_the_same(name: str) -> None:
-    recipe = load_recipe(name)
+    recipe = load_recipe(name, check=False)
     Path("dump.yaml").write_text(dump_recipe(recipe))
-    assert load_recipe("dump.yaml") == recipe
-    assert dump_recipe(load_recipe("dump.yaml")) == dump_recipe(recipe)
+    again = load_recipe("dump.yaml", check=False)
+    assert again == recipe
+    assert dump_recipe(again) == dump_recipe(recipe)
 
 
 def test_every_setting_is_filled_in_down_to_the_last() -> None:
