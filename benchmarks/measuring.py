@@ -1,5 +1,6 @@
 """How the benchmarks measure: times in turn, peak memory, operations, and what is made of them."""
 
+import json
 import math
 import os
 import platform
@@ -151,10 +152,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or "unknown"
 
 
-def plain(value: Any) -> Any:
-    """The dataclasses in a nest as dictionaries, so that it can be written as JSON."""
-    if isinstance(value, Times):
-        return asdict(value)
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+def write_json(path: Path, value: Any) -> None:
+    """Write a nest of mappings, sequences, numbers, texts and dataclasses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, default=asdict) + "\n", encoding="utf-8")

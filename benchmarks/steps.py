@@ -3,122 +3,75 @@
     make bench                                      everything, in an environment of its own
     python benchmarks/steps.py --only first_order,second_order --size small
 
-Each experiment checks first that its contenders compute the same gradient, in float64; a peer with a known
-fault must differ by that fault's term alone. Then they take turns in one process, with the same weights,
-batches, threads and allocator settings. Peak memory is measured for each in a process of its own: how far
-two steps raise the resident set over what it is once everything is imported and the model stands. Prints
-tables; each experiment that is done is a JSON file in the folder of results.
+A race checks first that its contenders compute the same gradient, in float64; a peer with a known fault must
+differ by that fault's term alone. Then they take turns in one process, with the same weights, batches,
+threads and allocator settings. Peak memory is measured for each in a process of its own, which gives freed
+memory back at once: how far two steps raise the resident set over what it is when everything is imported and
+the model stands. Prints tables; each experiment that is done is a JSON file in the folder of results.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Times, in_turn, machine, peak_memory, plain, relative_error
-from supernets import Contender, Nasframe, Peer, Setting
 
-RESULTS = Path(__file__).parent / "results"
-AGREEMENT = 1e-9
+from measuring import Times, in_turn, machine, peak_memory, write_json
+from races import AGREEMENT, RACES, Race
+from studies import STUDIES, Options, Study
+from supernets import Setting
+
+SETTINGS = {"target": Setting(), "small": Setting(channels=8, cells=5, batch=8)}
+EXPERIMENTS: Mapping[str, Race | Study] = {**RACES, **STUDIES}
 # glibc keeps what is freed; or else each step would pay for the first touch of its pages again
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
-SIZES = {"target": Setting(), "small": Setting(channels=8, cells=5, batch=8)}
 
 
-@dataclass(frozen=True)
-class Race:
-    """Contenders that take turns.
-
-    Attributes:
-        title: What is raced.
-        contenders: How each is built; the first is the one that the others are compared with.
-        goal: What is aimed at, in words.
-        faults: What a contender's gradient differs from the first one's by.
-    """
-
-    title: str
-    contenders: Mapping[str, Callable[[Setting], Contender]]
-    goal: str
-
-    def check(self, setting: Setting) -> dict[str, float]:
-        """Relative error of each contender's alpha gradient against the first one's, after a step."""
-        gradients = {}
-        for name, build in self.contenders.items():
-            contender = build(setting)
-            contender.step()  # momentum and Adam's moments are then there
-            gradients[name] = contender.gradients()
-        first, *others = gradients
-        return {name: relative_error(gradients[name], gradients[first]) for name in others}
-
-
-ORIGINAL = "original"
-EXPERIMENTS: Mapping[str, Race] = {
-    "first_order": Race(
-        "DARTS, first order: a step of alphas and a step of weights",
-        {
-            ORIGINAL: partial(Peer, second_order=False),
-            "nasframe": partial(Nasframe, order=1),
-            "nasframe, NCHW": partial(Nasframe, order=1, channels_last=False),
-        },
-        "time 3.3 times less, stretch 4.5; memory 1.7 times less",
-    ),
-    "second_order": Race(
-        "DARTS, second order by central difference, in the paper's order of updates",
-        {
-            ORIGINAL: partial(Peer, second_order=True),
-            "nasframe": partial(Nasframe, order=2),
-            "nasframe, NCHW": partial(Nasframe, order=2, channels_last=False),
-        },
-        "time 2.7 times less, stretch 4; memory 2.2 times less, stretch 3",
-    ),
-}
-
-
-def race(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """The figures of a race."""
-    experiment, setting = EXPERIMENTS[name], SIZES[options.size]
-    errors = experiment.check(setting.check())
-    peaks = {} if options.no_memory else {each: _peak(name, each, options) for each in experiment.contenders}
-    contenders = {each: build(setting) for each, build in experiment.contenders.items()}
-    seconds = in_turn({each: made.step for each, made in contenders.items()}, options.repeats)
+def run_race(name: str, race: Race, options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of a race; memory first, because timing fills this process's own."""
+    errors = race.check()
+    peaks = {} if options.no_memory else {each: _peak(name, each, options) for each in race.contenders}
+    contenders = {each: build(race.settings[options.size]) for each, build in race.contenders.items()}
+    seconds = in_turn({each: made.step for each, made in contenders.items()}, options.repeats or race.repeats)
     times = {each: Times.of(values) for each, values in seconds.items()}
     return {"errors": errors, "times": times, "seconds": seconds, "peak_bytes": peaks}
 
 
-def _peak(experiment: str, contender: str, options: argparse.Namespace) -> int:
-    """Bytes of a contender's steps at their peak, in a process that gives freed memory back at once."""
-    command = [sys.executable, str(Path(__file__)), "--peak", experiment, contender]
+def _peak(race: str, contender: str, options: argparse.Namespace) -> int:
+    """Bytes of a contender's steps at their peak."""
+    command = [sys.executable, str(Path(__file__)), "--peak", race, contender]
     command += ["--size", options.size, "--threads", str(options.threads)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return int(done.stdout)
+    environment = {key: value for key, value in os.environ.items() if key not in ALLOCATOR}
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return int(done.stdout.splitlines()[-1])
 
 
-def show(name: str, result: Mapping[str, Any]) -> None:
+def print_race(race: Race, result: Mapping[str, Any]) -> None:
     """A table of a race."""
-    experiment, times, peaks = EXPERIMENTS[name], result["times"], result["peak_bytes"]
-    first = next(iter(experiment.contenders))
-    print(f"\n{name}: {experiment.title}\n  goal: {experiment.goal}")
+    times, peaks = result["times"], result["peak_bytes"]
+    first = times[next(iter(race.contenders))]
+    unit = "" if race.unit is None else "steps of"
     print(
-        f"  {'':28}{'median':>9}{'quartiles':>18}{'ratio':>8}{'peak':>10}{'ratio':>8}{'gradient off by':>18}"
+        f"  {'':28}{'median':>9}{'quartiles':>18}{'faster':>8}{unit:>9}{'memory':>11}{'less':>6}{'off by':>8}"
     )
-    for each in experiment.contenders:
-        time, error = times[each], result["errors"].get(each)
+    for each in race.contenders:
+        time = times[each]
         quartiles = f"{_seconds(time.lower)} .. {_seconds(time.upper)}"
-        line = (
-            f"  {each:28}{_seconds(time.median):>9}{quartiles:>18}{times[first].median / time.median:>8.2f}"
-        )
+        line = f"  {each:28}{_seconds(time.median):>9}{quartiles:>18}{first.median / time.median:>8.2f}"
+        line += f"{'' if race.unit is None else f'{time.median / times[race.unit].median:.2f}':>9}"
         if peaks:
-            line += f"{peaks[each] / 1e9:>7.2f} GB{peaks[first] / peaks[each]:>8.2f}"
-        print(line + (f"{error:>18.1e}" if error is not None else ""))
-    print(flush=True)
+            line += f"{peaks[each] / 2**20:>7.0f} MiB{peaks[next(iter(peaks))] / peaks[each]:>6.2f}"
+        else:
+            line += f"{'':17}"
+        error = result["errors"].get(each)
+        print(line if error is None else f"{line}{error:>8.0e}")
+    for each, known in race.known_peaks.items():
+        if peaks:
+            print(f"  memory of {each}: known {known / 2**20:.0f} MiB, {peaks[each] / known - 1:+.1%}")
 
 
 def _seconds(value: float) -> str:
@@ -130,28 +83,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     if options.peak:
-        experiment, contender = options.peak
-        build = EXPERIMENTS[experiment].contenders[contender]
-        print(peak_memory(lambda: build(SIZES[options.size]).step))
+        race, contender = RACES[options.peak[0]], options.peak[1]
+        setting, build = race.settings[options.size], race.contenders[contender]
+        print(peak_memory(lambda: getattr(build(setting), race.memory_of)))
         return
     if any(os.environ.get(key) != value for key, value in ALLOCATOR.items()):
         command = [sys.executable, str(Path(__file__)), *(sys.argv[1:] if arguments is None else arguments)]
         os.execve(sys.executable, command, {**os.environ, **ALLOCATOR})  # read when a process starts
-    wrong = []
-    print(json.dumps(machine()))
+    here = machine()
+    print(", ".join(f"{key} {value}" for key, value in here.items() if key != "allocator"))
+    wrong: list[str] = []
     for name in options.only:
-        result = race(name, options)
-        show(name, result)
-        wrong += [f"{name}: {each}" for each, error in result["errors"].items() if not error <= AGREEMENT]
-        if options.results:
-            _write(options.results / f"steps-{options.size}-{name}.json", {**machine(), **result})
+        target = options.results and options.results / f"steps-{options.size}-{name}.json"
+        if options.resume and target and target.exists():
+            print(f"\n{name}: there already, {target.name}")
+            continue
+        experiment = EXPERIMENTS[name]
+        print(f"\n{name}: {experiment.title}" + (f"\n  goal: {experiment.goal}" if experiment.goal else ""))
+        if isinstance(experiment, Race):
+            result = run_race(name, experiment, options)
+            print_race(experiment, result)
+            wrong += [f"{name}: {each}" for each, error in result["errors"].items() if not error <= AGREEMENT]
+        else:
+            result = experiment.run(Options(SETTINGS[options.size], options.repeats or 3, options.data))
+            for line in experiment.lines(result):
+                print(f"  {line}")
+        sys.stdout.flush()
+        if target:
+            write_json(target, {"machine": here, **result})
     if wrong:
-        sys.exit(f"gradients must agree to {AGREEMENT:.0e}, but do not: {'; '.join(wrong)}")
-
-
-def _write(path: Path, result: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plain(result), indent=2) + "\n", encoding="utf-8")
+        sys.exit(f"gradients must agree to {AGREEMENT:.0e} (see `off by`), but do not: {'; '.join(wrong)}")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -159,12 +120,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", type=_names, default=list(EXPERIMENTS), help="experiments, with commas")
-    parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default 5)")
-    parser.add_argument("--size", choices=list(SIZES), default="target")
+    parser.add_argument("--repeats", type=int, help="timed rounds (default: what each experiment says)")
+    parser.add_argument("--size", choices=list(SETTINGS), default="target")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "2")))
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
-    parser.add_argument("--results", type=Path, help="folder for the JSON files (default: none written)")
-    parser.add_argument("--peak", nargs=2, metavar=("EXPERIMENT", "CONTENDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help="folder of CIFAR-10's Parquet files, for `data`")
+    parser.add_argument("--results", type=Path, help="folder for the JSON files (default: none are written)")
+    parser.add_argument("--resume", action="store_true", help="leave out what has a JSON file there")
+    parser.add_argument("--peak", nargs=2, metavar=("RACE", "CONTENDER"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 

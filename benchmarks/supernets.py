@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from peers import darts
 
 import nasframe
 from nasframe.core import Batch, Model, Task
+from peers import darts
 
 CELLS = ("normal", "reduce")
 _PARTS = nasframe.registries
