@@ -28,7 +28,8 @@ def fault(original: darts.Search, train: darts.Batch, valid: darts.Batch) -> lis
     of_alphas = torch.autograd.grad(moved.loss(valid), alphas)
     of_weights = torch.autograd.grad(moved.loss(valid), weights)
     together = darts.central_difference(
-        lambda: torch.autograd.grad(network.loss(train), network.alphas),
+        network,
+        train,
         [*network.parameters(), *network.alphas],
         [*of_weights, *of_alphas],
         original.epsilon([*of_weights, *of_alphas]),

@@ -6,7 +6,7 @@ of scaled candidates, alphas in two tensors, a second model for the virtual weig
 that ``backward`` reaches.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -282,12 +282,8 @@ class Search:
 
     def product(self, vector: Sequence[torch.Tensor], train: Batch) -> list[torch.Tensor]:
         """∇²a,w L_t · vector by the central difference of eq. 8, in place of the weights themselves."""
-        return central_difference(
-            lambda: torch.autograd.grad(self.network.loss(train), self.network.alphas),
-            list(self.network.parameters()),
-            vector,
-            self.epsilon(vector),
-        )
+        weights = list(self.network.parameters())
+        return central_difference(self.network, train, weights, vector, self.epsilon(vector))
 
     def epsilon(self, vector: Sequence[torch.Tensor]) -> float:
         """0.01 / ‖vector‖."""
@@ -309,23 +305,27 @@ def kinks(original: Search, train: Batch, valid: Batch) -> list[torch.Tensor]:
 
 
 def central_difference(
-    function: Callable[[], Sequence[torch.Tensor]],
+    network: Network,
+    batch: Batch,
     points: Sequence[torch.Tensor],
     vector: Sequence[torch.Tensor],
     epsilon: float,
 ) -> list[torch.Tensor]:
-    """(f(x + εv) − f(x − εv)) / 2ε, `points` being the x that f reads; they go there and back in place."""
-    with torch.no_grad():
-        _shift(points, vector, epsilon)
-    plus = function()
-    with torch.no_grad():
-        _shift(points, vector, -2 * epsilon)
-    minus = function()
-    with torch.no_grad():
-        _shift(points, vector, epsilon)
+    """(∇a L(x + εv) − ∇a L(x − εv)) / 2ε, `points` being the x of the network; they go there and back.
+
+    As in the authors' code the first pass is let go only when the second one stands.
+    """
+    _shift(points, vector, epsilon)
+    loss = network.loss(batch)
+    plus = torch.autograd.grad(loss, network.alphas)
+    _shift(points, vector, -2 * epsilon)
+    loss = network.loss(batch)
+    minus = torch.autograd.grad(loss, network.alphas)
+    _shift(points, vector, epsilon)
     return [(one - other) / (2 * epsilon) for one, other in zip(plus, minus, strict=True)]
 
 
+@torch.no_grad()
 def _shift(points: Sequence[torch.Tensor], vector: Sequence[torch.Tensor], length: float) -> None:
     for point, direction in zip(points, vector, strict=True):
         point.add_(direction, alpha=length)

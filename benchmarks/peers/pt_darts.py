@@ -44,7 +44,8 @@ class Search(darts.Search):
         sides = []
         for length in (epsilon, -2 * epsilon):
             self._shift(points, vector, length)
-            sides.append(torch.autograd.grad(self.network.loss(train), alphas))
+            loss = self.network.loss(train)
+            sides.append(torch.autograd.grad(loss, alphas))
         self._shift(points, vector, epsilon)
         for alpha, first, plus, minus in zip(alphas, of_alphas, *sides, strict=True):
             alpha.grad = first - self.lr * self.scaled(plus - minus, epsilon)
