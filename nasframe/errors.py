@@ -1,4 +1,4 @@
-"""Every error that nasframe raises on purpose, by who must act on it."""
+"""Every error and warning that nasframe raises on purpose, by who must act on it."""
 
 from dataclasses import dataclass
 
@@ -70,3 +70,7 @@ class DataError(NasframeError):
 
 class FormatError(NasframeError):
     """A file or text that nasframe reads (genotype, checkpoint, run directory) is not valid."""
+
+
+class FormerNameWarning(FutureWarning):
+    """Something is said by a name that it had before; it is read, until that name is gone."""

@@ -9,14 +9,15 @@ import importlib
 import importlib.util
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from nasframe.declarations import Declaration, declarations
-from nasframe.errors import ComponentError, NasframeError
+from nasframe.errors import ComponentError, FormerNameWarning, NasframeError
 from nasframe.problem_kinds import UNKNOWN_NAME, ProblemKind
 from nasframe.settings import Signature, signature_of
 
@@ -32,12 +33,19 @@ _LEGAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class UnknownNameError(NasframeError, LookupError):
-    """No component has this name; `names` are those that exist, `nearest` the closest of them."""
+    """No component has this name; `names` are those that exist, `nearest` the closest of them.
 
-    def __init__(self, registry: str, name: str, names: list[str], nearest: str | None) -> None:
+    Attributes:
+        advice: What to do.
+    """
+
+    def __init__(
+        self, registry: str, name: str, names: list[str], nearest: str | None, advice: str | None = None
+    ) -> None:
         self.registry, self.name, self.names, self.nearest = registry, name, names, nearest
         hint = f"did you mean `{nearest}`? " if nearest else ""
-        super().__init__(f"{registry}: no `{name}`; {hint}available: {', '.join(names) or 'none'}")
+        self.advice = advice or f"{hint}available: {', '.join(names) or 'none'}"
+        super().__init__(f"{registry}: no `{name}`; {self.advice}")
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,7 @@ class NameIn:
         registry = registries[self.registry]
         if name in registry:
             return None
-        nearest = registry.nearest(name)
-        advice = f"did you mean `{nearest}`? " if nearest else ""
-        return f"must be one of the {self.registry}", f"{advice}available: {', '.join(registry.names())}"
+        return f"must be one of the {self.registry}", registry.unknown(name).advice
 
 
 class Registry(Generic[T]):
@@ -110,16 +116,24 @@ class Registry(Generic[T]):
         self.name, self.interface, self.given = name, interface, given
         self._registered: dict[str, Callable[..., T]] = {}
         self._origins: dict[str, str] = {}
+        self._former: dict[str, str] = {}
+        self._removed: dict[str, str] = {}
         self._loaded: dict[Declaration, Callable[..., T]] = {}
         self._built_ins_imported = False
         registries[name] = self
 
-    def register(self, name: str) -> Callable[[F], F]:
+    def register(self, name: str, *, formerly: Iterable[str] = ()) -> Callable[[F], F]:
         """Decorate a class or function to register it under `name`.
 
+        Args:
+            name: What recipes call it.
+            formerly: Names that it had before. Recipes may still say them; where entry points declare
+                it, each of them keeps its line.
+
         Raises:
-            ComponentError: The name is taken, or the signature is not that of a component.
+            ComponentError: A name is taken, or the signature is not that of a component.
         """
+        former = dict.fromkeys(formerly, name)
         if not _LEGAL_NAME.fullmatch(str(name)):
             raise ComponentError(
                 f"{self.name}: a name must be letters, digits, `_` and `-`, but is {name!r}; "
@@ -136,12 +150,22 @@ class Registry(Generic[T]):
                     f"{self.name}: `{name}` is taken by {other.__module__}.{other.__qualname__}; "
                     f"register {factory.__module__}.{factory.__qualname__} under another name"
                 )
+            for each in [*({name} & set(self._former)), *(set(former) & set(self._registered))]:
+                raise ComponentError(
+                    f"{self.name}: `{each}` cannot be a component and a former name of another; "
+                    f"register {factory.__module__}.{factory.__qualname__} without it"
+                )
             self._check(name, factory)
             self._registered[name] = factory
+            self._former |= former
             self._origins[name] = BUILT_IN if built_in else factory.__module__
             return factory
 
         return add
+
+    def remove(self, name: str, advice: str) -> None:
+        """Say what to do instead of a component that is gone."""
+        self._removed[name] = advice
 
     def _check(self, name: str, factory: Callable[..., Any]) -> Signature:
         if not callable(factory):
@@ -187,9 +211,23 @@ class Registry(Generic[T]):
         self._import_built_ins()
         return sorted({*self._registered, *self._declared()})
 
-    def nearest(self, name: str) -> str | None:
-        """The name that is spelled most like `name`, if one is close."""
-        return next(iter(difflib.get_close_matches(name, self.names(), n=1, cutoff=0.5)), None)
+    def current(self, name: str) -> str:
+        """What the component is called now; `name` itself if that is no former one.
+
+        Raises:
+            ComponentError: A third party declares the name, and cannot be imported.
+        """
+        self._import_built_ins()
+        if name in self._declared():
+            self[name]  # only its module says whether the name is a former one
+        return self._former.get(name, name)
+
+    def unknown(self, name: str) -> UnknownNameError:
+        """The error for a name that no component has."""
+        names = self.names()
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        nearest = self._former.get(name) or next(iter(near), None)
+        return UnknownNameError(self.name, name, names, nearest, self._removed.get(name))
 
     def origin(self, name: str) -> str:
         """The distribution (or module) that `name` comes from; several are joined by `` and ``."""
@@ -210,8 +248,12 @@ class Registry(Generic[T]):
         declared = self._declared().get(name, [])
         registered = self._registered.get(name)
         if not declared:
+            if registered is None and name in self._former:
+                text = f"{self.name}: `{name}` is called `{self._former[name]}` now"
+                warnings.warn(text, FormerNameWarning, stacklevel=2)
+                return self[self._former[name]]
             if registered is None:
-                raise UnknownNameError(self.name, name, self.names(), self.nearest(name))
+                raise self.unknown(name)
             return registered
         is_known = len(declared) == 1 and declared[0] in self._loaded
         if not is_known and (obstacle := self.obstacle(name)) is not None:
@@ -286,6 +328,7 @@ def _forgetting_failures() -> Iterator[None]:
             for name in set(registry._registered) - names:
                 if registry._origins[name] != BUILT_IN:
                     del registry._registered[name]
+                    registry._former = {old: new for old, new in registry._former.items() if new != name}
         raise
 
 

@@ -5,14 +5,15 @@ Positional parameters are what the framework gives; keyword-only parameters are 
 
 import difflib
 import inspect
+import itertools
 import json
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, TypeVar
 
 import docstring_parser
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -21,7 +22,11 @@ from nasframe import problem_kinds as kinds
 from nasframe.errors import ComponentError
 from nasframe.problem_kinds import ProblemKind
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 REQUIRED: Any = inspect.Parameter.empty
+
+_FORMER_KEYS: Final = "__nasframe_former_keys__"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,19 @@ class Signature:
     settings: Mapping[str, Setting]
     summary: str
     description: str = ""
+
+
+@dataclass(frozen=True)
+class FormerKeys:
+    """What the settings of a component, or the keys of a section, were called before.
+
+    Attributes:
+        renamed: The names of now by those of before.
+        removed: What to do instead, by the names of settings that are gone.
+    """
+
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    removed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,6 +132,59 @@ def signature_of(factory: Callable[..., Any]) -> Signature:
     return Signature(
         tuple(given), settings, docstring.short_description or "", docstring.long_description or ""
     )
+
+
+def renamed(**names: str) -> Callable[[F], F]:
+    """Decorate a component so that recipes may still say former names of its settings.
+
+    Args:
+        names: The name of now by the one of before: ``@renamed(lr="alpha_lr")``.
+
+    Raises:
+        ComponentError: A name of now is no setting, or one of before is.
+    """
+    return _with_former_keys(renamed=names)
+
+
+def removed(**advice: str) -> Callable[[F], F]:
+    """Decorate a component so that recipes are told what to do instead of a setting that is gone.
+
+    Args:
+        advice: What to do, by the former name: ``@removed(xi="leave it out: the trainer's rate is taken")``.
+
+    Raises:
+        ComponentError: It is a setting still.
+    """
+    return _with_former_keys(removed=advice)
+
+
+def _with_former_keys(**new: Mapping[str, str]) -> Callable[[F], F]:
+    def add(factory: F) -> F:
+        known = signature_of(factory).settings
+        label = factory.__qualname__
+        for former, current in new.get("renamed", {}).items():
+            if current not in known:
+                raise ComponentError(
+                    f"{label}: `{former}` must be renamed to one of its settings, got `{current}`; "
+                    f"it has {', '.join(known) or 'none'}"
+                )
+        for former in itertools.chain(*new.values()):
+            if former in known:
+                raise ComponentError(
+                    f"{label}: `{former}` is a setting, so it must not be a former one as well"
+                )
+        before = former_keys_of(factory)
+        both = {name: {**getattr(before, name), **names} for name, names in new.items()}
+        setattr(factory, _FORMER_KEYS, replace(before, **both))
+        return factory
+
+    return add
+
+
+def former_keys_of(factory: Callable[..., Any]) -> FormerKeys:
+    """What `renamed` and `removed` said of a component or section; its own only, none that it inherits."""
+    found: FormerKeys = vars(factory).get(_FORMER_KEYS, FormerKeys())
+    return found
 
 
 @cache

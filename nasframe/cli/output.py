@@ -2,13 +2,15 @@
 
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from nasframe.errors import Problem, RecipeError
+from nasframe.errors import FormerNameWarning, Problem, RecipeError
 
 _EXCERPT = 100
 _UNCUT = 1000
@@ -52,6 +54,23 @@ def show_problems(error: RecipeError) -> None:
     typer.secho("1 problem" if count == 1 else f"{count} problems", err=True, fg="red", nl=False)
     codes = sorted({problem.kind.code for problem in error.problems})
     typer.echo(f"; more about it: nasframe explain {' '.join(codes)}", err=True)
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Print former names that are met, each on a line of standard error; other warnings as ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FormerNameWarning)
+        show_other = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, FormerNameWarning):
+                typer.secho(f"warning: {_printable(str(message))}", err=True, fg="yellow")
+            else:
+                show_other(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def problem_as_json(problem: Problem) -> dict[str, Any]:

@@ -79,6 +79,7 @@ from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
 from nasframe.core.virtual_step import VirtualStep, check_modelled
 from nasframe.core.weight_update import WeightUpdate
+from nasframe.settings import removed, renamed
 
 __all__ = [
     "ALPHA",
@@ -186,6 +187,8 @@ __all__ = [
     "previewed_by",
     "price",
     "read_amount",
+    "removed",
+    "renamed",
     "reports",
     "sample",
     "schedules",

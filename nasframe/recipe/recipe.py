@@ -23,6 +23,7 @@ from nasframe.core import (
     mixed_ops,
     objectives,
     penalties,
+    removed,
     reports,
     spaces,
     trackers,
@@ -35,6 +36,7 @@ INHERITED_FROM = {"retrain.space": "space", "retrain.objective": "objective"}
 """Slots that start from what another slot says; their own keys are merged over it."""
 
 
+@removed(cost_weight="say it as `penalty: {type: linear, weight: …}`")
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """The search stage.

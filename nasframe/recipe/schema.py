@@ -182,7 +182,9 @@ class _Reader:
         if version is None:
             return tree
         if version.value != VERSION and not version.is_broken:
-            advice = "it was written for another nasframe"
+            advice = "a recipe without `version` is of the present one"
+            if type(version.value) is int and version.value > VERSION:
+                advice = "it was written for a newer nasframe: pip install --upgrade nasframe"
             given = spell_value(version.plain)
             self.say(kinds.OTHER_VERSION, version.at, ("version",), f"must be {VERSION}", given, advice)
         return tree.with_child(("version",), None)
@@ -310,10 +312,8 @@ class _Reader:
 
     def _say_unusable(self, registry: Registry[Any], kind: Node, path: KeyPath, error: Exception) -> None:
         if isinstance(error, UnknownNameError):
-            nearest = f"did you mean `{error.nearest}`? " if error.nearest else ""
-            advice = f"{nearest}available: {', '.join(error.names) or 'none'}"
             rule = f"must be one of the {registry.name}"
-            self.say(kinds.UNKNOWN_NAME, kind.at, path, rule, f"`{error.name}`", advice)
+            self.say(kinds.UNKNOWN_NAME, kind.at, path, rule, f"`{error.name}`", error.advice)
         else:
             self.say(kinds.UNUSABLE_COMPONENT, kind.at, path, f"must be usable, but {error}")
 

@@ -5,12 +5,13 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nasframe
 from nasframe.algorithms.weights_only import WeightsOnly
-from nasframe.errors import ComponentError
+from nasframe.errors import ComponentError, FormerNameWarning
 from nasframe.registry import Component, Registry, UnknownNameError, registries, registry_for
 
 
@@ -209,3 +210,29 @@ def test_metadata_that_cannot_be_read_breaks_no_other_distribution(
     assert engines["odd"]().power == 7  # type: ignore[attr-defined]
     with pytest.raises(ComponentError, match=r"`bad` of malformed 1\.0"):
         engines["bad"]
+
+
+def test_a_former_name_finds_the_component_and_says_so(engines: Registry[Engine]) -> None:
+    engines.register("plain", formerly=["simple"])(Engine)
+    assert engines.current("simple") == engines.current("plain") == "plain"
+    assert engines.names() == ["plain"]
+    with pytest.warns(FormerNameWarning, match="`simple` is called `plain` now"):
+        assert engines["simple"] is Engine
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [({"name": "a"}, {"formerly": ["a"]}), ({"formerly": ["b"]}, {"name": "b"})]
+)
+def test_a_name_cannot_be_a_component_and_a_former_one(
+    engines: Registry[Engine], first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    engines.register(**{"name": "x", **first})(Engine)
+    with pytest.raises(ComponentError, match="cannot be a component and a former name of another"):
+        engines.register(**{"name": "y", **second})(Engine)
+
+
+def test_a_component_that_is_gone_says_what_to_do(engines: Registry[Engine]) -> None:
+    engines.register("plain")(Engine)
+    engines.remove("steam", "take `plain`, which does the same")
+    with pytest.raises(UnknownNameError, match="no `steam`; take `plain`, which does the same"):
+        engines["steam"]
