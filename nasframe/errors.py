@@ -60,6 +60,10 @@ class UnsupportedError(NasframeError):
     """The combination that was asked for cannot be computed; another setting must be chosen."""
 
 
+class SettingError(UnsupportedError):
+    """A component was built by hand with a setting that a recipe could not have; it must be another."""
+
+
 class TrainingError(NasframeError):
     """A training went wrong in its numbers; its settings must be changed."""
 

@@ -5,21 +5,26 @@ entry point in the group ``nasframe.<registry>``; its name is known without impo
 """
 
 import difflib
+import functools
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
+import types
+import typing
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from nasframe.declarations import Declaration, declarations
-from nasframe.errors import ComponentError, FormerNameWarning, NasframeError
+from nasframe.errors import ComponentError, FormerNameWarning, NasframeError, SettingError
 from nasframe.problem_kinds import UNKNOWN_NAME, ProblemKind
-from nasframe.settings import Signature, signature_of
+from nasframe.settings import Signature, marks_of, mentions, read_python, rule_of_type, signature_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,7 +34,8 @@ registries: dict[str, "Registry[Any]"] = {}
 
 BUILT_IN = "nasframe"
 
-_LEGAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_IS_CHECKING: Final = "__nasframe_is_checking__"
+_LEGAL_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class UnknownNameError(NasframeError, LookupError):
@@ -156,10 +162,11 @@ class Registry(Generic[T]):
                     f"register {factory.__module__}.{factory.__qualname__} without it"
                 )
             self._check(name, factory)
-            self._registered[name] = factory
+            checked = _checking(self.name, name, factory)
+            self._registered[name] = checked
             self._former |= former
             self._origins[name] = BUILT_IN if built_in else factory.__module__
-            return factory
+            return checked
 
         return add
 
@@ -296,7 +303,7 @@ class Registry(Generic[T]):
                         f"{type(error).__name__}: {error}; repair or uninstall {declaration.source}"
                     ) from error
                 self._check(name, factory)
-            self._loaded[declaration] = factory
+            self._loaded[declaration] = _checking(self.name, name, factory)
         return self._loaded[declaration]
 
     def signature(self, name: str) -> Signature:
@@ -335,3 +342,89 @@ def _forgetting_failures() -> Iterator[None]:
 def registry_for(interface: Any) -> Registry[Any] | None:
     """The registry whose components are, or return, `interface`."""
     return next((each for each in registries.values() if each.interface is interface), None)
+
+
+def _checking(registry: str, name: str, factory: F) -> F:
+    """A component that checks its settings wherever it is built, as a recipe does.
+
+    A class stays the same one, with another ``__init__``.
+    """
+    signature = signature_of(factory)
+    build: Callable[..., Any] = factory.__init__ if inspect.isclass(factory) else factory
+    if not signature.settings or getattr(build, _IS_CHECKING, False):
+        return factory
+
+    @functools.wraps(build)
+    def checked(*given: Any, **settings: Any) -> Any:
+        problems: list[str] = []
+        for key in settings.keys() & signature.settings.keys():
+            settings[key] = _checked(signature.settings[key].annotation, settings[key], key, problems)
+        if problems:
+            raise SettingError(f"{registry}: `{name}`: {'; '.join(sorted(problems))}")
+        return build(*given, **settings)
+
+    setattr(checked, _IS_CHECKING, True)
+    if not inspect.isclass(factory):
+        return typing.cast(F, checked)
+    factory.__init__ = checked  # type: ignore[method-assign]
+    return factory
+
+
+def _checked(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
+    """The value of a setting in its type; what is wrong with it is added to `problems`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Component:
+        _check_component(arguments[0], value, path, problems)
+    elif not mentions(annotation, Component):
+        return _checked_leaf(annotation, value, path, problems)
+    elif origin in (typing.Union, types.UnionType) and value is not None:
+        return _checked(next(each for each in arguments if each is not types.NoneType), value, path, problems)
+    elif origin is tuple and isinstance(value, (list, tuple)):
+        items = (_checked(arguments[0], item, f"{path}.{key}", problems) for key, item in enumerate(value))
+        return tuple(items)
+    elif origin is dict and isinstance(value, Mapping):
+        return {key: _checked(arguments[1], item, f"{path}.{key}", problems) for key, item in value.items()}
+    elif value is not None or types.NoneType not in arguments:
+        problems.append(f"{path} {rule_of_type(annotation)}, got {value!r}")
+    return value
+
+
+def _checked_leaf(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
+    if annotation is Any:
+        return value
+    read, wrong = read_python(annotation, value)
+    for each in wrong:
+        where = ".".join(map(str, (path, *each.location)))
+        advice = f" ({each.advice})" if each.advice else ""
+        problems.append(f"{where} {each.rule}, got {each.given!r}{advice}")
+    if wrong:
+        return value
+    for location, mark, marked in marks_of(annotation, read):
+        if not isinstance(marked, Path) and (found := mark.wrong(marked)) is not None:
+            rule, advice = found  # of a file that is absent, who opens it says so
+            problems.append(f"{'.'.join(map(str, (path, *location)))} {rule}, got `{marked}` ({advice})")
+    return read
+
+
+def _check_component(interface: Any, value: Any, path: str, problems: list[str]) -> None:
+    registry = registry_for(interface)
+    if registry is None:
+        return  # the recipe's reader tells the author
+    if not isinstance(value, Component) or value.registry != registry.name:
+        rule = f"must be a component of the {registry.name}"
+        advice = f'write nasframe.registries["{registry.name}"].component("NAME")'
+        problems.append(f"{path} {rule}, got {value!r} ({advice})")
+        return
+    try:
+        known = registry.signature(value.name).settings
+    except UnknownNameError as error:
+        problems.append(f"{path} must be one of the {registry.name}, got `{value.name}` ({error.advice})")
+        return
+    for key, item in value.settings.items():
+        if key in known:
+            _checked(known[key].annotation, item, f"{path}.{key}", problems)
+        else:
+            has = ", ".join(known) or "none"
+            problems.append(f"{path}.{key}: `{value.name}` has no such setting (it has {has})")
+    missing = [key for key, setting in known.items() if setting.required and key not in value.settings]
+    problems += [f"{path}.{key} must be given" for key in missing]

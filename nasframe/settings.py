@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import docstring_parser
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from nasframe import problem_kinds as kinds
 from nasframe.errors import ComponentError
@@ -242,12 +243,28 @@ def read_value(annotation: Any, value: Any) -> tuple[Any, list[LeafProblem]]:
     return value, _problems(annotation, value, details)
 
 
+def read_python(annotation: Any, value: Any) -> tuple[Any, list[LeafProblem]]:
+    """As `read_value`, of a value that is not plain yet, such as a tuple or a path."""
+    try:
+        given = to_jsonable_python(value)
+    except PydanticSerializationError:
+        return value, [LeafProblem(kinds.WRONG_TYPE, (), rule_of_type(annotation), value)]
+    return read_value(annotation, given)
+
+
+def mentions(annotation: Any, wanted: Any) -> bool:
+    """Whether a type is, or has a part that is, `wanted` of something."""
+    if typing.get_origin(annotation) is wanted:
+        return True
+    return any(mentions(argument, wanted) for argument in typing.get_args(annotation))
+
+
 def _problems(annotation: Any, value: Any, details: list[Any]) -> list[LeafProblem]:
     """Say in our words what pydantic found; alternatives of a union are one problem, not many."""
     found: dict[tuple[str | int, ...], LeafProblem] = {}
     for detail in details:
         location, part, given = _blamed(annotation, value, detail["loc"])
-        kind, rule, advice = kinds.WRONG_TYPE, _rule_of_type(part), _nearest(part, given)
+        kind, rule, advice = kinds.WRONG_TYPE, rule_of_type(part), _nearest(part, given)
         if len(_members(part)) == 1:
             at_part = len(location) == len(detail["loc"])
             kind, rule = _kind_and_rule(part, detail, at_part=at_part)
@@ -290,9 +307,9 @@ def _kind_and_rule(annotation: Any, detail: Any, *, at_part: bool) -> tuple[Prob
     }
     rule = _RULES.get(detail["type"], "{message}").format(message=detail["msg"], **bounds)
     if detail["type"] == "literal_error":
-        return kinds.NOT_AN_OPTION, _rule_of_type(annotation)
+        return kinds.NOT_AN_OPTION, rule_of_type(annotation)
     if detail["type"] in _TYPE_ERRORS:
-        return kinds.WRONG_TYPE, _rule_of_type(annotation) if at_part else rule
+        return kinds.WRONG_TYPE, rule_of_type(annotation) if at_part else rule
     return kinds.OUT_OF_RANGE if detail["type"] in _RULES else kinds.WRONG_TYPE, rule
 
 
@@ -380,7 +397,8 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
     return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
 
 
-def _rule_of_type(annotation: Any) -> str:
+def rule_of_type(annotation: Any) -> str:
+    """What must hold of a value of a type, such as ``must be a positive float``."""
     spelled = spell_type(annotation)
     if spelled.startswith(("one of", "text", "true", "anything", "null")):
         return f"must be {spelled}"

@@ -1,6 +1,7 @@
 """Registries: names, what is refused, and third parties' entry points."""
 
 import copy
+import inspect
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +12,9 @@ import pytest
 
 import nasframe
 from nasframe.algorithms.weights_only import WeightsOnly
-from nasframe.errors import ComponentError, FormerNameWarning
+from nasframe.errors import ComponentError, FormerNameWarning, SettingError
 from nasframe.registry import Component, Registry, UnknownNameError, registries, registry_for
+from nasframe.types import PositiveInt
 
 
 class Engine:
@@ -236,3 +238,68 @@ def test_a_component_that_is_gone_says_what_to_do(engines: Registry[Engine]) -> 
     engines.remove("steam", "take `plain`, which does the same")
     with pytest.raises(UnknownNameError, match="no `steam`; take `plain`, which does the same"):
         engines["steam"]
+
+
+def test_a_class_stays_itself_and_a_function_its_signature_when_they_check(engines: Registry[Engine]) -> None:
+    class Own(Engine):
+        def __init__(self, *, power: PositiveInt = 1) -> None:
+            super().__init__(power=power)
+
+    def own(*, power: PositiveInt = 1) -> Engine:
+        return Engine(power=power)
+
+    assert engines.register("own")(Own) is Own
+    built = engines.register("built")(own)
+    assert engines["built"] is built
+    assert inspect.signature(built) == inspect.signature(own)
+    for factory in (Own, built):
+        assert factory(power=3).power == 3
+        with pytest.raises(SettingError, match=r"`(own|built)`: power must be greater than 0, got -3"):
+            factory(power=-3)
+
+
+def test_what_is_built_by_hand_gets_what_a_recipe_would_give(engines: Registry[Engine]) -> None:
+    @engines.register("keeping")
+    class Keeping(Engine):
+        def __init__(
+            self,
+            *,
+            sizes: tuple[int, ...] = (),
+            file: Path = Path(),
+            inner: Component[Engine] | None = None,
+            more: tuple[Component[Engine], ...] = (),
+            named: dict[str, Component[Engine]] = {},  # noqa: B006
+            what: Any = None,
+        ) -> None:
+            self.given = (sizes, file, inner, more, named, what)
+
+    part, what = engines.component("keeping", sizes=(1,)), object()
+    built = Keeping(sizes=[1, 2], file="x", inner=part, more=[part], named={"a": part}, what=what)  # type: ignore[arg-type]
+    assert built.given == ((1, 2), Path("x"), part, (part,), {"a": part}, what)
+    for wrong, said in (
+        ({"inner": engines.component("keeping", sizes="x")}, "inner.sizes must be a list"),
+        (
+            {"more": [part, engines.component("keeping", size=1)]},
+            "more.1.size: `keeping` has no such setting",
+        ),
+        ({"named": {"a": engines.component("kept")}}, "named.a must be one of the test_engines, got `kept`"),
+        ({"more": part}, "more must be a list of Engine component"),
+        ({"inner": Component("schedules", "constant")}, "inner must be a component of the test_engines"),
+    ):
+        with pytest.raises(SettingError, match=f"`keeping`: {said}"):
+            Keeping(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_third_parties_declare_is_checked_by_hand_too(third_party: Callable[..., Path]) -> None:
+    source = """
+        from nasframe.types import PositiveInt
+        class Engine:
+            def __init__(self, *, power: PositiveInt): ...
+        def make(*, power: PositiveInt): return power
+    """
+    third_party("classy", source, schedules="unit_classy = Engine")
+    third_party("functional", source, schedules="unit_functional = make")
+    for name in ("unit_classy", "unit_functional"):
+        with pytest.raises(SettingError, match=f"schedules: `{name}`: power must be greater than 0, got 0"):
+            registries["schedules"][name](power=0)
+    assert registries["schedules"]["unit_functional"](power=2) == 2
