@@ -1,7 +1,9 @@
 """How things are printed: tables, JSON, and problems with the line that they are on."""
 
 import json
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +44,15 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     Console(width=None if sys.stdout.isatty() else _UNCUT).print(table)
+
+
+def wrapped(text: str, indent: int) -> str:
+    """A text that starts at a column, on as many lines as a terminal needs; on one where there is none."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(shutil.get_terminal_size().columns - indent, 2 * indent)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * indent}".join(lines)
 
 
 def show_problems(error: RecipeError) -> None:
