@@ -11,7 +11,7 @@ import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
 from nasframe.cli.completion import complete_component, complete_registry
-from nasframe.cli.output import flow, print_json, print_table
+from nasframe.cli.output import flow, print_json, print_table, wrapped
 
 if TYPE_CHECKING:
     from nasframe.registry import Registry
@@ -83,7 +83,7 @@ def show(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a component: its paper, its settings, what it works with, and how to name it in a recipe."""
+    """Show a component. Its paper, its settings, what it works with, and how to name it in a recipe."""
     from nasframe.registry import UnknownNameError
 
     chosen = _registry(registry, plugin)
@@ -123,9 +123,10 @@ def _about(registry: "Registry[Any]", name: str) -> dict[str, Any]:
 
 def _print_about(about: Mapping[str, Any]) -> None:
     typer.secho(f"{about['registry']} {about['name']}", bold=True, nl=False)
-    typer.echo(f" from {about['from']}\n\n{about['summary']}\n")
+    typer.echo(f" from {about['from']}\n\n{wrapped(about['summary'])}\n")
     if about["description"]:
-        typer.echo(f"{about['description']}\n")
+        paragraphs = about["description"].split("\n\n")
+        typer.echo("\n\n".join(map(wrapped, paragraphs)) + "\n")
     facts = {
         "paper": "; ".join(_spell_paper(paper) for paper in about["papers"]),
         "is given": ", ".join(about["given"]),
@@ -138,7 +139,7 @@ def _print_about(about: Mapping[str, Any]) -> None:
     }
     for fact, text in facts.items():
         if text:
-            typer.echo(f"{fact + ':':12}{text}")
+            typer.echo(f"{fact + ':':12}{wrapped(text, indent=12)}")
     typer.echo()
     rows = [[each["name"], each["type"], each["default_text"], each["meaning"]] for each in about["settings"]]
     if rows:

@@ -42,7 +42,7 @@ def doctor(
     ] = 20.0,
     as_json: AsJson = False,
 ) -> None:
-    """Look at versions, devices, folders and plugins; say what is wrong and what to do."""
+    """Say what is wrong with this installation. Looks at versions, devices, folders and plugins."""
     findings: list[Finding] = []
     for topic, look in _TOPICS.items():
         try:

@@ -1,6 +1,7 @@
 """The verb that says what a problem's code means."""
 
 import difflib
+import shutil
 import textwrap
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ def explain(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a problem's code means, with a wrong and a right recipe."""
+    """Say what the code of a problem means. With a wrong and a right recipe."""
     kinds = [_kind(code) for code in codes or KINDS]
     if as_json:
         print_json([_as_json(kind) for kind in kinds])
@@ -58,7 +59,8 @@ def _example_as_json(example: Example) -> dict[str, Any]:
 
 
 def _text(kind: ProblemKind) -> str:
-    lines = [f"{typer.style(kind.code, bold=True)} {kind.means}", "", textwrap.fill(kind.why, _WIDTH)]
+    width = min(_WIDTH, shutil.get_terminal_size().columns)
+    lines = [f"{typer.style(kind.code, bold=True)} {kind.means}", "", textwrap.fill(kind.why, width)]
     for title, color, example in (("wrong", "red", kind.wrong), ("right", "green", kind.right)):
         lines += ["", typer.style(f"{title}:", fg=color), *_shown(example)]
     return "\n".join(lines)

@@ -46,11 +46,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(width=None if sys.stdout.isatty() else _UNCUT).print(table)
 
 
-def wrapped(text: str, indent: int) -> str:
+def wrapped(text: str, indent: int = 0) -> str:
     """A text that starts at a column, on as many lines as a terminal needs; on one where there is none."""
     if not sys.stdout.isatty():
         return text
-    width = max(shutil.get_terminal_size().columns - indent, 2 * indent)
+    width = max(shutil.get_terminal_size().columns - indent, 20)
     lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
     return f"\n{' ' * indent}".join(lines)
 
