@@ -28,17 +28,21 @@ def plan(
     from nasframe.recipe import plan as plan_recipe
 
     complete = load_recipe(recipe, overrides or (), plugin or ())
-    found = survey(complete)
+    found = survey(complete, _say)
     if not as_json:
         _show_survey(found)
     made = None
     if not no_measure:
-        made = plan_recipe(complete, found, plugin or (), lambda text: typer.echo(f"{text} …", err=True))
+        made = plan_recipe(complete, found, plugin or (), _say)
     if as_json:
         print_json({"name": complete.name, **_survey_as_json(found), **_plan_as_json(made)})
     elif made is not None:
         _show_plan(made, found.retrained)
     raise typer.Exit(0 if made is None or made.fits else 1)
+
+
+def _say(text: str) -> None:
+    typer.echo(f"{text} …", err=True)
 
 
 def _show_survey(found: "Survey") -> None:

@@ -2,9 +2,9 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 from nasframe.core import (
     Cost,
@@ -31,6 +31,9 @@ from nasframe.recipe.rehearsal import OutOfMemory, Rehearsal, rehearse
 from nasframe.registry import Component, registries
 
 _KEPT_CHECKPOINTS: Final = 3  # of a stage: two, and one that is being written
+
+Say: TypeAlias = Callable[[str], None]
+"""Hears what is being done, for people."""
 
 
 @final
@@ -132,8 +135,16 @@ class Plan:
         return ran[0].prepare_seconds + sum(each.seconds for each in ran)
 
 
-def survey(recipe: Recipe) -> Survey:
+def _silent(text: str) -> None:
+    """What is being done interests nobody."""
+
+
+def survey(recipe: Recipe, say: Say = _silent) -> Survey:
     """Count what a recipe searches in, and its networks; no step is run.
+
+    Args:
+        recipe: From `load_recipe`.
+        say: Hears what is being counted.
 
     Raises:
         NasframeError: What a run would be refused for.
@@ -147,6 +158,7 @@ def survey(recipe: Recipe) -> Survey:
     with kept_random_state(device_named("cpu")):
         model = supernet(space, recipe.search.mixed_op)
     genotypes, unknown = {"random": sample(space, generator_for(recipe.seed, "plan"))}, ""
+    say("pricing the candidates of the space")
     try:
         prices = price(retrained, task, _cost("flops"))
         extremes = {
@@ -188,7 +200,7 @@ def plan(
     recipe: Recipe,
     found: Survey,
     plugins: Sequence[Path] = (),
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = _silent,
 ) -> Plan:
     """Run some steps of each stage, and say what a whole run takes.
 
@@ -224,7 +236,7 @@ class _Measure:
     recipe: Recipe
     genotype: Genotype
     plugins: tuple[Path, ...]
-    say: Callable[[str], None] = field(repr=False)
+    say: Say
 
     def stage(self, name: str) -> StagePlan:
         """Rehearse a stage; where it does not fit, with smaller batches until one does."""

@@ -193,20 +193,23 @@ class _Watch:
     def __init__(self, device: torch.device) -> None:
         self._device, self._started = device, time.perf_counter()
         self._free = free_memory(device)
-        self._num_steps = 0
+        self._steps: _Measured | None = None
         self.found: list[Rehearsal] = []
 
     def fit(self, trainer: Trainer, job: Job) -> None:
         prepare_seconds = time.perf_counter() - self._started
-        measured: list[_Measured] = []
 
         def make(model: Model, objective: Objective) -> Algorithm:
-            measured.append(_Measured(job.make_algorithm(model, objective), self._device))
-            return measured[-1]
+            self._steps = _Measured(job.make_algorithm(model, objective), self._device)
+            return self._steps
 
         with suppress(_Enough):
             trainer.fit(replace(job, make_algorithm=make, progress=self._hear))
-        steps = measured[-1]
+        steps = self._steps
+        if steps is None or not steps.num_steps:
+            raise TrainingError(
+                f"{job.stage}: {type(trainer).__name__} must make a step and tell it, but did not"
+            )
         validation_seconds, num_validated = self._validate(trainer, job, steps.seconds_per_example)
         steps_an_epoch = max(1, len(job.train) // steps.batch_size)
         self.found.append(
@@ -214,8 +217,8 @@ class _Watch:
                 stage=job.stage,
                 device=str(self._device),
                 batch_size=steps.batch_size,
-                num_epochs=-(-self._num_steps // steps_an_epoch),
-                phases=tuple(steps.phases_of(self._num_steps, steps_an_epoch)),
+                num_epochs=-(-steps.num_steps // steps_an_epoch),
+                phases=tuple(steps.phases_of(steps.num_steps, steps_an_epoch)),
                 prepare_seconds=prepare_seconds,
                 validation_seconds=validation_seconds,
                 num_validated=num_validated,
@@ -227,7 +230,8 @@ class _Watch:
         raise _Enough
 
     def _hear(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
-        self._num_steps = num_steps
+        if self._steps is not None:
+            self._steps.num_steps = num_steps
 
     def _validate(self, trainer: Trainer, job: Job, seconds_per_example: float) -> tuple[float, int]:
         """Seconds of a whole validation, by those of as many examples as are trained on in some seconds."""
@@ -245,15 +249,22 @@ class _Watch:
 class _Measured(Algorithm):
     """An algorithm whose steps are timed, some of each phase.
 
+    In every epoch it is told the first one of the phase that is being measured.
+
     Args:
         algorithm: Owns the step.
         device: Where its steps run.
+
+    Attributes:
+        num_steps: Steps of the stage, as soon as the trainer tells them; 0 before.
+        batch_size: Examples of the last training batch.
     """
 
     def __init__(self, algorithm: Algorithm, device: torch.device) -> None:
         self._algorithm, self._device = algorithm, device
-        self._num_epochs, self._real_epoch, self._since = 1, 0, 0.0
+        self._num_epochs, self._since = 1, 0.0
         self._to_come = sorted({0} | algorithm.phases())
+        self.num_steps = 0
         self._timings: dict[int, list[tuple[frozenset[str], float]]] = {}
         self._update: WeightUpdate | None = None
         self.batch_size = 1
@@ -279,12 +290,12 @@ class _Measured(Algorithm):
         return self._algorithm.phases()
 
     def begin_epoch(self, epoch: int, num_epochs: int) -> None:
-        self._num_epochs, self._real_epoch = num_epochs, epoch
+        self._num_epochs = num_epochs
         self._to_come = [first for first in self._to_come if first < num_epochs]
         self._begin_phase()
 
     def _begin_phase(self) -> None:
-        self._algorithm.begin_epoch(max(self._to_come[0], self._real_epoch), self._num_epochs)
+        self._algorithm.begin_epoch(self._to_come[0], self._num_epochs)
         self._since = time.perf_counter()
 
     def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
@@ -295,7 +306,9 @@ class _Measured(Algorithm):
         timings.append((frozenset(metrics), now - self._since))
         self._since, self.batch_size = now, len(train)
         self._update = update_weights
-        if _is_enough([seconds for _, seconds in timings[1:]]):
+        num_phases = len({*self._timings, *self._to_come})
+        is_its_share = 2 <= self.num_steps // num_phases <= len(timings)
+        if is_its_share or _is_enough([seconds for _, seconds in timings[1:]]):
             if len(self._to_come) == 1:
                 raise _Enough
             self._to_come = self._to_come[1:]
