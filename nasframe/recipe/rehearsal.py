@@ -142,12 +142,12 @@ def _read(plain: Mapping[str, Any]) -> Rehearsal:
 
 def _run(arguments: list[str], folder: Path) -> tuple[int, str]:
     """Exit status and output of a process that rehearses; whoever interrupts ends it too."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    own = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(folder)}
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", _CODE, *arguments],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **own},
         )  # fmt: skip
         try:
             status = process.wait()

@@ -53,12 +53,16 @@ def _code(*arguments):
     return caught.value.code
 
 
+def _files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+
+
 def test_it_measures_both_stages_with_plugins_and_leaves_nothing_behind(folder, monkeypatch, capsys):
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
-    before = sorted(path for path in folder.rglob("*") if "__pycache__" not in str(path))
+    before = _files(folder)
     assert _code("plan", "tiny.yaml", "--plugin", "own.py", "--json") == 0
-    assert sorted(path for path in folder.rglob("*") if "__pycache__" not in str(path)) == before
+    assert _files(folder) == before
     out, err = capsys.readouterr()
     assert "measuring steps of the search, batches of 8, on cpu" in err
     told = json.loads(out)
