@@ -158,3 +158,12 @@ def test_peak_memory_is_that_of_this_program_and_not_of_the_one_that_started_it(
     before, after = map(int, done.stdout.split())
     assert before < len(held)
     assert 190e6 < after - before < 210e6
+
+
+def test_a_search_that_pays_for_a_cost_has_the_phases_of_its_algorithm(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    overrides = ["search.cost=flops", "search.algorithm.order=2", "search.algorithm.second_order_from=5"]
+    found = _rehearsed(load_recipe(path, overrides, check=False), tmp_path / "run")
+    # 5 steps an epoch: warm-up before epoch 3, first order before epoch 5, second order to the end
+    assert [(phase.first_epoch, phase.num_steps) for phase in found.phases] == [(0, 15), (3, 10), (5, 15)]
