@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, doctor, explain, new, run, schema, shipped
+from nasframe.cli import catalog, check, doctor, explain, new, plan, run, schema, shipped
 from nasframe.cli.output import show_problems, shown_warnings
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 
@@ -23,6 +23,7 @@ for _verb in (
     run.run,
     run.resume,
     check.validate,
+    plan.plan,
     check.config,
     schema.schema,
     catalog.list_,

@@ -44,7 +44,7 @@ from nasframe.core.mixed_op import (
     mixed_ops,
 )
 from nasframe.core.model import Annealed, Model
-from nasframe.core.most_likely import cheapest, most_likely
+from nasframe.core.most_likely import cheapest, dearest, most_likely
 from nasframe.core.objective import Objective, objectives, with_penalty
 from nasframe.core.op import OpName, ops
 from nasframe.core.optimizer import Schedule, optimizers, schedules, set_learning_rate
@@ -73,6 +73,7 @@ from nasframe.core.random_state import (
 from nasframe.core.report import Report, reports
 from nasframe.core.sharing import share
 from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
+from nasframe.core.space_size import num_architectures
 from nasframe.core.swapped import swapped
 from nasframe.core.task import Task
 from nasframe.core.tracker import Record, Tracker, trackers
@@ -157,6 +158,7 @@ __all__ = [
     "cost_scale",
     "costs",
     "datasets",
+    "dearest",
     "derived",
     "derivers",
     "draw",
@@ -178,6 +180,7 @@ __all__ = [
     "most_likely",
     "named_parameters_at",
     "named_parameters_of",
+    "num_architectures",
     "objectives",
     "on_meta",
     "ops",

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nasframe.core.choice import Choice
-from nasframe.core.filler import DerivedFiller, Filler, SamplingFiller, SupernetFiller
+from nasframe.core.filler import DerivedFiller, Filler, Nesting, SamplingFiller, SupernetFiller
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph
 from nasframe.core.mixed_op import MakeMixedOp, mixed_ops
@@ -70,7 +70,12 @@ def sample(space: Space, generator: torch.Generator) -> Genotype:
 
 def choices_of(space: Space) -> dict[str, Choice]:
     """All choices of a space by id, in the order of the blueprint."""
+    return nesting_of(space).choices
+
+
+def nesting_of(space: Space) -> Nesting:
+    """The choices of a space, and inside which candidates of which others the blueprint asks for them."""
     filler = SupernetFiller(mixed_ops["softmax"])
     with torch.device("meta"):
         space.build(filler)
-    return filler.choices
+    return filler.nesting
