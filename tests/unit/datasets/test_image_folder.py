@@ -238,14 +238,19 @@ def test_a_folder_of_another_form_is_told_what_to_have(tmp_path: Path, folders: 
         image_folder(path=tmp_path)
 
 
-def test_a_recipe_with_such_a_folder_is_refused_before_it_runs(plain: Path) -> None:
+def test_a_recipe_knows_the_folder_before_it_runs(
+    plain: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     import nasframe
     from nasframe.errors import RecipeError
 
-    (plain / "ant").mkdir()
-    recipe = plain.parent / "recipe.yaml"
-    recipe.write_text(
-        f"name: mine\ndata: {{type: image_folder, path: {plain}}}\nspace: {{type: darts, cells: 3}}\n"
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    path.write_text(
+        f"name: mine\ndata: {{type: image_folder, path: {plain}, size: 8}}\n"
+        "space: {type: darts, channels: 4, cells: 3, nodes: 2}\n"
     )
-    with pytest.raises(RecipeError, match="`ant`, but is empty"):
-        nasframe.load_recipe(recipe)
+    assert len(nasframe.load_recipe(path).data().train) == 24
+    (plain / "ant").mkdir()
+    with pytest.raises(RecipeError, match="`ant`, but is empty") as caught:
+        nasframe.load_recipe(path)
+    assert [problem.path for problem in caught.value.problems] == ["data"]
