@@ -78,7 +78,7 @@ To write one of your own: [{title(registry).lower()} of your own](../extending/{
 
 
 def _section(registry: Registry[Any], name: str, each: Mapping[str, Any]) -> str:
-    said = [(fact, _spelled(fact, text)) for fact, text in facts(each).items() if text]
+    said = [(f"**{fact}**", _spelled(fact, text)) for fact, text in facts(each).items() if text]
     parts = [f"({_anchor(registry, name)})=\n## `{name}`", prose(each["summary"]), prose(each["description"])]
     parts.append(definitions(said))
     if each["settings"]:

@@ -47,5 +47,6 @@ def _what(name: str) -> str:
 
 
 def _directive(name: str, sort: str) -> str:
+    shown = f"{name}()" if name == "Recipe" else name  # its keys have a page of their own
     options = "   :members:\n" if sort == "class" else ""
-    return f"```{{eval-rst}}\n.. auto{sort}:: nasframe.{name}\n{options}```"
+    return f"```{{eval-rst}}\n.. auto{sort}:: nasframe.{shown}\n{options}```"

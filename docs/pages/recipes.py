@@ -53,7 +53,7 @@ def measured() -> dict[str, str]:
 def _page(name: str, text: str, measured: str) -> str:
     header = header_of(text)
     fields = ("source", "hardware", "time", "expected")
-    facts = [(field, _marked(header[field])) for field in fields if field in header]
+    facts = [(f"**{field}**", _marked(header[field])) for field in fields if field in header]
     body = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     proposed = "\n\n".join(
         f"{what[0].upper()}{what[1:]}:\n\n{block('sh', f'nasframe run {name} {override}')}"
@@ -65,7 +65,7 @@ def _page(name: str, text: str, measured: str) -> str:
 
 {block("sh", f"nasframe run {name}")}
 
-{definitions([*facts, *([("measured", measured)] if measured else [])])}
+{definitions([*facts, *([("**measured**", measured)] if measured else [])])}
 
 ## The recipe
 
