@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasframe.errors import UnsupportedError
+from nasframe.ops.pointwise_conv import PointwiseConv
 
 
 @final
@@ -33,8 +34,8 @@ class FactorizedReduction(nn.Module):
                 f"factorized reduction: out_channels must be at least 2, got {out_channels}; use more"
             )
         half = out_channels // 2
-        self.even = nn.Conv2d(in_channels, half, kernel_size=1, stride=2, bias=False)
-        self.odd = nn.Conv2d(in_channels, out_channels - half, kernel_size=1, stride=2, bias=False)
+        self.even = PointwiseConv(in_channels, half, stride=2)
+        self.odd = PointwiseConv(in_channels, out_channels - half, stride=2)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:

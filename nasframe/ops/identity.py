@@ -3,7 +3,7 @@
 from torch import nn
 
 from nasframe.core import ops
-from nasframe.ops.conv_bn import conv_bn
+from nasframe.ops.pointwise_conv import PointwiseConv
 
 
 @ops.register("identity")
@@ -14,4 +14,6 @@ def identity(in_channels: int, out_channels: int, stride: int, affine: bool) -> 
     """
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return conv_bn(in_channels, out_channels, stride=stride, affine=affine)
+    return nn.Sequential(
+        PointwiseConv(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels, affine=affine)
+    )
