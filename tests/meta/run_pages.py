@@ -15,7 +15,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch  # noqa: F401 (once, before pages and commands branch off)
+import sklearn.datasets  # noqa: F401 (what most runs import, once, before pages and commands branch off)
+import torch._dynamo  # noqa: F401
 
 from nasframe.cli import main
 
@@ -25,7 +26,7 @@ LEFT_OUT = ("pip", "make", "tensorboard")
 SHORT = [
     f"{stage}.trainer.{key}" for stage in ("search", "retrain") for key in ("max_steps=2", "batch_size=16")
 ]
-SHORT += ["space.channels=4", "retrain.space.channels=4"]
+SHORT += ["space.channels=4", "retrain.space.channels=4", "search.valid_fraction=0.05"]
 
 
 def blocks(text: str) -> Iterator[tuple[str, str, str]]:
