@@ -32,7 +32,7 @@ def explain(
     """Say what the code of a problem means. With a wrong and a right recipe."""
     kinds = [_kind(code) for code in codes or KINDS]
     if as_json:
-        print_json([_as_json(kind) for kind in kinds])
+        print_json([told(kind) for kind in kinds])
     elif codes:
         typer.echo("\n\n".join(map(_text, kinds)))
     else:
@@ -48,9 +48,10 @@ def _kind(code: str) -> ProblemKind:
     return kind
 
 
-def _as_json(kind: ProblemKind) -> dict[str, Any]:
-    told = {"code": kind.code, "means": kind.means, "why": kind.why}
-    return {**told, "wrong": _example_as_json(kind.wrong), "right": _example_as_json(kind.right)}
+def told(kind: ProblemKind) -> dict[str, Any]:
+    """All that is said of a kind of problem, as plain data."""
+    examples = {"wrong": _example_as_json(kind.wrong), "right": _example_as_json(kind.right)}
+    return {"code": kind.code, "means": kind.means, "why": kind.why, **examples}
 
 
 def _example_as_json(example: Example) -> dict[str, Any]:

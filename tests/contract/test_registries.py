@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import nasframe
 from nasframe import testing
@@ -43,7 +44,7 @@ PROMISED = {
     "mixed_ops": {"softmax", "binary_gate"},
     "derivers": {"darts"},
     "spaces": {"darts", "mobile", "mobile_elastic", "macro"},
-    "datasets": {"cifar10", "digits", "synthetic"},
+    "datasets": {"cifar10", "digits", "image_folder", "synthetic"},
     "optimizers": {"sgd", "adam", "adamw"},
     "schedules": {"constant", "cosine"},
     "trainers": {"standard"},
@@ -244,6 +245,14 @@ OFFLINE_DATASETS = {"digits": {}, "synthetic": {}}
 @pytest.mark.parametrize("name", OFFLINE_DATASETS)
 def test_dataset(name: str) -> None:
     testing.check_dataset(partial(datasets[name], **OFFLINE_DATASETS[name]))
+
+
+def test_dataset_of_a_folder(tmp_path: Path) -> None:
+    for level, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            Image.new("RGB", (9, 8), (100 * level + index,) * 3).save(tmp_path / name / f"{index}.png")
+    testing.check_dataset(partial(datasets["image_folder"], path=tmp_path, size=4))
 
 
 @each(augmentations)

@@ -28,16 +28,6 @@ def test_every_test_that_the_list_of_faults_names_exists():
 
 
 @pytest.mark.slow
-def test_the_search_by_hand_runs(tmp_path):
-    (code,) = code_blocks("docs/python.md", "python")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Genotype(normal=" in done.stdout
-
-
-@pytest.mark.slow
 def test_the_algorithm_of_the_readme_runs_as_a_plugin(tmp_path):
     plugin, _ = code_blocks("README.md", "python")
     (tmp_path / "single_level.py").write_text(plugin, encoding="utf-8")
