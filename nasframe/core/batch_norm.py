@@ -157,7 +157,7 @@ class _AddNormalized(torch.autograd.Function):
         track(norm, mean_C, var_C, count_of(x_BCHW))
         factor_C = (var_C + norm.eps).rsqrt_()
         ctx.save_for_backward(weight, x_BCHW, factor_C)
-        ctx.eps = norm.eps
+        ctx.eps, ctx.is_first = norm.eps, total_BCHW is None
         scale = _wide(weight * factor_C)
         if total_BCHW is None:
             return x_BCHW * scale
@@ -167,12 +167,13 @@ class _AddNormalized(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_BCHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         weight, x_BCHW, factor_C = ctx.saved_tensors
+        of_total = None if ctx.is_first else grad_BCHW
         if torch.is_grad_enabled():
             plain = functional.batch_norm(x_BCHW, None, None, training=True, eps=ctx.eps)
             inputs = [each for each in (weight, x_BCHW) if each.requires_grad]
             found = iter(torch.autograd.grad(weight * plain, inputs, grad_BCHW, create_graph=True))
             gradients = (next(found) if each.requires_grad else None for each in (weight, x_BCHW))
-            return grad_BCHW, *gradients, None
+            return of_total, *gradients, None
         slope_C = (grad_BCHW * x_BCHW).sum(_OVER)
         of_x = _gradient(x_BCHW, grad_BCHW, slope_C, factor_C, weight * factor_C)
-        return grad_BCHW, slope_C.dot(factor_C), of_x, None
+        return of_total, slope_C.dot(factor_C), of_x, None
