@@ -26,6 +26,7 @@ from nasframe.core.deriver import Deriver, derivers
 from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
+from nasframe.core.fused import FusedSum, InTwoSteps, States
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
 from nasframe.core.inheritance import inherit
@@ -40,6 +41,7 @@ from nasframe.core.mixed_op import (
     SampledOp,
     SumOfInputs,
     SumOfLayers,
+    WeightedSum,
     is_zero,
     mixed_ops,
 )
@@ -107,8 +109,10 @@ __all__ = [
     "Explorer",
     "Exporter",
     "Filler",
+    "FusedSum",
     "Genotype",
     "Graph",
+    "InTwoSteps",
     "InputChoice",
     "Interrupts",
     "Job",
@@ -138,6 +142,7 @@ __all__ = [
     "Split",
     "Standing",
     "Stateful",
+    "States",
     "Subset",
     "SumOfInputs",
     "SumOfLayers",
@@ -149,6 +154,7 @@ __all__ = [
     "ValueChoice",
     "VirtualStep",
     "WeightUpdate",
+    "WeightedSum",
     "algorithms",
     "augmentations",
     "benchmarks",

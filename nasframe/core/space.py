@@ -34,16 +34,18 @@ class Space(ABC):
 spaces: Registry[Space] = Registry("spaces", Space, given=("task",))
 
 
-def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax") -> Model:
+def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax", *, fused: bool = True) -> Model:
     """Build the supernet of a space: a mixed op for each choice, shared by the choice's sites.
 
     Args:
         space: The blueprint.
         mixed_op: A registered name, or what builds a mixed op from a choice: a class, a configured
             component.
+        fused: Whether a node's inputs may be computed together: equal in value and gradient, faster on the
+            CPU (see `FusedSum`).
     """
     make: MakeMixedOp = mixed_ops.component(mixed_op) if isinstance(mixed_op, str) else mixed_op
-    filler = SupernetFiller(make)
+    filler = SupernetFiller(make, fused=fused)
     network = space.build(filler)
     return Model(network, filler.choices, filler.mixed_ops, filler.nesting.conditions)
 
