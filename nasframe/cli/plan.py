@@ -12,7 +12,7 @@ from nasframe.cli.quantity import spell_bytes, spell_count, spell_seconds
 
 if TYPE_CHECKING:
     from nasframe.recipe import Plan, Survey
-    from nasframe.recipe.planning import StagePlan
+    from nasframe.recipe.planning import Fusion, StagePlan
     from nasframe.recipe.rehearsal import Rehearsal
 
 
@@ -53,7 +53,8 @@ def _show_survey(found: "Survey") -> None:
         "weights": found.weights,
     }
     if found.architectures is not None:
-        print_table(["search space", ""], [[name, spell_count(count or 0)] for name, count in counts.items()])
+        rows = [[name, spell_count(count or 0)] for name, count in counts.items()]
+        print_table(["search space", ""], [*rows, ["nodes computed together", _spell_fusion(found.fusion)]])
         typer.echo()
     rows = [
         [name, spell_count(network.multiply_adds), spell_count(network.parameters)]
@@ -63,6 +64,13 @@ def _show_survey(found: "Survey") -> None:
     if found.unknown:
         typer.echo(f"smallest and largest are not known: {found.unknown}")
     typer.echo()
+
+
+def _spell_fusion(fusion: "Fusion | None") -> str:
+    if fusion is None or not fusion.nodes:
+        return "none: no node adds mixtures up"
+    apart = ", ".join(f"{count} {name}" for name, count in fusion.apart.items())
+    return f"{fusion.fused} of {fusion.nodes}" + (f", but for {apart}" if apart else "")
 
 
 def _show_plan(made: "Plan", retrained: str) -> None:
@@ -137,6 +145,7 @@ def _survey_as_json(found: "Survey") -> dict[str, Any]:
         "weights": found.weights,
         "networks": networks,
         "unknown": found.unknown,
+        "fusion": None if found.fusion is None else asdict(found.fusion),
         "retrained": found.retrained,
     }
 

@@ -2,16 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, TypeGuard, TypeVar, final
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard, TypeVar, final
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from nasframe.core.batch_norm import add_normalized, can_normalize, count_of, normalize, track
-from nasframe.core.mixed_op import MixedLayer, WeightedSum, is_zero, total_of
+from nasframe.core.mixed_op import MixedLayer, MixedOp, WeightedSum, is_zero, total_of
 
 Made = TypeVar("Made")
+
+_POOLS: Final = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 @final
@@ -64,6 +67,16 @@ class FusedSum(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(branches)
 
+    def apart(self) -> list[tuple[MixedOp, int]]:
+        """Mixed op and position of the candidates that are neither shared nor folded in any part."""
+        sites = [branch for branch in self.branches if isinstance(branch, MixedLayer)]
+        return [
+            (site.mixed_op, position)
+            for site in sites
+            for position, candidate in enumerate(site.candidates)
+            if not (is_zero(candidate) or type(candidate) is nn.Identity or _Chain.of(candidate))
+        ]
+
     @staticmethod
     def takes(branches: Sequence[nn.Module]) -> bool:
         """Whether all branches are mixtures by weights."""
@@ -102,16 +115,34 @@ def _mixture(branch: nn.Module) -> Iterator[tuple[torch.Tensor, nn.Module]]:
     return (pair for pair in zip(mixture, branch.candidates, strict=True) if not is_zero(pair[1]))
 
 
+@final
+@dataclass(frozen=True)
+class _Chain:
+    """A candidate that is a pooling, or a ReLU and layers of which the last convolves, and a batch norm."""
+
+    layers: tuple[nn.Module, ...]
+    norm: nn.BatchNorm2d
+
+    @classmethod
+    def of(cls, candidate: nn.Module) -> "_Chain | None":
+        """The chain that a candidate is; None if it is anything else, or somebody watches a part of it."""
+        *layers, norm = modules = list(_flat(candidate))
+        if not layers or any(map(_is_watched, modules)) or not _is_plain(norm):
+            return None
+        is_pool = isinstance(layers[0], _POOLS) and len(layers) == 1
+        is_pool_or_conv = is_pool or (type(layers[0]) is nn.ReLU and isinstance(layers[-1], nn.Conv2d))
+        return cls(tuple(layers), norm) if is_pool_or_conv else None
+
+
 def _term(candidate: nn.Module, states: States, index: int) -> tuple[torch.Tensor, nn.BatchNorm2d | None]:
     """What a candidate makes of a state, up to the batch norm that remains to be done, if one does."""
-    *layers, norm = modules = list(_flat(candidate))
-    if any(map(_is_watched, modules)) or not layers or not _is_plain(norm):
+    chain = _Chain.of(candidate)
+    if chain is None:
         return candidate(states[index]), None
-    if type(layers[0]) is nn.ReLU and isinstance(layers[-1], nn.Conv2d):
-        return _after_relu(layers[1:], states, index), norm
-    if isinstance(layers[0], (nn.MaxPool2d, nn.AvgPool2d)) and len(layers) == 1:
-        return _pooled(layers[0], norm, states, index), None
-    return candidate(states[index]), None
+    first = chain.layers[0]
+    if isinstance(first, _POOLS):
+        return _pooled(first, chain.norm, states, index), None
+    return _after_relu(chain.layers[1:], states, index), chain.norm
 
 
 def _pooled(

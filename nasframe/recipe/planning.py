@@ -1,6 +1,7 @@
 """What a recipe will take, before it is paid for."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,9 +9,13 @@ from typing import Any, Final, TypeAlias, final
 
 from nasframe.core import (
     Cost,
+    FusedSum,
     Genotype,
     Interrupts,
+    MixedInput,
+    Model,
     Space,
+    SumOfInputs,
     Task,
     cheapest,
     costs,
@@ -54,6 +59,31 @@ class Network:
 
 @final
 @dataclass(frozen=True)
+class Fusion:
+    """Which nodes of a supernet are computed together on the CPU (see `FusedSum`).
+
+    Attributes:
+        nodes: Nodes that add up mixtures of several inputs.
+        fused: How many of them are computed together.
+        apart: By name, how many candidates of these are computed on their own nevertheless.
+    """
+
+    nodes: int
+    fused: int
+    apart: Mapping[str, int]
+
+    @classmethod
+    def of(cls, model: Model) -> "Fusion":
+        """That of a supernet in training."""
+        nodes = [each for each in model.modules() if isinstance(each, (FusedSum, SumOfInputs, MixedInput))]
+        fused = [node for node in nodes if isinstance(node, FusedSum)]
+        candidates = {id(op): model.choices[name].candidates for name, op in model.mixed_ops.items()}
+        apart = Counter(candidates[id(op)][position] for node in fused for op, position in node.apart())
+        return cls(len(nodes), len(fused), dict(apart))
+
+
+@final
+@dataclass(frozen=True)
 class Survey:
     """What can be counted without a step.
 
@@ -64,6 +94,7 @@ class Survey:
         architectures: Genotypes that the space lets a search keep, likewise.
         networks: ``smallest`` and ``largest`` by multiply-adds and a ``random`` one, or the ``known``
             one of a recipe without a search.
+        fusion: What of the supernet is computed together, likewise.
         unknown: Why there is no smallest and largest; empty where there are.
     """
 
@@ -72,6 +103,7 @@ class Survey:
     choices: int | None
     architectures: int | None
     networks: Mapping[str, Network]
+    fusion: "Fusion | None" = None
     unknown: str = ""
 
     @property
@@ -156,7 +188,7 @@ def survey(recipe: Recipe, say: Say = _silent) -> Survey:
         return Survey(None, None, None, None, {"known": _network(retrained, task, known)})
     space: Space = recipe.space(task)
     with kept_random_state(device_named("cpu")):
-        model = supernet(space, recipe.search.mixed_op)
+        model = supernet(space, recipe.search.mixed_op, fused=recipe.search.fused)
     genotypes, unknown = {"random": sample(space, generator_for(recipe.seed, "plan"))}, ""
     say("pricing the candidates of the space")
     try:
@@ -176,6 +208,7 @@ def survey(recipe: Recipe, say: Say = _silent) -> Survey:
         architectures=num_architectures(space),
         networks={name: _network(retrained, task, genotype) for name, genotype in genotypes.items()},
         unknown=unknown,
+        fusion=Fusion.of(model),
     )
 
 

@@ -207,7 +207,7 @@ class _Stages:
         self._check_findings()
         torch.manual_seed(seed_for(seed, "search", "init"))
         space: Space = self._recipe.space(self._data.task)
-        model = supernet(space, section.mixed_op)
+        model = supernet(space, section.mixed_op, fused=section.fused)
         deriver, objective = section.deriver(), self._recipe.objective()
         make_algorithm: Callable[[Model, Objective], Algorithm] = section.algorithm
         pricing = self._pricing(model)

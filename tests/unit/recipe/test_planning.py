@@ -170,3 +170,15 @@ def test_the_estimate_is_the_sum_of_steps_validations_and_one_preparation():
 def test_a_full_disk_does_not_fit():
     assert not Plan("cpu", (_stage("search"),), Path(), 60, 59).fits
     assert Plan("cpu", (_stage("search"),), Path(), 60, 60).fits
+
+
+def test_it_says_which_nodes_are_computed_together_and_which_candidates_are_not(tmp_path):
+    text = OTHER_SPACE % "{type: darts, channels: 4, cells: 3, nodes: 2}"
+    text += "retrain: {space: {channels: 4}}\nsearch: {mixed_op: softmax}\n"
+    found = survey(_recipe(tmp_path, text=text)).fusion
+    # a normal cell and two that halve; there each of 2 nodes reads 2 states at half their size
+    assert (found.nodes, found.fused, found.apart) == (6, 6, {"skip_connect": 8})
+    assert survey(_recipe(tmp_path, "search.fused=false", text=text)).fusion.fused == 0
+    gates = ["search.algorithm=proxyless", "search.mixed_op=binary_gate"]
+    assert survey(_recipe(tmp_path, *gates, text=text)).fusion.fused == 0
+    assert survey(_recipe(tmp_path)).fusion.nodes == 0
