@@ -1,14 +1,18 @@
-# Two commands: `make run` takes one recipe through a whole search, `make test` checks everything.
+# `make run` takes one recipe through a whole search, `make test` checks everything, `make docs` builds the site.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do command -v $$p && break; done)
 BIN := .venv/bin
 RECIPE ?= recipes/digits_darts.yaml
 
-.PHONY: run test lint types layers check format bench clean
+.PHONY: run test docs lint types layers check format bench clean
 
 run: .venv/.run
 	$(BIN)/nasframe run $(RECIPE)
 
 test: lint types layers check
+
+docs: .venv/.test
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet --doctree-dir build/doctrees docs site
+	@echo site/index.html
 
 lint: .venv/.test
 	$(BIN)/ruff format --check .
@@ -54,4 +58,4 @@ bench: .venv-bench/.ready
 	@touch $@ .venv/.run
 
 clean:
-	rm -rf .venv .venv-bench build dist *.egg-info
+	rm -rf .venv .venv-bench build dist site docs/recipes docs/reference docs/extending *.egg-info

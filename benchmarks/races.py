@@ -85,7 +85,7 @@ RACES: Mapping[str, Race] = {
         {
             "original": partial(supernets.Peer, second_order=False),
             "nasframe": partial(supernets.Nasframe, order=1),
-            "nasframe, NCHW": partial(supernets.Nasframe, order=1, channels_last=False),
+            "nasframe, not fused": partial(supernets.Nasframe, order=1, fused=False),
         },
         _DARTS,
         known_peaks={"original": 2.2 * 2**30},
@@ -96,6 +96,7 @@ RACES: Mapping[str, Race] = {
         {
             "original": partial(supernets.Peer, second_order=True),
             "nasframe": partial(supernets.Nasframe, order=2),
+            "nasframe, not fused": partial(supernets.Nasframe, order=2, fused=False),
         },
         _DARTS,
         known_peaks={"original": 3.0 * 2**30},

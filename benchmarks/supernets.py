@@ -49,13 +49,13 @@ class Contender(Protocol):
         """The gradient of the alphas of normal and of reduction cells, E K each; changes no weight."""
 
 
-def supernet(setting: Setting) -> Model:
+def supernet(setting: Setting, *, fused: bool = True) -> Model:
     """The supernet that nasframe builds, the same for equal settings; everyone starts from its weights."""
     torch.manual_seed(0)
     space = _PARTS["spaces"]["darts"](
         Task(), channels=setting.channels, cells=setting.cells, operations=setting.operations
     )
-    return nasframe.supernet(space, "softmax").to(setting.dtype)
+    return nasframe.supernet(space, "softmax", fused=fused).to(setting.dtype)
 
 
 def batches(setting: Setting) -> tuple[Batch, Batch]:
@@ -83,13 +83,16 @@ class Nasframe:
 
     Args:
         setting: Supernet and batches.
+        fused: The search's setting of this name.
         channels_last: The trainer's setting of this name.
         settings: Of `darts_bilevel`.
     """
 
-    def __init__(self, setting: Setting, *, channels_last: bool = True, **settings: Any) -> None:
+    def __init__(
+        self, setting: Setting, *, fused: bool = True, channels_last: bool = True, **settings: Any
+    ) -> None:
         objective = _PARTS["objectives"]["cross_entropy"]()
-        self.model = supernet(setting)
+        self.model = supernet(setting, fused=fused)
         self.train, self.valid = batches(setting)
         if channels_last:
             self.model.to(memory_format=torch.channels_last)

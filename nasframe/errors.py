@@ -1,4 +1,4 @@
-"""Every error that nasframe raises on purpose, by who must act on it."""
+"""Every error and warning that nasframe raises on purpose, by who must act on it."""
 
 from dataclasses import dataclass
 
@@ -60,6 +60,10 @@ class UnsupportedError(NasframeError):
     """The combination that was asked for cannot be computed; another setting must be chosen."""
 
 
+class SettingError(UnsupportedError):
+    """A component was built by hand with a setting that a recipe could not have; it must be another."""
+
+
 class TrainingError(NasframeError):
     """A training went wrong in its numbers; its settings must be changed."""
 
@@ -70,3 +74,7 @@ class DataError(NasframeError):
 
 class FormatError(NasframeError):
     """A file or text that nasframe reads (genotype, checkpoint, run directory) is not valid."""
+
+
+class FormerNameWarning(FutureWarning):
+    """Something is said by a name that it had before; it is read, until that name is gone."""

@@ -279,8 +279,8 @@ MISSING_KEY = _kind(
 OTHER_VERSION = _kind(
     "NF053",
     "The recipe is of another version of the format.",
-    """Reading it as if it were of this one could change its meaning. Use the nasframe that it was written
-    for, or write it anew; a recipe without `version` is of the present one.""",
+    """Reading it as if it were of this one could change its meaning. Upgrade nasframe if it is newer; a
+    recipe without `version` is of the present one. docs/stability.md says which versions are read.""",
     wrong=f"version: 2\n{_TINY}",
     right=f"version: 1\n{_TINY}",
 )

@@ -5,20 +5,26 @@ entry point in the group ``nasframe.<registry>``; its name is known without impo
 """
 
 import difflib
+import functools
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Mapping
+import types
+import typing
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from nasframe.declarations import Declaration, declarations
-from nasframe.errors import ComponentError, NasframeError
+from nasframe.errors import ComponentError, FormerNameWarning, NasframeError, SettingError
 from nasframe.problem_kinds import UNKNOWN_NAME, ProblemKind
-from nasframe.settings import Signature, signature_of
+from nasframe.settings import Signature, marks_of, mentions, read_python, rule_of_type, signature_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,16 +34,24 @@ registries: dict[str, "Registry[Any]"] = {}
 
 BUILT_IN = "nasframe"
 
-_LEGAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_IS_CHECKING: Final = "__nasframe_is_checking__"
+_LEGAL_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class UnknownNameError(NasframeError, LookupError):
-    """No component has this name; `names` are those that exist, `nearest` the closest of them."""
+    """No component has this name; `names` are those that exist, `nearest` the closest of them.
 
-    def __init__(self, registry: str, name: str, names: list[str], nearest: str | None) -> None:
+    Attributes:
+        advice: What to do.
+    """
+
+    def __init__(
+        self, registry: str, name: str, names: list[str], nearest: str | None, advice: str | None = None
+    ) -> None:
         self.registry, self.name, self.names, self.nearest = registry, name, names, nearest
         hint = f"did you mean `{nearest}`? " if nearest else ""
-        super().__init__(f"{registry}: no `{name}`; {hint}available: {', '.join(names) or 'none'}")
+        self.advice = advice or f"{hint}available: {', '.join(names) or 'none'}"
+        super().__init__(f"{registry}: no `{name}`; {self.advice}")
 
 
 @dataclass(frozen=True)
@@ -89,9 +103,7 @@ class NameIn:
         registry = registries[self.registry]
         if name in registry:
             return None
-        nearest = registry.nearest(name)
-        advice = f"did you mean `{nearest}`? " if nearest else ""
-        return f"must be one of the {self.registry}", f"{advice}available: {', '.join(registry.names())}"
+        return f"must be one of the {self.registry}", registry.unknown(name).advice
 
 
 class Registry(Generic[T]):
@@ -110,16 +122,24 @@ class Registry(Generic[T]):
         self.name, self.interface, self.given = name, interface, given
         self._registered: dict[str, Callable[..., T]] = {}
         self._origins: dict[str, str] = {}
+        self._former: dict[str, str] = {}
+        self._removed: dict[str, str] = {}
         self._loaded: dict[Declaration, Callable[..., T]] = {}
         self._built_ins_imported = False
         registries[name] = self
 
-    def register(self, name: str) -> Callable[[F], F]:
+    def register(self, name: str, *, formerly: Iterable[str] = ()) -> Callable[[F], F]:
         """Decorate a class or function to register it under `name`.
 
+        Args:
+            name: What recipes call it.
+            formerly: Names that it had before. Recipes may still say them; where entry points declare
+                it, each of them keeps its line.
+
         Raises:
-            ComponentError: The name is taken, or the signature is not that of a component.
+            ComponentError: A name is taken, or the signature is not that of a component.
         """
+        former = dict.fromkeys(formerly, name)
         if not _LEGAL_NAME.fullmatch(str(name)):
             raise ComponentError(
                 f"{self.name}: a name must be letters, digits, `_` and `-`, but is {name!r}; "
@@ -136,12 +156,23 @@ class Registry(Generic[T]):
                     f"{self.name}: `{name}` is taken by {other.__module__}.{other.__qualname__}; "
                     f"register {factory.__module__}.{factory.__qualname__} under another name"
                 )
+            for each in [*({name} & set(self._former)), *(set(former) & set(self._registered))]:
+                raise ComponentError(
+                    f"{self.name}: `{each}` cannot be a component and a former name of another; "
+                    f"register {factory.__module__}.{factory.__qualname__} without it"
+                )
             self._check(name, factory)
-            self._registered[name] = factory
+            checked = _checking(self.name, name, factory)
+            self._registered[name] = checked
+            self._former |= former
             self._origins[name] = BUILT_IN if built_in else factory.__module__
-            return factory
+            return checked
 
         return add
+
+    def remove(self, name: str, advice: str) -> None:
+        """Say what to do instead of a component that is gone."""
+        self._removed[name] = advice
 
     def _check(self, name: str, factory: Callable[..., Any]) -> Signature:
         if not callable(factory):
@@ -187,9 +218,23 @@ class Registry(Generic[T]):
         self._import_built_ins()
         return sorted({*self._registered, *self._declared()})
 
-    def nearest(self, name: str) -> str | None:
-        """The name that is spelled most like `name`, if one is close."""
-        return next(iter(difflib.get_close_matches(name, self.names(), n=1, cutoff=0.5)), None)
+    def current(self, name: str) -> str:
+        """What the component is called now; `name` itself if that is no former one.
+
+        Raises:
+            ComponentError: A third party declares the name, and cannot be imported.
+        """
+        self._import_built_ins()
+        if name in self._declared():
+            self[name]  # only its module says whether the name is a former one
+        return self._former.get(name, name)
+
+    def unknown(self, name: str) -> UnknownNameError:
+        """The error for a name that no component has."""
+        names = self.names()
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        nearest = self._former.get(name) or next(iter(near), None)
+        return UnknownNameError(self.name, name, names, nearest, self._removed.get(name))
 
     def origin(self, name: str) -> str:
         """The distribution (or module) that `name` comes from; several are joined by `` and ``."""
@@ -210,8 +255,12 @@ class Registry(Generic[T]):
         declared = self._declared().get(name, [])
         registered = self._registered.get(name)
         if not declared:
+            if registered is None and name in self._former:
+                text = f"{self.name}: `{name}` is called `{self._former[name]}` now"
+                warnings.warn(text, FormerNameWarning, stacklevel=2)
+                return self[self._former[name]]
             if registered is None:
-                raise UnknownNameError(self.name, name, self.names(), self.nearest(name))
+                raise self.unknown(name)
             return registered
         is_known = len(declared) == 1 and declared[0] in self._loaded
         if not is_known and (obstacle := self.obstacle(name)) is not None:
@@ -254,7 +303,7 @@ class Registry(Generic[T]):
                         f"{type(error).__name__}: {error}; repair or uninstall {declaration.source}"
                     ) from error
                 self._check(name, factory)
-            self._loaded[declaration] = factory
+            self._loaded[declaration] = _checking(self.name, name, factory)
         return self._loaded[declaration]
 
     def signature(self, name: str) -> Signature:
@@ -286,9 +335,96 @@ def _forgetting_failures() -> Iterator[None]:
             for name in set(registry._registered) - names:
                 if registry._origins[name] != BUILT_IN:
                     del registry._registered[name]
+                    registry._former = {old: new for old, new in registry._former.items() if new != name}
         raise
 
 
 def registry_for(interface: Any) -> Registry[Any] | None:
     """The registry whose components are, or return, `interface`."""
     return next((each for each in registries.values() if each.interface is interface), None)
+
+
+def _checking(registry: str, name: str, factory: F) -> F:
+    """A component that checks its settings wherever it is built, as a recipe does.
+
+    A class stays the same one, with another ``__init__``.
+    """
+    signature = signature_of(factory)
+    build: Callable[..., Any] = factory.__init__ if inspect.isclass(factory) else factory
+    if not signature.settings or getattr(build, _IS_CHECKING, False):
+        return factory
+
+    @functools.wraps(build)
+    def checked(*given: Any, **settings: Any) -> Any:
+        problems: list[str] = []
+        for key in settings.keys() & signature.settings.keys():
+            settings[key] = _checked(signature.settings[key].annotation, settings[key], key, problems)
+        if problems:
+            raise SettingError(f"{registry}: `{name}`: {'; '.join(sorted(problems))}")
+        return build(*given, **settings)
+
+    setattr(checked, _IS_CHECKING, True)
+    if not inspect.isclass(factory):
+        return typing.cast(F, checked)
+    factory.__init__ = checked  # type: ignore[method-assign]
+    return factory
+
+
+def _checked(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
+    """The value of a setting in its type; what is wrong with it is added to `problems`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Component:
+        _check_component(arguments[0], value, path, problems)
+    elif not mentions(annotation, Component):
+        return _checked_leaf(annotation, value, path, problems)
+    elif origin in (typing.Union, types.UnionType) and value is not None:
+        return _checked(next(each for each in arguments if each is not types.NoneType), value, path, problems)
+    elif origin is tuple and isinstance(value, (list, tuple)):
+        items = (_checked(arguments[0], item, f"{path}.{key}", problems) for key, item in enumerate(value))
+        return tuple(items)
+    elif origin is dict and isinstance(value, Mapping):
+        return {key: _checked(arguments[1], item, f"{path}.{key}", problems) for key, item in value.items()}
+    elif value is not None or types.NoneType not in arguments:
+        problems.append(f"{path} {rule_of_type(annotation)}, got {value!r}")
+    return value
+
+
+def _checked_leaf(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
+    if annotation is Any:
+        return value
+    read, wrong = read_python(annotation, value)
+    for each in wrong:
+        where = ".".join(map(str, (path, *each.location)))
+        advice = f" ({each.advice})" if each.advice else ""
+        problems.append(f"{where} {each.rule}, got {each.given!r}{advice}")
+    if wrong:
+        return value
+    for location, mark, marked in marks_of(annotation, read):
+        if not isinstance(marked, Path) and (found := mark.wrong(marked)) is not None:
+            rule, advice = found  # of a file that is absent, who opens it says so
+            problems.append(f"{'.'.join(map(str, (path, *location)))} {rule}, got `{marked}` ({advice})")
+    return read
+
+
+def _check_component(interface: Any, value: Any, path: str, problems: list[str]) -> None:
+    registry = registry_for(interface)
+    if registry is None:
+        return  # the recipe's reader tells the author
+    if not isinstance(value, Component) or value.registry != registry.name:
+        rule = f"must be a component of the {registry.name}"
+        advice = f'write nasframe.registries["{registry.name}"].component("NAME")'
+        problems.append(f"{path} {rule}, got {value!r} ({advice})")
+        return
+    try:
+        known = registry.signature(value.name).settings
+    except UnknownNameError as error:
+        problems.append(f"{path} must be one of the {registry.name}, got `{value.name}` ({error.advice})")
+        return
+    for key, item in value.settings.items():
+        if key in known:
+            _checked(known[key].annotation, item, f"{path}.{key}", problems)
+        else:
+            has = ", ".join(known) or "none"
+            problems.append(f"{path}.{key}: `{value.name}` has no such setting (it has {has})")
+    missing = [key for key, setting in known.items() if setting.required and key not in value.settings]
+    problems += [f"{path}.{key} must be given" for key in missing]

@@ -5,23 +5,29 @@ Positional parameters are what the framework gives; keyword-only parameters are 
 
 import difflib
 import inspect
+import itertools
 import json
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, TypeVar
 
 import docstring_parser
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from nasframe import problem_kinds as kinds
 from nasframe.errors import ComponentError
 from nasframe.problem_kinds import ProblemKind
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 REQUIRED: Any = inspect.Parameter.empty
+
+_FORMER_KEYS: Final = "__nasframe_former_keys__"
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,19 @@ class Signature:
     settings: Mapping[str, Setting]
     summary: str
     description: str = ""
+
+
+@dataclass(frozen=True)
+class FormerKeys:
+    """What the settings of a component, or the keys of a section, were called before.
+
+    Attributes:
+        renamed: The names of now by those of before.
+        removed: What to do instead, by the names of settings that are gone.
+    """
+
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    removed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,6 +135,59 @@ def signature_of(factory: Callable[..., Any]) -> Signature:
     )
 
 
+def renamed(**names: str) -> Callable[[F], F]:
+    """Decorate a component so that recipes may still say former names of its settings.
+
+    Args:
+        names: The name of now by the one of before: ``@renamed(lr="alpha_lr")``.
+
+    Raises:
+        ComponentError: A name of now is no setting, or one of before is.
+    """
+    return _with_former_keys(renamed=names)
+
+
+def removed(**advice: str) -> Callable[[F], F]:
+    """Decorate a component so that recipes are told what to do instead of a setting that is gone.
+
+    Args:
+        advice: What to do, by the former name: ``@removed(xi="leave it out: the trainer's rate is taken")``.
+
+    Raises:
+        ComponentError: It is a setting still.
+    """
+    return _with_former_keys(removed=advice)
+
+
+def _with_former_keys(**new: Mapping[str, str]) -> Callable[[F], F]:
+    def add(factory: F) -> F:
+        known = signature_of(factory).settings
+        label = factory.__qualname__
+        for former, current in new.get("renamed", {}).items():
+            if current not in known:
+                raise ComponentError(
+                    f"{label}: `{former}` must be renamed to one of its settings, got `{current}`; "
+                    f"it has {', '.join(known) or 'none'}"
+                )
+        for former in itertools.chain(*new.values()):
+            if former in known:
+                raise ComponentError(
+                    f"{label}: `{former}` is a setting, so it must not be a former one as well"
+                )
+        before = former_keys_of(factory)
+        both = {name: {**getattr(before, name), **names} for name, names in new.items()}
+        setattr(factory, _FORMER_KEYS, replace(before, **both))
+        return factory
+
+    return add
+
+
+def former_keys_of(factory: Callable[..., Any]) -> FormerKeys:
+    """What `renamed` and `removed` said of a component or section; its own only, none that it inherits."""
+    found: FormerKeys = vars(factory).get(_FORMER_KEYS, FormerKeys())
+    return found
+
+
 @cache
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     try:
@@ -171,12 +243,28 @@ def read_value(annotation: Any, value: Any) -> tuple[Any, list[LeafProblem]]:
     return value, _problems(annotation, value, details)
 
 
+def read_python(annotation: Any, value: Any) -> tuple[Any, list[LeafProblem]]:
+    """As `read_value`, of a value that is not plain yet, such as a tuple or a path."""
+    try:
+        given = to_jsonable_python(value)
+    except PydanticSerializationError:
+        return value, [LeafProblem(kinds.WRONG_TYPE, (), rule_of_type(annotation), value)]
+    return read_value(annotation, given)
+
+
+def mentions(annotation: Any, wanted: Any) -> bool:
+    """Whether a type is, or has a part that is, `wanted` of something."""
+    if typing.get_origin(annotation) is wanted:
+        return True
+    return any(mentions(argument, wanted) for argument in typing.get_args(annotation))
+
+
 def _problems(annotation: Any, value: Any, details: list[Any]) -> list[LeafProblem]:
     """Say in our words what pydantic found; alternatives of a union are one problem, not many."""
     found: dict[tuple[str | int, ...], LeafProblem] = {}
     for detail in details:
         location, part, given = _blamed(annotation, value, detail["loc"])
-        kind, rule, advice = kinds.WRONG_TYPE, _rule_of_type(part), _nearest(part, given)
+        kind, rule, advice = kinds.WRONG_TYPE, rule_of_type(part), _nearest(part, given)
         if len(_members(part)) == 1:
             at_part = len(location) == len(detail["loc"])
             kind, rule = _kind_and_rule(part, detail, at_part=at_part)
@@ -219,9 +307,9 @@ def _kind_and_rule(annotation: Any, detail: Any, *, at_part: bool) -> tuple[Prob
     }
     rule = _RULES.get(detail["type"], "{message}").format(message=detail["msg"], **bounds)
     if detail["type"] == "literal_error":
-        return kinds.NOT_AN_OPTION, _rule_of_type(annotation)
+        return kinds.NOT_AN_OPTION, rule_of_type(annotation)
     if detail["type"] in _TYPE_ERRORS:
-        return kinds.WRONG_TYPE, _rule_of_type(annotation) if at_part else rule
+        return kinds.WRONG_TYPE, rule_of_type(annotation) if at_part else rule
     return kinds.OUT_OF_RANGE if detail["type"] in _RULES else kinds.WRONG_TYPE, rule
 
 
@@ -309,7 +397,8 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
     return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
 
 
-def _rule_of_type(annotation: Any) -> str:
+def rule_of_type(annotation: Any) -> str:
+    """What must hold of a value of a type, such as ``must be a positive float``."""
     spelled = spell_type(annotation)
     if spelled.startswith(("one of", "text", "true", "anything", "null")):
         return f"must be {spelled}"

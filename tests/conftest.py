@@ -40,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         help="mutated recipes that each property is tried on, drawn anew each time (default: few and fixed)",
     )
+    parser.addoption(
+        "--from-index",
+        action="store_true",
+        help="let the fresh environment of the tests of plugins download all that nasframe needs (minutes, "
+        "gigabytes; default: it sees what is installed here)",
+    )
 
 
 @pytest.fixture

@@ -88,6 +88,10 @@ class DartsBilevel(Algorithm):
         self._alpha_schedule = alpha_schedule()
         self._epoch = 0
 
+    def phases(self) -> frozenset[int]:
+        second_order = {max(self._warmup_epochs, self._second_order_from)} if self._order == 2 else set()
+        return frozenset({self._warmup_epochs} | second_order)
+
     def begin_epoch(self, epoch: int, num_epochs: int) -> None:
         self._epoch = epoch
         set_learning_rate(self._alpha_optimizer, self._alpha_schedule, epoch, num_epochs)

@@ -85,6 +85,9 @@ class Proxyless(Algorithm):
         self._baseline: float | None = None
         self._epoch, self._steps = 0, 0
 
+    def phases(self) -> frozenset[int]:
+        return frozenset({self._warmup_epochs})
+
     def begin_epoch(self, epoch: int, num_epochs: int) -> None:
         self._epoch = epoch
 

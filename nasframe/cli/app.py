@@ -7,8 +7,8 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, doctor, explain, new, run, schema, shipped
-from nasframe.cli.output import show_problems
+from nasframe.cli import catalog, check, doctor, explain, new, plan, run, schema, shipped
+from nasframe.cli.output import show_problems, shown_warnings
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 
 app: Final = typer.Typer(
@@ -23,6 +23,7 @@ for _verb in (
     run.run,
     run.resume,
     check.validate,
+    plan.plan,
     check.config,
     schema.schema,
     catalog.list_,
@@ -58,9 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: What was typed after ``nasframe``; by default the arguments of this process.
     """
     try:
-        code = app(
-            list(arguments) if arguments is not None else None, prog_name="nasframe", standalone_mode=False
-        )
+        with shown_warnings():
+            code = app(
+                list(arguments) if arguments is not None else None,
+                prog_name="nasframe", standalone_mode=False,
+            )  # fmt: skip
     except RecipeError as error:
         show_problems(error)
         sys.exit(2)

@@ -11,7 +11,7 @@ import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
 from nasframe.cli.completion import complete_component, complete_registry
-from nasframe.cli.output import flow, print_json, print_table
+from nasframe.cli.output import flow, print_json, print_table, wrapped
 
 if TYPE_CHECKING:
     from nasframe.registry import Registry
@@ -83,21 +83,21 @@ def show(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a component: its paper, its settings, what it works with, and how to name it in a recipe."""
+    """Show a component. Its paper, its settings, what it works with, and how to name it in a recipe."""
     from nasframe.registry import UnknownNameError
 
     chosen = _registry(registry, plugin)
     try:
-        about = _about(chosen, name)
+        told = about(chosen, name)
     except UnknownNameError as error:
         raise typer.BadParameter(str(error)) from error
     if as_json:
-        print_json(about)
+        print_json(told)
     else:
-        _print_about(about)
+        _print(told)
 
 
-def _about(registry: "Registry[Any]", name: str) -> dict[str, Any]:
+def about(registry: "Registry[Any]", name: str) -> dict[str, Any]:
     """All that is known of a component, as plain data."""
     from nasframe.recipe.usage import fragment_of, partners_of, slots_for
     from nasframe.recipe.yaml_text import dump_yaml
@@ -116,35 +116,40 @@ def _about(registry: "Registry[Any]", name: str) -> dict[str, Any]:
         "makes": {kind.name: str(kind.level) for kind in getattr(registry[name], "makes", ())},
         "works_with": [asdict(each) for each in partners_of(registry, name, without)],
         "slots": [".".join(slot.path) for slot in slots_for(registry, without)],
-        "settings": [_described(setting) for setting in signature.settings.values()],
+        "settings": [described(setting) for setting in signature.settings.values()],
         "fragment": None if fragment is None else dump_yaml(fragment),
     }
 
 
-def _print_about(about: Mapping[str, Any]) -> None:
-    typer.secho(f"{about['registry']} {about['name']}", bold=True, nl=False)
-    typer.echo(f" from {about['from']}\n\n{about['summary']}\n")
-    if about["description"]:
-        typer.echo(f"{about['description']}\n")
-    facts = {
-        "paper": "; ".join(_spell_paper(paper) for paper in about["papers"]),
-        "is given": ", ".join(about["given"]),
-        "needs": ", ".join(_spell_need(need) for need in about["needs"]),
+def facts(told: Mapping[str, Any]) -> dict[str, str]:
+    """What `about` tells of a component's place among others, in words; empty where there is nothing."""
+    return {
+        "paper": "; ".join(_spell_paper(paper) for paper in told["papers"]),
+        "is given": ", ".join(told["given"]),
+        "needs": ", ".join(_spell_need(need) for need in told["needs"]),
         "makes": ", ".join(
-            f"parameters of kind {kind} ({level} level)" for kind, level in about["makes"].items()
+            f"parameters of kind {kind} ({level} level)" for kind, level in told["makes"].items()
         ),
-        "works with": "; ".join(_spell_partners(each) for each in about["works_with"]),
-        "stands at": ", ".join(about["slots"]) or "no recipe takes it; use it from Python",
+        "works with": "; ".join(_spell_partners(each) for each in told["works_with"]),
+        "stands at": ", ".join(told["slots"]) or "no recipe takes it; use it from Python",
     }
-    for fact, text in facts.items():
+
+
+def _print(told: Mapping[str, Any]) -> None:
+    typer.secho(f"{told['registry']} {told['name']}", bold=True, nl=False)
+    typer.echo(f" from {told['from']}\n\n{wrapped(told['summary'])}\n")
+    if told["description"]:
+        paragraphs = told["description"].split("\n\n")
+        typer.echo("\n\n".join(map(wrapped, paragraphs)) + "\n")
+    for fact, text in facts(told).items():
         if text:
-            typer.echo(f"{fact + ':':12}{text}")
+            typer.echo(f"{fact + ':':12}{wrapped(text, indent=12)}")
     typer.echo()
-    rows = [[each["name"], each["type"], each["default_text"], each["meaning"]] for each in about["settings"]]
+    rows = [[each["name"], each["type"], each["default_text"], each["meaning"]] for each in told["settings"]]
     if rows:
         print_table(["setting", "type", "default", "meaning"], rows)
         typer.echo()
-    typer.echo(about["fragment"] or "", nl=False)
+    typer.echo(told["fragment"] or "", nl=False)
 
 
 def _papers(signature: "Signature") -> list[str]:
@@ -188,7 +193,8 @@ def _registry(name: str, plugins: list[Path] | None) -> "Registry[Any]":
     return registries[name]
 
 
-def _described(setting: "Setting") -> dict[str, Any]:
+def described(setting: "Setting") -> dict[str, Any]:
+    """All that is known of a setting, as plain data."""
     from nasframe.recipe.schema import plain, slot_of
     from nasframe.settings import spell_type
 

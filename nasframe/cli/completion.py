@@ -132,7 +132,7 @@ def _keys(schema: Any, recipe: Any, path: tuple[str, ...]) -> Iterator[tuple[tup
     for name, parts in _parts(schema, recipe).items():
         of_name = recipe.get(name) if isinstance(recipe, dict) else None
         for part in parts:
-            if name != "type" and not _is_section(part):
+            if name not in ("type", "include") and not _is_section(part):
                 yield (*path, name), part.get("description", "")
             if len(path) < _DEEPEST:
                 yield from _keys(part, of_name, (*path, name))

@@ -13,7 +13,7 @@ import typer
 
 import nasframe
 from nasframe.cli.arguments import AsJson
-from nasframe.cli.output import print_json
+from nasframe.cli.output import print_json, wrapped
 
 _MARKS: Final = {"ok": typer.style("ok   ", fg="green"), "wrong": typer.style("wrong", fg="red")}
 
@@ -42,7 +42,7 @@ def doctor(
     ] = 20.0,
     as_json: AsJson = False,
 ) -> None:
-    """Look at versions, devices, folders and plugins; say what is wrong and what to do."""
+    """Say what is wrong with this installation. Looks at versions, devices, folders and plugins."""
     findings: list[Finding] = []
     for topic, look in _TOPICS.items():
         try:
@@ -65,7 +65,8 @@ def doctor(
 def _print(topic: str, findings: list[Finding]) -> None:
     typer.secho(topic, bold=True)
     for finding in findings:
-        typer.echo(f"  {_MARKS[finding.state]}  {finding.name}: {finding.found}")
+        text = wrapped(f"{finding.name}: {finding.found}", indent=9)
+        typer.echo(f"  {_MARKS[finding.state]}  {text}")
     if not findings:
         typer.echo("  none")
     typer.echo()
@@ -157,8 +158,11 @@ def _plugins(time_limit: float) -> Iterator[Finding]:
     from nasframe.registry import registries
 
     for state in probe_plugins(time_limit=time_limit):
-        found = state.failure or f"works, from {state.source}"
-        yield Finding("plugins", f"{state.registry} {state.name}", "wrong" if state.failure else "ok", found)
+        name = f"{state.registry} {state.name}"
+        if state.failure:
+            yield Finding("plugins", name, "wrong", state.failure.removeprefix(f"{state.registry}: "))
+        else:
+            yield Finding("plugins", name, "ok", f"works, from {state.source}")
     for group, names in declared_groups().items():
         registry = group.removeprefix("nasframe.")
         if registry not in registries:

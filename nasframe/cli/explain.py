@@ -1,6 +1,7 @@
 """The verb that says what a problem's code means."""
 
 import difflib
+import shutil
 import textwrap
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -28,10 +29,10 @@ def explain(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a problem's code means, with a wrong and a right recipe."""
+    """Say what the code of a problem means. With a wrong and a right recipe."""
     kinds = [_kind(code) for code in codes or KINDS]
     if as_json:
-        print_json([_as_json(kind) for kind in kinds])
+        print_json([told(kind) for kind in kinds])
     elif codes:
         typer.echo("\n\n".join(map(_text, kinds)))
     else:
@@ -47,9 +48,10 @@ def _kind(code: str) -> ProblemKind:
     return kind
 
 
-def _as_json(kind: ProblemKind) -> dict[str, Any]:
-    told = {"code": kind.code, "means": kind.means, "why": kind.why}
-    return {**told, "wrong": _example_as_json(kind.wrong), "right": _example_as_json(kind.right)}
+def told(kind: ProblemKind) -> dict[str, Any]:
+    """All that is said of a kind of problem, as plain data."""
+    examples = {"wrong": _example_as_json(kind.wrong), "right": _example_as_json(kind.right)}
+    return {"code": kind.code, "means": kind.means, "why": kind.why, **examples}
 
 
 def _example_as_json(example: Example) -> dict[str, Any]:
@@ -58,7 +60,8 @@ def _example_as_json(example: Example) -> dict[str, Any]:
 
 
 def _text(kind: ProblemKind) -> str:
-    lines = [f"{typer.style(kind.code, bold=True)} {kind.means}", "", textwrap.fill(kind.why, _WIDTH)]
+    width = min(_WIDTH, shutil.get_terminal_size().columns)
+    lines = [f"{typer.style(kind.code, bold=True)} {kind.means}", "", textwrap.fill(kind.why, width)]
     for title, color, example in (("wrong", "red", kind.wrong), ("right", "green", kind.right)):
         lines += ["", typer.style(f"{title}:", fg=color), *_shown(example)]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ import nasframe
 _TEMPLATES: Final = Path(nasframe.__file__).parent / "templates"
 _COMMON: Final = "plugin"
 _SUFFIX: Final = ".template"
-_KINDS: Final = sorted(path.name for path in _TEMPLATES.iterdir() if path.is_dir() and path.name != _COMMON)
+KINDS: Final = sorted(path.name for path in _TEMPLATES.iterdir() if path.is_dir() and path.name != _COMMON)
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 
 new: Final = typer.Typer(help="Write something to start from.", no_args_is_help=True, rich_markup_mode=None)
@@ -30,24 +30,33 @@ def _new() -> None:
 def plugin(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the package, such as my-method.")],
     kind: Annotated[
-        str, typer.Option("--kind", metavar="KIND", help=f"What it adds: {', '.join(_KINDS)}.")
+        str, typer.Option("--kind", metavar="KIND", help=f"What it adds: {', '.join(KINDS)}.")
     ] = "algorithm",
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where its folder is made.")] = Path(),
 ) -> None:
     """Write a package with a component, its tests and a recipe, that passes its tests at once."""
-    if kind not in _KINDS:
-        raise typer.BadParameter(f"--kind must be one of {', '.join(_KINDS)}, got `{kind}`")
-    values = _values(name, kind)
+    if kind not in KINDS:
+        raise typer.BadParameter(f"--kind must be one of {', '.join(KINDS)}, got `{kind}`")
+    files = package(name, kind)
     target = out / name
     if target.exists():
         raise typer.BadParameter(f"{target} exists; choose another name, or another folder by --out")
     try:
-        for path, text in _files(kind, values):
+        for path, text in files.items():
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             (target / path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise typer.BadParameter(f"{target} cannot be written: {error.strerror}; choose --out") from error
     typer.echo(f"{target}\n\nnext: cd {target} && pip install -e '.[test]' && pytest")
+
+
+def package(name: str, kind: str) -> dict[Path, str]:
+    """The files of a package called `name` that adds a component of a kind; paths are below its folder.
+
+    Raises:
+        typer.BadParameter: The name can be none of a package, or of a component of this kind.
+    """
+    return dict(_files(kind, _values(name, kind)))
 
 
 def _values(name: str, kind: str) -> Mapping[str, str]:

@@ -1,14 +1,18 @@
 """How things are printed: tables, JSON, and problems with the line that they are on."""
 
 import json
+import shutil
 import sys
-from collections.abc import Sequence
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from nasframe.errors import Problem, RecipeError
+from nasframe.errors import FormerNameWarning, Problem, RecipeError
 
 _EXCERPT = 100
 _UNCUT = 1000
@@ -42,6 +46,15 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(width=None if sys.stdout.isatty() else _UNCUT).print(table)
 
 
+def wrapped(text: str, indent: int = 0) -> str:
+    """A text that starts at a column, on as many lines as a terminal needs; on one where there is none."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(shutil.get_terminal_size().columns - indent, 20)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * indent}".join(lines)
+
+
 def show_problems(error: RecipeError) -> None:
     """Print all problems on standard error, each with its source line."""
     for problem in error.problems[:_MOST_SHOWN]:
@@ -52,6 +65,23 @@ def show_problems(error: RecipeError) -> None:
     typer.secho("1 problem" if count == 1 else f"{count} problems", err=True, fg="red", nl=False)
     codes = sorted({problem.kind.code for problem in error.problems})
     typer.echo(f"; more about it: nasframe explain {' '.join(codes)}", err=True)
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Print former names that are met, each on a line of standard error; other warnings as ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FormerNameWarning)
+        show_other = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, FormerNameWarning):
+                typer.secho(f"warning: {_printable(str(message))}", err=True, fg="yellow")
+            else:
+                show_other(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def problem_as_json(problem: Problem) -> dict[str, Any]:

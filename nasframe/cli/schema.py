@@ -20,7 +20,7 @@ def schema(
     ] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Print the JSON Schema of recipes: with it, editors complete, explain and check them."""
+    """Print the JSON Schema of recipes. With it, editors complete, explain and check them."""
     from nasframe.recipe.discovery import import_modules
 
     import_modules(plugin or ())

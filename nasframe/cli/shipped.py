@@ -32,7 +32,7 @@ def copy(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
 ) -> None:
-    """Copy a shipped recipe, to edit it; its schema for editors is written beside it."""
+    """Copy a shipped recipe, to edit it. Its schema for editors is written beside it."""
     from nasframe.recipe.discovery import shipped_recipes
 
     shipped = shipped_recipes()

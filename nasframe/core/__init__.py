@@ -26,6 +26,7 @@ from nasframe.core.deriver import Deriver, derivers
 from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
+from nasframe.core.fused import FusedSum, InTwoSteps, States
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
 from nasframe.core.inheritance import inherit
@@ -40,11 +41,12 @@ from nasframe.core.mixed_op import (
     SampledOp,
     SumOfInputs,
     SumOfLayers,
+    WeightedSum,
     is_zero,
     mixed_ops,
 )
 from nasframe.core.model import Annealed, Model
-from nasframe.core.most_likely import cheapest, most_likely
+from nasframe.core.most_likely import cheapest, dearest, most_likely
 from nasframe.core.objective import Objective, objectives, with_penalty
 from nasframe.core.op import OpName, ops
 from nasframe.core.optimizer import Schedule, optimizers, schedules, set_learning_rate
@@ -73,12 +75,14 @@ from nasframe.core.random_state import (
 from nasframe.core.report import Report, reports
 from nasframe.core.sharing import share
 from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
+from nasframe.core.space_size import num_architectures
 from nasframe.core.swapped import swapped
 from nasframe.core.task import Task
 from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
 from nasframe.core.virtual_step import VirtualStep, check_modelled
 from nasframe.core.weight_update import WeightUpdate
+from nasframe.settings import removed, renamed
 
 __all__ = [
     "ALPHA",
@@ -105,8 +109,10 @@ __all__ = [
     "Explorer",
     "Exporter",
     "Filler",
+    "FusedSum",
     "Genotype",
     "Graph",
+    "InTwoSteps",
     "InputChoice",
     "Interrupts",
     "Job",
@@ -136,6 +142,7 @@ __all__ = [
     "Split",
     "Standing",
     "Stateful",
+    "States",
     "Subset",
     "SumOfInputs",
     "SumOfLayers",
@@ -147,6 +154,7 @@ __all__ = [
     "ValueChoice",
     "VirtualStep",
     "WeightUpdate",
+    "WeightedSum",
     "algorithms",
     "augmentations",
     "benchmarks",
@@ -156,6 +164,7 @@ __all__ = [
     "cost_scale",
     "costs",
     "datasets",
+    "dearest",
     "derived",
     "derivers",
     "draw",
@@ -177,6 +186,7 @@ __all__ = [
     "most_likely",
     "named_parameters_at",
     "named_parameters_of",
+    "num_architectures",
     "objectives",
     "on_meta",
     "ops",
@@ -186,6 +196,8 @@ __all__ = [
     "previewed_by",
     "price",
     "read_amount",
+    "removed",
+    "renamed",
     "reports",
     "sample",
     "schedules",

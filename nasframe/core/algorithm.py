@@ -52,6 +52,13 @@ class Algorithm(ABC):
             UnsupportedError: Says what to choose instead.
         """
 
+    def phases(self) -> frozenset[int]:
+        """The epochs from which a step does other work than before, such as that after a warm-up.
+
+        Whoever measures steps measures those of each phase; the first epoch begins one in any case.
+        """
+        return frozenset()
+
     def begin_epoch(self, epoch: int, num_epochs: int) -> None:
         """Called before the first step of each epoch, and after a resume; epochs count from 0."""
 

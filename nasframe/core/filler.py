@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
+from nasframe.core.fused import FusedSum
 from nasframe.core.genotype import Genotype
 from nasframe.core.mixed_op import MakeMixedOp, MixedInput, MixedLayer, MixedOp, SumOfInputs, SumOfLayers
 from nasframe.core.sharing import Resized, share
@@ -126,12 +127,13 @@ class SupernetFiller(Filler):
 
     Args:
         make_mixed_op: Builds the mixed op of a choice.
+        fused: Whether a node's inputs may be computed together (see `FusedSum`).
     """
 
     mixed = True
 
-    def __init__(self, make_mixed_op: MakeMixedOp) -> None:
-        self._make_mixed_op = make_mixed_op
+    def __init__(self, make_mixed_op: MakeMixedOp, *, fused: bool = True) -> None:
+        self._make_mixed_op, self._fused = make_mixed_op, fused
         self.nesting = Nesting()
         self.mixed_ops: dict[str, MixedOp] = {}
 
@@ -148,6 +150,8 @@ class SupernetFiller(Filler):
         branches = [self._made(choice, name, make, index) for index, name in enumerate(choice.candidates)]
         is_settled = bool(choice.edges) or choice.num_chosen == len(choice.candidates)
         if is_settled and not choice.weighed:
+            if self._fused and FusedSum.takes(branches):
+                return FusedSum(branches)
             return SumOfInputs(branches, range(len(branches)))
         return MixedInput(self._mixed_op(choice), branches)
 

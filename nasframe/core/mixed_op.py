@@ -81,6 +81,25 @@ class SampledOp(MixedOp):
         """Logarithm of the probability that `active` is drawn among all; differentiable in alpha."""
 
 
+class WeightedSum(MixedOp):
+    """A mixed op that adds up all candidates, each times its share of `mixture`, and does nothing else.
+
+    Sites of such an op may be computed together (see `FusedSum`). A candidate that is always zero is
+    not computed.
+    """
+
+    @abstractmethod
+    def mixture(self) -> torch.Tensor:
+        """What each candidate is multiplied with in this pass of this site, of shape K; differentiable."""
+
+    def forward(self, candidates: Sequence[Candidate], *args: Any, **kwargs: Any) -> Any:
+        mixture_K = self.mixture()
+        computed = [index for index, candidate in enumerate(candidates) if not is_zero(candidate)]
+        if not computed:
+            return candidates[0](*args, **kwargs)
+        return total_of([mixture_K[index] * candidates[index](*args, **kwargs) for index in computed])
+
+
 mixed_ops: Registry[MixedOp] = Registry("mixed_ops", MixedOp, given=("choice",))
 
 MakeMixedOp = Callable[[Choice], MixedOp]
@@ -139,7 +158,7 @@ class SumOfInputs(nn.Module):
 
     def forward(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
         inputs = zip(self.branches, self.indices, strict=True)
-        return _total([branch(states[index]) for branch, index in inputs])
+        return total_of([branch(states[index]) for branch, index in inputs])
 
 
 @final
@@ -151,10 +170,11 @@ class SumOfLayers(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        return _total([layer(*args, **kwargs) for layer in self.layers])
+        return total_of([layer(*args, **kwargs) for layer in self.layers])
 
 
-def _total(outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+def total_of(outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of at least one tensor."""
     total = outputs[0]
     for output in outputs[1:]:
         total = total + output

@@ -72,6 +72,19 @@ def cheapest(choices: Mapping[str, Choice], prices: Prices) -> Genotype:
     return most_likely(choices, {}, prices, math.inf)
 
 
+def dearest(choices: Mapping[str, Choice], prices: Prices) -> Genotype:
+    """The architecture that costs most; the first of several."""
+    return cheapest(choices, _negated(prices))
+
+
+def _negated(prices: Prices) -> Prices:
+    choices = {
+        choice: {name: _negated(inner) for name, inner in candidates.items()}
+        for choice, candidates in prices.choices.items()
+    }
+    return Prices(-prices.fixed, choices, prices.prunable)
+
+
 def _check_priced(prices: Prices, choices: Mapping[str, Choice]) -> None:
     for name, candidates in prices.choices.items():
         own = choices[name].candidates if name in choices else ()

@@ -65,6 +65,9 @@ class Constrained(Algorithm):
     def check_update(self, update_weights: WeightUpdate) -> None:
         self._algorithm.check_update(update_weights)
 
+    def phases(self) -> frozenset[int]:
+        return self._algorithm.phases()
+
     def begin_epoch(self, epoch: int, num_epochs: int) -> None:
         self._algorithm.begin_epoch(epoch, num_epochs)
 

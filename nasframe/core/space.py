@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nasframe.core.choice import Choice
-from nasframe.core.filler import DerivedFiller, Filler, SamplingFiller, SupernetFiller
+from nasframe.core.filler import DerivedFiller, Filler, Nesting, SamplingFiller, SupernetFiller
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph
 from nasframe.core.mixed_op import MakeMixedOp, mixed_ops
@@ -34,16 +34,18 @@ class Space(ABC):
 spaces: Registry[Space] = Registry("spaces", Space, given=("task",))
 
 
-def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax") -> Model:
+def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax", *, fused: bool = True) -> Model:
     """Build the supernet of a space: a mixed op for each choice, shared by the choice's sites.
 
     Args:
         space: The blueprint.
         mixed_op: A registered name, or what builds a mixed op from a choice: a class, a configured
             component.
+        fused: Whether a node's inputs may be computed together: equal in value and gradient, faster on the
+            CPU (see `FusedSum`).
     """
     make: MakeMixedOp = mixed_ops.component(mixed_op) if isinstance(mixed_op, str) else mixed_op
-    filler = SupernetFiller(make)
+    filler = SupernetFiller(make, fused=fused)
     network = space.build(filler)
     return Model(network, filler.choices, filler.mixed_ops, filler.nesting.conditions)
 
@@ -70,7 +72,12 @@ def sample(space: Space, generator: torch.Generator) -> Genotype:
 
 def choices_of(space: Space) -> dict[str, Choice]:
     """All choices of a space by id, in the order of the blueprint."""
+    return nesting_of(space).choices
+
+
+def nesting_of(space: Space) -> Nesting:
+    """The choices of a space, and inside which candidates of which others the blueprint asks for them."""
     filler = SupernetFiller(mixed_ops["softmax"])
     with torch.device("meta"):
         space.build(filler)
-    return filler.choices
+    return filler.nesting

@@ -1,17 +1,16 @@
 """The continuous relaxation of DARTS."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 
-from nasframe.core import ALPHA, ArchParam, Candidate, Choice, Kind, MixedOp, is_zero, mixed_ops
+from nasframe.core import ALPHA, ArchParam, Choice, Kind, WeightedSum, mixed_ops
 from nasframe.types import NonNegativeFloat
 
 
 @mixed_ops.register("softmax")
 @final
-class Softmax(MixedOp):
+class Softmax(WeightedSum):
     """Mixes all candidates by the softmax of alpha (Liu et al. 2019, arXiv 1806.09055, eq. 2).
 
     A candidate that is always zero takes its share of the softmax but is not computed.
@@ -29,12 +28,5 @@ class Softmax(MixedOp):
     def weights(self) -> torch.Tensor:
         return torch.softmax(self.alpha, dim=0)
 
-    def forward(self, candidates: Sequence[Candidate], *args: Any, **kwargs: Any) -> Any:
-        weights = self.weights()
-        computed = [index for index, candidate in enumerate(candidates) if not is_zero(candidate)]
-        if not computed:
-            return candidates[0](*args, **kwargs)
-        total = weights[computed[0]] * candidates[computed[0]](*args, **kwargs)
-        for index in computed[1:]:
-            total = total + weights[index] * candidates[index](*args, **kwargs)
-        return total
+    def mixture(self) -> torch.Tensor:
+        return self.weights()

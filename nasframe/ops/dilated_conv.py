@@ -1,14 +1,17 @@
 """Depthwise convolution of dilation 2, computed on the phases of the image."""
 
+from collections.abc import Hashable
 from typing import final
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from nasframe.core import InTwoSteps
+
 
 @final
-class DilatedDepthwiseConv(nn.Conv2d):
+class DilatedDepthwiseConv(nn.Conv2d, InTwoSteps):
     """``nn.Conv2d`` with one group a channel, dilation 2 and maps that keep their size but for the stride.
 
     Its taps only ever meet positions of one parity, so that it equals the same convolution without
@@ -35,13 +38,27 @@ class DilatedDepthwiseConv(nn.Conv2d):
         )
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if input.device.type != "cpu" or not self.training:
-            return super().forward(input)
-        if self.stride == (2, 2):
-            return self._undilated(input[:, :, ::2, ::2])
-        if self.stride == (1, 1) and input.shape[2] % 2 == 0 and input.shape[3] % 2 == 0:
-            return _from_phases(self._undilated(_to_phases(input)))
-        return super().forward(input)
+        return self.second_step(self.first_step(input), input)
+
+    def sharing_key(self) -> Hashable:
+        return "phases", self.stride
+
+    def first_step(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        if not self._by_phases(x_BCHW):
+            return x_BCHW
+        return x_BCHW[:, :, ::2, ::2] if self.stride == (2, 2) else _to_phases(x_BCHW)
+
+    def second_step(self, made: torch.Tensor, x_BCHW: torch.Tensor) -> torch.Tensor:
+        if not self._by_phases(x_BCHW):
+            return super().forward(made)
+        out_BCHW = self._undilated(made)
+        return out_BCHW if self.stride == (2, 2) else _from_phases(out_BCHW)
+
+    def _by_phases(self, x_BCHW: torch.Tensor) -> bool:
+        """Whether the kernels without dilation are used; at stride 1 the phases must be of one size."""
+        height, width = x_BCHW.shape[2:]
+        is_even = height % 2 == width % 2 == 0
+        return x_BCHW.device.type == "cpu" and self.training and (self.stride == (2, 2) or is_even)
 
     def _undilated(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return functional.conv2d(

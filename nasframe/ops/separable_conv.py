@@ -1,8 +1,8 @@
 """Depthwise separable convolutions."""
 
+from collections import OrderedDict
 from typing import final
 
-import torch
 from torch import nn
 
 from nasframe.core import ops
@@ -10,7 +10,7 @@ from nasframe.ops.dilated_conv import DilatedDepthwiseConv
 
 
 @final
-class SeparableConv(nn.Module):
+class SeparableConv(nn.Sequential):
     """ReLU, depthwise and 1x1 convolution, batch norm; all of it twice, the stride in the first.
 
     Args:
@@ -24,17 +24,13 @@ class SeparableConv(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int, affine: bool
     ) -> None:
-        super().__init__()
-        self.first = depthwise_separable(
+        first = depthwise_separable(
             in_channels, in_channels, kernel_size=kernel_size, stride=stride, dilation=1, affine=affine
         )
-        self.second = depthwise_separable(
+        second = depthwise_separable(
             in_channels, out_channels, kernel_size=kernel_size, stride=1, dilation=1, affine=affine
         )
-
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.second(self.first(x_BCHW))
-        return out
+        super().__init__(OrderedDict(first=first, second=second))
 
 
 def depthwise_separable(

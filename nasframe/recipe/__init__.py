@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nasframe.recipe.loading import load_recipe
+    from nasframe.recipe.planning import Plan, Survey, plan, survey
     from nasframe.recipe.recipe import Recipe, Retrain, Search
     from nasframe.recipe.schema import dump_recipe, recipe_to_mapping
     from nasframe.recipe.stages import Run, open_run, resume, run
 
 _HOMES = {
     "loading": ("load_recipe",),
+    "planning": ("Plan", "Survey", "plan", "survey"),
     "recipe": ("Recipe", "Retrain", "Search"),
     "schema": ("dump_recipe", "recipe_to_mapping"),
     "stages": ("Run", "open_run", "resume", "run"),
@@ -21,16 +23,20 @@ _HOMES = {
 _HOME_OF = {name: f"nasframe.recipe.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Plan",
     "Recipe",
     "Retrain",
     "Run",
     "Search",
+    "Survey",
     "dump_recipe",
     "load_recipe",
     "open_run",
+    "plan",
     "recipe_to_mapping",
     "resume",
     "run",
+    "survey",
 ]
 
 

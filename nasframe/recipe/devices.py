@@ -1,8 +1,17 @@
-"""Devices by the names that a recipe gives them."""
+"""Devices by the names that a recipe gives them, and their memory."""
+
+import sys
+from pathlib import Path
+from typing import Final
 
 import torch
 
 from nasframe.errors import UnsupportedError
+
+_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def device_named(name: str) -> torch.device:
@@ -17,3 +26,57 @@ def device_named(name: str) -> torch.device:
     if not available[name]:
         raise UnsupportedError(f"device: must be one that this machine has, got {name}; use auto or cpu")
     return torch.device(name)
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when a device has done what it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process could still take; None where the system does not tell.
+
+    On the CPU what Linux calls available, or the limit of the container if that is less.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    available = _kibibytes(Path("/proc/meminfo"), "MemAvailable")
+    limits = [int(text) for text in map(_text, _LIMITS) if text.isdecimal()]
+    return min([available, *limits]) if available is not None else None
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes that this process had at most so far; None where the system does not tell.
+
+    On CUDA what tensors took (``max_memory_allocated``). On the CPU the largest resident set of the
+    whole process: Python, PyTorch and the data with the network. It is that of this program alone, where
+    ``getrusage`` also counts the one that started it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type != "cpu":
+        return None
+    peak = _kibibytes(Path("/proc/self/status"), "VmHWM")
+    if peak is None and sys.platform == "darwin":
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak
+
+
+def _kibibytes(path: Path, name: str) -> int | None:
+    """A line ``name: 123 kB`` in bytes."""
+    for line in _text(path).splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -81,12 +81,12 @@ class _Schema:
         return _object(signature_of(section).summary, properties, required)
 
     def _frame(self) -> dict[str, Any]:
-        """Keys that are read before the settings."""
+        """Keys that are read before the settings; editors offer `include` also where it is not said yet."""
         version = {"const": VERSION, "default": VERSION, "description": "The version of the recipe format."}
         name = {"type": "string"}
         files = "Recipes that this one lies over, later ones over earlier: files, or names of shipped ones."
         include = {"description": files, "anyOf": [name, {"type": "array", "items": name}]}
-        return {"version": version, "include": include} if self._is_part else {"version": version}
+        return {"version": version, "include": include}
 
     def _setting(self, setting: Setting, path: str = "") -> dict[str, Any]:
         """A setting of the section or component; `path` is that of a section's setting."""

@@ -15,6 +15,7 @@ from nasframe import problem_kinds as kinds
 from nasframe.errors import Problem, RecipeError
 from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.discovery import import_modules, shipped_recipes
+from nasframe.recipe.migration import migrated
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.schema import read_recipe
 from nasframe.recipe.tree import BROKEN, COMMAND_LINE, KeyPath, Node, Place, merge
@@ -42,6 +43,9 @@ def load_recipe(
 
     Raises:
         RecipeError: Something is wrong; it holds all problems.
+
+    Warns:
+        FormerNameWarning: It says something by a name that it had before, and is read all the same.
     """
     return load_with_places(recipe, overrides, plugins, check=check)[0]
 
@@ -57,6 +61,7 @@ def load_with_places(
         raise RecipeError(files.problems)
     tree = _overridden(tree, overrides, files.problems)
     tree = _interpolated(tree, files.problems)
+    tree = migrated(tree, files.problems)
     return read_recipe(tree, files.problems, check=check)
 
 

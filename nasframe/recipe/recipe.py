@@ -23,6 +23,7 @@ from nasframe.core import (
     mixed_ops,
     objectives,
     penalties,
+    removed,
     reports,
     spaces,
     trackers,
@@ -35,6 +36,7 @@ INHERITED_FROM = {"retrain.space": "space", "retrain.objective": "objective"}
 """Slots that start from what another slot says; their own keys are merged over it."""
 
 
+@removed(cost_weight="say it as `penalty: {type: linear, weight: …}`")
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """The search stage.
@@ -49,6 +51,8 @@ class Search:
         benchmark: A table that knows the true accuracies, to judge the search by; it does not learn them.
         valid_fraction: Share of the training data that alphas are learned and validated on.
         augment: Augmentations of the training batches, in order.
+        fused: Whether the mixtures of a node may be computed together, on the CPU: the same but for
+            rounding, with about half the memory.
     """
 
     algorithm: Component[Algorithm] = algorithms.component("darts_bilevel")
@@ -60,6 +64,7 @@ class Search:
     benchmark: Component[Benchmark] | None = None
     valid_fraction: ProperFraction = 0.5
     augment: tuple[Component[Augmentation], ...] = ()
+    fused: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

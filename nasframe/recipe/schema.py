@@ -22,7 +22,7 @@ from nasframe.recipe.tree import BROKEN, KeyPath, Node, Place, merge, node_of
 from nasframe.recipe.trial import trial_problems
 from nasframe.recipe.yaml_text import dump_yaml
 from nasframe.registry import Component, Registry, UnknownNameError, registry_for
-from nasframe.settings import REQUIRED, Setting, marks_of, read_value, signature_of
+from nasframe.settings import REQUIRED, Setting, marks_of, mentions, read_value, signature_of
 
 VERSION: Final = 1
 """The version of the recipe format."""
@@ -95,7 +95,7 @@ def slot_of(annotation: Any) -> tuple[str, Registry[Any] | None]:
         if registry is None:
             raise ComponentError(f"{annotation}: no registry has components of {interface}")
         return form, registry
-    if _mentions_component(annotation):
+    if mentions(annotation, Component):
         raise ComponentError(
             f"{annotation}: components must stand alone, or in X | None, tuple[X, ...] or dict[str, X]"
         )
@@ -111,12 +111,6 @@ def _form(annotation: Any) -> tuple[str, Any]:
     if origin is dict and arguments[0] is str:
         return "mapping", arguments[1]
     return "one", annotation
-
-
-def _mentions_component(annotation: Any) -> bool:
-    if typing.get_origin(annotation) is Component:
-        return True
-    return any(_mentions_component(argument) for argument in typing.get_args(annotation))
 
 
 def settings_of(section: type) -> dict[str, Setting]:
@@ -182,7 +176,9 @@ class _Reader:
         if version is None:
             return tree
         if version.value != VERSION and not version.is_broken:
-            advice = "it was written for another nasframe"
+            advice = "a recipe without `version` is of the present one"
+            if type(version.value) is int and version.value > VERSION:
+                advice = "it was written for a newer nasframe: pip install --upgrade nasframe"
             given = spell_value(version.plain)
             self.say(kinds.OTHER_VERSION, version.at, ("version",), f"must be {VERSION}", given, advice)
         return tree.with_child(("version",), None)
@@ -310,10 +306,8 @@ class _Reader:
 
     def _say_unusable(self, registry: Registry[Any], kind: Node, path: KeyPath, error: Exception) -> None:
         if isinstance(error, UnknownNameError):
-            nearest = f"did you mean `{error.nearest}`? " if error.nearest else ""
-            advice = f"{nearest}available: {', '.join(error.names) or 'none'}"
             rule = f"must be one of the {registry.name}"
-            self.say(kinds.UNKNOWN_NAME, kind.at, path, rule, f"`{error.name}`", advice)
+            self.say(kinds.UNKNOWN_NAME, kind.at, path, rule, f"`{error.name}`", error.advice)
         else:
             self.say(kinds.UNUSABLE_COMPONENT, kind.at, path, f"must be usable, but {error}")
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -30,6 +30,7 @@ from nasframe.core import (
     Split,
     Standing,
     Task,
+    Trainer,
     algorithms,
     costs,
     derived,
@@ -48,6 +49,9 @@ from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
 from nasframe.types import Metrics
+
+Fit: TypeAlias = Callable[[Trainer, Job], None]
+"""Trains the model of a job by a trainer."""
 
 
 @final
@@ -89,6 +93,18 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
     return _Stages(recipe, directory, progress or _silent).run()
 
 
+def run_fitted_by(recipe: Recipe, out: Path, fit: Fit) -> Run:
+    """Take a recipe through the whole search, where `fit` is what trains: such as to watch, or to stop.
+
+    Args:
+        recipe: From `load_recipe`.
+        out: A new run directory.
+        fit: Called in place of ``trainer.fit(job)``.
+    """
+    directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe), str(device_named(recipe.device)))
+    return _Stages(recipe, directory, _silent, fit).run()
+
+
 def resume(run_dir: Path, progress: Progress | None = None) -> Run:
     """Go on with a run from its last checkpoint, or its first unfinished stage.
 
@@ -103,10 +119,17 @@ def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics)
     """Progress that nobody watches."""
 
 
+def _plainly(trainer: Trainer, job: Job) -> None:
+    trainer.fit(job)
+
+
 @final
 class _Stages:
-    def __init__(self, recipe: Recipe, directory: RunDirectory, progress: Progress) -> None:
+    def __init__(
+        self, recipe: Recipe, directory: RunDirectory, progress: Progress, fit: Fit | None = None
+    ) -> None:
         self._recipe, self._directory, self._progress = recipe, directory, progress
+        self._fit_by = fit or _plainly
         self._device = device_named(recipe.device)
         self._interrupts = Interrupts()
         self._steps: dict[str, int] = dict(directory.status()["steps"])
@@ -184,7 +207,7 @@ class _Stages:
         self._check_findings()
         torch.manual_seed(seed_for(seed, "search", "init"))
         space: Space = self._recipe.space(self._data.task)
-        model = supernet(space, section.mixed_op)
+        model = supernet(space, section.mixed_op, fused=section.fused)
         deriver, objective = section.deriver(), self._recipe.objective()
         make_algorithm: Callable[[Model, Objective], Algorithm] = section.algorithm
         pricing = self._pricing(model)
@@ -261,7 +284,8 @@ class _Stages:
             return track
 
         try:
-            section.trainer().fit(
+            self._fit_by(
+                section.trainer(),
                 Job(
                     stage=stage,
                     seed=self._recipe.seed,
@@ -278,7 +302,7 @@ class _Stages:
                     checkpoints=self._directory.checkpoints(stage),
                     progress=self._hear,
                     interrupts=self._interrupts,
-                )
+                ),
             )
         finally:
             for tracker in open_trackers:

@@ -80,7 +80,8 @@ class _Trial:
             self._build_alone(path, value)
         data = self._parts.get("data")
         if data is not None and "data" not in self._blamed:
-            preview = preview_of(registries["datasets"][data.name], **data.settings)
+            with torch.device("cpu"):  # it may count and draw
+                preview = preview_of(registries["datasets"][data.name], **data.settings)
             if preview is not None:
                 self._build_networks(preview.task)
 

@@ -14,6 +14,7 @@ from nasframe.core import (
     LayerChoice,
     OpName,
     Space,
+    States,
     Task,
     derived,
     ops,
@@ -227,7 +228,7 @@ class _Cell(nn.Module):
         self.concat, self.out_channels = tuple(concat), channels * len(concat)
 
     def forward(self, before_last: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-        states = [self.preprocess[0](before_last), self.preprocess[1](last)]
+        states = States([self.preprocess[0](before_last), self.preprocess[1](last)])
         for node in self.nodes:
             states.append(node(states))
         return torch.cat([states[index] for index in self.concat], dim=1)

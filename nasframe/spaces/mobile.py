@@ -4,7 +4,7 @@ from typing import Literal, final
 
 from torch import nn
 
-from nasframe.core import Filler, Genotype, LayerChoice, Space, Task, ops, spaces
+from nasframe.core import Filler, Genotype, LayerChoice, OpName, Space, Task, ops, spaces
 from nasframe.errors import UnsupportedError
 from nasframe.ops.conv_classifier import ConvClassifier
 from nasframe.spaces._mobile_parts import beginning, in_sequence, require_images, require_one_item_a_stage
@@ -44,7 +44,7 @@ class Mobile(Space):
         self,
         task: Task,
         *,
-        operations: tuple[str, ...] = (
+        operations: tuple[OpName, ...] = (
             "mb_k3_e3",
             "mb_k3_e6",
             "mb_k5_e3",

@@ -1,6 +1,7 @@
 """Every component that a registry holds fulfils the contract of its sort."""
 
 import inspect
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import nasframe
 from nasframe import testing
@@ -34,6 +36,7 @@ from nasframe.core import (
     trackers,
     trainers,
 )
+from nasframe.errors import RecipeError, SettingError
 from nasframe.registry import BUILT_IN, Registry, registries
 
 PROMISED = {
@@ -41,7 +44,7 @@ PROMISED = {
     "mixed_ops": {"softmax", "binary_gate"},
     "derivers": {"darts"},
     "spaces": {"darts", "mobile", "mobile_elastic", "macro"},
-    "datasets": {"cifar10", "digits", "synthetic"},
+    "datasets": {"cifar10", "digits", "image_folder", "synthetic"},
     "optimizers": {"sgd", "adam", "adamw"},
     "schedules": {"constant", "cosine"},
     "trainers": {"standard"},
@@ -89,6 +92,65 @@ def test_component_that_is_a_class_is_final(registry: str, name: str) -> None:
     factory = registries[registry][name]
     if registries[registry].origin(name) == BUILT_IN and inspect.isclass(factory):
         assert getattr(factory, "__final__", False), f"{factory.__qualname__} must be decorated with @final"
+
+
+class Stranger:
+    """What no recipe can say."""
+
+
+@pytest.mark.parametrize(
+    ("registry", "name"), [(each.name, name) for each in registries.values() for name in each]
+)
+def test_settings_by_hand_are_checked_as_in_a_recipe(registry: str, name: str) -> None:
+    factory, signature = registries[registry][name], registries[registry].signature(name)
+    given = [None] * len(signature.given)  # settings are looked at before anything else
+    for setting in signature.settings.values():
+        with pytest.raises(SettingError, match=rf"^{registry}: `{name}`: {setting.name}\b.* must be "):
+            factory(*given, **{setting.name: Stranger()})
+
+
+OUT_OF_RANGE: list[tuple[str, str, str, Any]] = [
+    ("algorithms", "darts_bilevel", "order", 3),
+    ("algorithms", "darts_bilevel", "epsilon", 0.0),
+    ("algorithms", "proxyless", "baseline_decay", 1.0),
+    ("augmentations", "flip", "probability", 1.5),
+    ("costs", "latency", "repeats", 1),
+    ("datasets", "digits", "test_fraction", -0.1),
+    ("mixed_ops", "softmax", "init_std", -1.0),
+    ("objectives", "cross_entropy", "label_smoothing", 1.0),
+    ("optimizers", "adam", "betas", [0.9, 1.0]),
+    ("optimizers", "sgd", "lr", float("inf")),
+    ("penalties", "budget", "rate", 0.0),
+    ("schedules", "step", "milestones", [-1]),
+    ("spaces", "darts", "operations", ["sep_conv_33"]),
+    ("spaces", "mobile", "operations", ["mb_k3_e3", "mb_k4_e3"]),
+    ("spaces", "mobile", "strides", [3, 1, 1, 1, 1, 1]),
+    ("trainers", "standard", "epochs", 0),
+    ("trainers", "standard", "precision", "float16"),
+    ("trainers", "standard", "optimizer", {"type": "sgd", "lr": -0.1}),
+]
+SLOTS = {
+    "algorithms": "search.algorithm", "augmentations": "retrain.augment.0", "costs": "search.cost",
+    "datasets": "data", "mixed_ops": "search.mixed_op", "objectives": "objective",
+    "optimizers": "search.trainer.optimizer", "penalties": "search.penalty",
+    "schedules": "search.trainer.schedule", "spaces": "space", "trainers": "search.trainer",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("registry", "name", "setting", "value"), OUT_OF_RANGE)
+def test_a_recipe_and_a_constructor_refuse_by_the_same_rule(
+    registry: str, name: str, setting: str, value: Any
+) -> None:
+    slot = f"{SLOTS[registry]}={json.dumps({'type': name, setting: value})}"
+    with pytest.raises(RecipeError) as in_recipe:
+        nasframe.load_recipe("digits_darts", [slot.replace("Infinity", ".inf")], check=False)
+    rules = {problem.rule for problem in in_recipe.value.problems if setting in problem.path}
+    if isinstance(value, dict):
+        value = nasframe.Component(setting + "s", value.pop("type"), value)
+    with pytest.raises(SettingError, match=f"{registry}: `{name}`: {setting}") as by_hand:
+        registries[registry][name](*[None] * len(registries[registry].given), **{setting: value})
+    assert rules
+    assert any(rule in str(by_hand.value) for rule in rules)
 
 
 @each(ops)
@@ -183,6 +245,14 @@ OFFLINE_DATASETS = {"digits": {}, "synthetic": {}}
 @pytest.mark.parametrize("name", OFFLINE_DATASETS)
 def test_dataset(name: str) -> None:
     testing.check_dataset(partial(datasets[name], **OFFLINE_DATASETS[name]))
+
+
+def test_dataset_of_a_folder(tmp_path: Path) -> None:
+    for level, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            Image.new("RGB", (9, 8), (100 * level + index,) * 3).save(tmp_path / name / f"{index}.png")
+    testing.check_dataset(partial(datasets["image_folder"], path=tmp_path, size=4))
 
 
 @each(augmentations)

@@ -28,16 +28,6 @@ def test_every_test_that_the_list_of_faults_names_exists():
 
 
 @pytest.mark.slow
-def test_the_search_by_hand_runs(tmp_path):
-    (code,) = code_blocks("docs/python.md", "python")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Genotype(normal=" in done.stdout
-
-
-@pytest.mark.slow
 def test_the_algorithm_of_the_readme_runs_as_a_plugin(tmp_path):
     plugin, _ = code_blocks("README.md", "python")
     (tmp_path / "single_level.py").write_text(plugin, encoding="utf-8")
@@ -95,3 +85,17 @@ def test_the_committed_comparisons_are_at_least_the_median_of_random_architectur
     assert len(result["random"]) >= 8
     median = statistics.median(run["test_accuracy"] for run in result["random"])
     assert all(run["test_accuracy"] >= median for run in result["searched"].values())
+
+
+def test_the_renaming_of_the_promise_works(tmp_path):
+    (code,) = code_blocks("docs/stability.md", "python")
+    (tmp_path / "slope.py").write_text(code, encoding="utf-8")
+    schedule = "search.trainer.schedule={type: ramp, rate: 2}"
+    done = subprocess.run(
+        [sys.executable, "-m", "nasframe", "config", "digits_darts", schedule, "--plugin", "slope.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "type: slope" in done.stdout
+    assert "speed: 2.0" in done.stdout
+    assert done.stderr.count("warning: command line: search.trainer.schedule") == 2

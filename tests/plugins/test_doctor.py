@@ -1,6 +1,8 @@
 """Whatever a plugin does wrong is told with what to do, and leaves everything else working."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 import nasframe
 from nasframe.cli import main
+from nasframe.cli.output import wrapped
 from nasframe.declarations import PLUGIN_API
 from nasframe.errors import ComponentError
 
@@ -191,3 +194,17 @@ def test_findings_are_printed_by_topic(tmp_path: Path, monkeypatch: pytest.Monke
     assert [line for line in out.splitlines() if line and not line.startswith(" ")] == [
         "versions", "devices", "folders", "plugins", "all is well",
     ]  # fmt: skip
+
+
+def test_long_findings_are_wrapped_between_words_in_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "constant: " + "is claimed by two distributions, uninstall one of them; " * 4
+    assert wrapped(text, indent=9) == text  # pytest's output is no terminal
+    monkeypatch.setenv("COLUMNS", "60")
+    reading, writing = os.openpty()
+    with os.fdopen(writing, "w") as terminal, os.fdopen(reading):
+        monkeypatch.setattr(sys, "stdout", terminal)
+        lines = wrapped(text, indent=9).split("\n")
+        monkeypatch.undo()
+    assert len(lines) > 3
+    assert all(len(line) <= 60 and line.startswith(" " * 9) for line in lines[1:])
+    assert " ".join(line.strip() for line in lines) == text.strip()

@@ -44,7 +44,7 @@ def test_the_complete_recipe_loads_to_an_equal_one(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-@pytest.mark.parametrize("field", ["What:", "Source:", "Hardware:", "Time:", "Expected:"])
+@pytest.mark.parametrize("field", ["What:", "Source:", "Hardware:", "Time:", "Expected:", "Change:"])
 def test_a_recipe_opens_with_what_it_is(name, field):
     header = itertools.takewhile(lambda line: line.startswith("#"), SHIPPED[name].read_text().splitlines())
     assert any(line.startswith(f"# {field}") for line in header)

@@ -1,17 +1,20 @@
 """Registries: names, what is refused, and third parties' entry points."""
 
 import copy
+import inspect
 import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nasframe
 from nasframe.algorithms.weights_only import WeightsOnly
-from nasframe.errors import ComponentError
+from nasframe.errors import ComponentError, FormerNameWarning, SettingError
 from nasframe.registry import Component, Registry, UnknownNameError, registries, registry_for
+from nasframe.types import PositiveInt
 
 
 class Engine:
@@ -209,3 +212,94 @@ def test_metadata_that_cannot_be_read_breaks_no_other_distribution(
     assert engines["odd"]().power == 7  # type: ignore[attr-defined]
     with pytest.raises(ComponentError, match=r"`bad` of malformed 1\.0"):
         engines["bad"]
+
+
+def test_a_former_name_finds_the_component_and_says_so(engines: Registry[Engine]) -> None:
+    engines.register("plain", formerly=["simple"])(Engine)
+    assert engines.current("simple") == engines.current("plain") == "plain"
+    assert engines.names() == ["plain"]
+    with pytest.warns(FormerNameWarning, match="`simple` is called `plain` now"):
+        assert engines["simple"] is Engine
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [({"name": "a"}, {"formerly": ["a"]}), ({"formerly": ["b"]}, {"name": "b"})]
+)
+def test_a_name_cannot_be_a_component_and_a_former_one(
+    engines: Registry[Engine], first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    engines.register(**{"name": "x", **first})(Engine)
+    with pytest.raises(ComponentError, match="cannot be a component and a former name of another"):
+        engines.register(**{"name": "y", **second})(Engine)
+
+
+def test_a_component_that_is_gone_says_what_to_do(engines: Registry[Engine]) -> None:
+    engines.register("plain")(Engine)
+    engines.remove("steam", "take `plain`, which does the same")
+    with pytest.raises(UnknownNameError, match="no `steam`; take `plain`, which does the same"):
+        engines["steam"]
+
+
+def test_a_class_stays_itself_and_a_function_its_signature_when_they_check(engines: Registry[Engine]) -> None:
+    class Own(Engine):
+        def __init__(self, *, power: PositiveInt = 1) -> None:
+            super().__init__(power=power)
+
+    def own(*, power: PositiveInt = 1) -> Engine:
+        return Engine(power=power)
+
+    assert engines.register("own")(Own) is Own
+    built = engines.register("built")(own)
+    assert engines["built"] is built
+    assert inspect.signature(built) == inspect.signature(own)
+    for factory in (Own, built):
+        assert factory(power=3).power == 3
+        with pytest.raises(SettingError, match=r"`(own|built)`: power must be greater than 0, got -3"):
+            factory(power=-3)
+
+
+def test_what_is_built_by_hand_gets_what_a_recipe_would_give(engines: Registry[Engine]) -> None:
+    @engines.register("keeping")
+    class Keeping(Engine):
+        def __init__(
+            self,
+            *,
+            sizes: tuple[int, ...] = (),
+            file: Path = Path(),
+            inner: Component[Engine] | None = None,
+            more: tuple[Component[Engine], ...] = (),
+            named: dict[str, Component[Engine]] = {},  # noqa: B006
+            what: Any = None,
+        ) -> None:
+            self.given = (sizes, file, inner, more, named, what)
+
+    part, what = engines.component("keeping", sizes=(1,)), object()
+    built = Keeping(sizes=[1, 2], file="x", inner=part, more=[part], named={"a": part}, what=what)  # type: ignore[arg-type]
+    assert built.given == ((1, 2), Path("x"), part, (part,), {"a": part}, what)
+    for wrong, said in (
+        ({"inner": engines.component("keeping", sizes="x")}, "inner.sizes must be a list"),
+        (
+            {"more": [part, engines.component("keeping", size=1)]},
+            "more.1.size: `keeping` has no such setting",
+        ),
+        ({"named": {"a": engines.component("kept")}}, "named.a must be one of the test_engines, got `kept`"),
+        ({"more": part}, "more must be a list of Engine component"),
+        ({"inner": Component("schedules", "constant")}, "inner must be a component of the test_engines"),
+    ):
+        with pytest.raises(SettingError, match=f"`keeping`: {said}"):
+            Keeping(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_third_parties_declare_is_checked_by_hand_too(third_party: Callable[..., Path]) -> None:
+    source = """
+        from nasframe.types import PositiveInt
+        class Engine:
+            def __init__(self, *, power: PositiveInt): ...
+        def make(*, power: PositiveInt): return power
+    """
+    third_party("classy", source, schedules="unit_classy = Engine")
+    third_party("functional", source, schedules="unit_functional = make")
+    for name in ("unit_classy", "unit_functional"):
+        with pytest.raises(SettingError, match=f"schedules: `{name}`: power must be greater than 0, got 0"):
+            registries["schedules"][name](power=0)
+    assert registries["schedules"]["unit_functional"](power=2) == 2

@@ -84,6 +84,7 @@ def test_keys_are_completed_for_the_components_that_the_recipe_names(complete: C
     assert "search.trainer.optimizer.betas=" in own
     assert "search.trainer.optimizer.momentum=" not in own
     assert "space.stages=" in complete("nasframe run own.yaml space.")
+    assert "include=" not in complete("nasframe run digits_darts ")  # only files can say it
     assert complete("nasframe run digits_darts se") == [
         key for key in complete("nasframe run digits_darts ") if key.startswith("se")
     ]

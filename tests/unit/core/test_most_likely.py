@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasframe.core import Genotype, InputChoice, LayerChoice, Prices, cheapest, most_likely
+from nasframe.core import Genotype, InputChoice, LayerChoice, Prices, cheapest, dearest, most_likely
 from nasframe.errors import UnsupportedError
 
 NODE = InputChoice("node", ("0", "1", "2"), num_chosen=2, edges=("edge_0", "edge_1", "edge_2"))
@@ -103,6 +103,7 @@ def test_it_is_the_best_of_all_architectures_within_the_budget(space, share):
     assert _log_likelihood(found.choices, choices, weights) >= best - 1e-9
     assert {name: tuple(sorted(kept)) for name, kept in found.choices.items()} in all_of_them
     assert prices.of(cheapest(choices, prices)) == by_cost[0]
+    assert prices.of(dearest(choices, prices)) == by_cost[-1]
 
 
 @settings(max_examples=20, deadline=None)

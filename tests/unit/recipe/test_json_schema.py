@@ -227,6 +227,10 @@ def test_an_including_recipe_may_miss_things_but_not_say_unknown_ones(
         )
 
 
+def test_an_editor_offers_to_include_where_nothing_is_included_yet() -> None:
+    assert "include" in recipe_schema()["else"]["properties"]
+
+
 def test_settings_have_their_meaning_range_and_default() -> None:
     schema = recipe_schema()
     epochs = schema["$defs"]["trainers.standard"]["properties"]["epochs"]

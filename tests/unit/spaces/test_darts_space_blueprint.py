@@ -20,10 +20,9 @@ from nasframe.core import (
     spaces,
     supernet,
 )
-from nasframe.errors import FormatError, UnsupportedError
+from nasframe.errors import FormatError, SettingError, UnsupportedError
 from nasframe.ops.drop_path import DropPath
 from nasframe.ops.factorized_reduction import FactorizedReduction
-from nasframe.registry import UnknownNameError
 from nasframe.spaces.darts import Darts
 
 DIGITS = Task(input_shape=(1, 8, 8), num_outputs=10)
@@ -142,7 +141,7 @@ def test_images_too_small_for_the_reductions_are_refused(
 
 
 def test_operations_must_be_registered_distinct_and_not_none_alone() -> None:
-    with pytest.raises(UnknownNameError, match="did you mean `sep_conv_3x3`"):
+    with pytest.raises(SettingError, match="did you mean `sep_conv_3x3`"):
         tiny(operations=("none", "sep_conv_3"))
     for operations in (("none",), (), ("skip_connect", "skip_connect")):
         with pytest.raises(UnsupportedError, match="operations must be distinct"):

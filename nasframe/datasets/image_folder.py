@@ -1,0 +1,174 @@
+"""Images of one's own: a folder of folders, one a class."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+
+from nasframe.core import (
+    Dataset,
+    NormalizeImages,
+    Preview,
+    Task,
+    TensorSplit,
+    datasets,
+    generator_for,
+    previewed_by,
+)
+from nasframe.errors import DataError
+from nasframe.types import ExistingFolder, PositiveInt, ProperFraction
+
+_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_SPLITS: Final = {"train", "valid", "test"}
+_TEST_FRACTION: Final = 0.2
+
+
+class _Files(NamedTuple):
+    """The images of each class, by its name; every class has some on both sides."""
+
+    train: Mapping[str, Sequence[Path]]
+    test: Mapping[str, Sequence[Path]]
+
+
+def _preview(*, path: Path, size: int, test_fraction: float | None) -> Preview | None:
+    if not path.is_dir():
+        return None
+    train, _ = _listed(path, test_fraction)
+    return Preview(Task((3, size, size), len(train)), sum(map(len, train.values())))
+
+
+@datasets.register("image_folder")
+@previewed_by(_preview)
+def image_folder(
+    *, path: ExistingFolder, size: PositiveInt = 32, test_fraction: ProperFraction | None = None
+) -> Dataset:
+    """Images in a folder that has a folder for each class, as RGB of one size, all held in memory.
+
+    The folders of the classes lie in `path` itself, or in ``train`` and ``test`` there. What is in ``valid``
+    beside these belongs to the training images, since search and retraining hold out their own. Hidden files
+    are passed over, and so is what lies beside the folders of the classes and is no image.
+
+    An image is turned as its EXIF data says, made RGB (transparency is dropped), scaled so that its shorter
+    side has `size` pixels, and its middle is cut out.
+
+    Args:
+        path: The folder.
+        size: Height and width of an image in pixels.
+        test_fraction: Share of each class's images that are for testing, at least one; null means the folder
+            ``test``, or 0.2 where there is none. Which images these are depends on their names alone.
+
+    Raises:
+        DataError: A file is no image, a class is empty, unknown or alone; the message names it.
+    """
+    train, test = _listed(path, test_fraction)
+    train_images, train_labels = _read(train, size)
+    return Dataset(
+        TensorSplit(train_images, train_labels),
+        TensorSplit(*_read(test, size)),
+        Task((3, size, size), len(train)),
+        NormalizeImages.of(train_images),
+        tuple(train),
+    )
+
+
+def _listed(path: Path, test_fraction: float | None) -> _Files:
+    folders = _folders(path)
+    if not {folder.name for folder in folders} <= _SPLITS:
+        train, test = _drawn(_classes(path), _TEST_FRACTION if test_fraction is None else test_fraction)
+        return _Files(train, test)
+    if missing := {"train", "test"} - {folder.name for folder in folders}:
+        raise DataError(
+            f"image_folder: {path} must have a folder for each class, or the folders train and test with "
+            f"these in them, but has no {' and no '.join(sorted(missing, reverse=True))}; add what is missing"
+        )
+    if test_fraction is not None:
+        raise DataError(
+            f"image_folder: test_fraction must not be given where there is {path / 'test'}, got "
+            f"{test_fraction}; leave it out, or move the images of both into folders of the classes alone"
+        )
+    found = {folder.name: _classes(folder) for folder in folders}
+    for name, classes in found.items():
+        if odd := sorted(classes.keys() ^ found["train"].keys()):
+            lacking, having = (name, "train") if odd[0] in found["train"] else ("train", name)
+            raise DataError(
+                f"{path / lacking}: must have the same classes as {path / having}, but has no `{odd[0]}`; "
+                "add its images, or remove it there"
+            )
+    valid = found.get("valid", {})
+    train = {name: [*files, *valid.get(name, ())] for name, files in found["train"].items()}
+    return _Files(train, found["test"])
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+
+
+def _classes(path: Path) -> dict[str, list[Path]]:
+    """The images of each class, sorted by name.
+
+    Raises:
+        DataError: An image is in no class, a class has none, or there are fewer than two classes.
+    """
+    for file in sorted(path.iterdir()):
+        if file.suffix.lower() in _SUFFIXES and file.is_file() and not file.name.startswith("."):
+            raise DataError(f"{file}: must lie in the folder of a class, not beside it; move it there")
+    classes = {folder.name: _images(folder) for folder in _folders(path)}
+    if len(classes) < 2:
+        found = f"only `{next(iter(classes))}`" if classes else "none"
+        raise DataError(f"{path}: must have folders of at least two classes, but has {found}")
+    return classes
+
+
+def _images(folder: Path) -> list[Path]:
+    files = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    if odd := next((file for file in files if file.is_dir() or file.suffix.lower() not in _SUFFIXES), None):
+        raise DataError(
+            f"{odd}: must be an image ({', '.join(_SUFFIXES)}), as it lies in the folder of a class; "
+            "move it away"
+        )
+    if not files:
+        raise DataError(f"{folder}: must hold images of the class `{folder.name}`, but is empty; add some")
+    return files
+
+
+def _drawn(classes: Mapping[str, list[Path]], fraction: float) -> _Files:
+    """The images of each class in two, the same way each time."""
+    train, test = {}, {}
+    for name, files in classes.items():
+        count = max(1, round(len(files) * fraction))
+        if count >= len(files):
+            raise DataError(
+                f"{files[0].parent}: test_fraction {fraction:g} must leave images of the class `{name}` to "
+                f"train on, but it has {len(files)} in all; add some, or take less for testing"
+            )
+        order = torch.randperm(len(files), generator=generator_for(0, "image_folder", name)).tolist()
+        train[name] = [files[index] for index in sorted(order[count:])]
+        test[name] = [files[index] for index in sorted(order[:count])]
+    return _Files(train, test)
+
+
+def _read(classes: Mapping[str, Sequence[Path]], size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (uint8, N 3 H W) and labels (int64, N)."""
+    files = [(file, label) for label, files in enumerate(classes.values()) for file in files]
+    images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
+    for index, (file, _) in enumerate(files):
+        images[index] = torch.from_numpy(_pixels(file, size)).permute(2, 0, 1)
+    return images, torch.tensor([label for _, label in files])
+
+
+def _pixels(file: Path, size: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as image:
+            mode, upright = image.mode, ImageOps.exif_transpose(image)
+            # a palette with transparency goes by way of RGBA, which is what Pillow asks for
+            colored = (upright.convert("RGBA") if mode == "P" else upright).convert("RGB")
+            fitted = ImageOps.fit(colored, (size, size), Image.Resampling.BILINEAR)
+    except Exception as error:  # a broken file may raise almost anything
+        raise DataError(f"{file}: the image cannot be decoded: {error}; replace or remove it") from error
+    if mode.startswith(("I", "F")):
+        raise DataError(f"{file}: the image must have 8 bits a channel, got mode {mode}; convert it")
+    return np.array(fitted)

@@ -1,0 +1,325 @@
+"""What a recipe will take, before it is paid for."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeAlias, final
+
+from nasframe.core import (
+    Cost,
+    FusedSum,
+    Genotype,
+    Interrupts,
+    MixedInput,
+    Model,
+    Space,
+    SumOfInputs,
+    Task,
+    cheapest,
+    costs,
+    dearest,
+    derived,
+    generator_for,
+    kept_random_state,
+    num_architectures,
+    preview_of,
+    price,
+    sample,
+    supernet,
+)
+from nasframe.errors import UnsupportedError
+from nasframe.recipe.devices import device_named
+from nasframe.recipe.recipe import Recipe
+from nasframe.recipe.rehearsal import OutOfMemory, Rehearsal, rehearse
+from nasframe.registry import Component, registries
+
+_KEPT_CHECKPOINTS: Final = 3  # of a stage: two, and one that is being written
+
+Say: TypeAlias = Callable[[str], None]
+"""Hears what is being done, for people."""
+
+
+@final
+@dataclass(frozen=True)
+class Network:
+    """A network of the space, as `retrain.space` builds it.
+
+    Attributes:
+        genotype: Its architecture.
+        multiply_adds: Of one input in evaluation mode.
+        parameters: Without an auxiliary head.
+    """
+
+    genotype: Genotype
+    multiply_adds: int
+    parameters: int
+
+
+@final
+@dataclass(frozen=True)
+class Fusion:
+    """Which nodes of a supernet are computed together on the CPU (see `FusedSum`).
+
+    Attributes:
+        nodes: Nodes that add up mixtures of several inputs.
+        fused: How many of them are computed together.
+        apart: By name, how many candidates of these are computed on their own nevertheless.
+    """
+
+    nodes: int
+    fused: int
+    apart: Mapping[str, int]
+
+    @classmethod
+    def of(cls, model: Model) -> "Fusion":
+        """That of a supernet in training."""
+        nodes = [each for each in model.modules() if isinstance(each, (FusedSum, SumOfInputs, MixedInput))]
+        fused = [node for node in nodes if isinstance(node, FusedSum)]
+        candidates = {id(op): model.choices[name].candidates for name, op in model.mixed_ops.items()}
+        apart = Counter(candidates[id(op)][position] for node in fused for op, position in node.apart())
+        return cls(len(nodes), len(fused), dict(apart))
+
+
+@final
+@dataclass(frozen=True)
+class Survey:
+    """What can be counted without a step.
+
+    Attributes:
+        alphas: Numbers that the upper level learns; None where nothing is searched.
+        weights: Numbers that the lower level of the supernet learns, likewise.
+        choices: Choices of the space, likewise.
+        architectures: Genotypes that the space lets a search keep, likewise.
+        networks: ``smallest`` and ``largest`` by multiply-adds and a ``random`` one, or the ``known``
+            one of a recipe without a search.
+        fusion: What of the supernet is computed together, likewise.
+        unknown: Why there is no smallest and largest; empty where there are.
+    """
+
+    alphas: int | None
+    weights: int | None
+    choices: int | None
+    architectures: int | None
+    networks: Mapping[str, Network]
+    fusion: "Fusion | None" = None
+    unknown: str = ""
+
+    @property
+    def retrained(self) -> str:
+        """The network that a retraining is measured with: the largest, as far as it is known."""
+        return next(name for name in ("known", "largest", "random") if name in self.networks)
+
+
+@final
+@dataclass(frozen=True)
+class StagePlan:
+    """How a stage fits.
+
+    Attributes:
+        name: ``search`` or ``retrain``.
+        rehearsal: What some steps took; None where memory was not enough.
+        shortage: What was short; empty where nothing was.
+        advice: What to do about it.
+    """
+
+    name: str
+    rehearsal: Rehearsal | None
+    shortage: str = ""
+    advice: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What the stages take on the device in hand.
+
+    Attributes:
+        device: Where they were measured.
+        stages: In order.
+        disk_folder: Where checkpoints would lie.
+        disk_bytes: What they take there at most; None where a stage did not run.
+        disk_free_bytes: What is free there.
+    """
+
+    device: str
+    stages: tuple[StagePlan, ...]
+    disk_folder: Path
+    disk_bytes: int | None
+    disk_free_bytes: int
+
+    @property
+    def fits_disk(self) -> bool:
+        return self.disk_bytes is None or self.disk_bytes <= self.disk_free_bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.fits_disk and not any(stage.shortage for stage in self.stages)
+
+    @property
+    def seconds(self) -> float | None:
+        """The whole run: what prepares it, steps, validations; None where a stage did not run."""
+        found = [stage.rehearsal for stage in self.stages]
+        ran = [each for each in found if each is not None]
+        if len(ran) < len(found):
+            return None
+        return ran[0].prepare_seconds + sum(each.seconds for each in ran)
+
+
+def _silent(text: str) -> None:
+    """What is being done interests nobody."""
+
+
+def survey(recipe: Recipe, say: Say = _silent) -> Survey:
+    """Count what a recipe searches in, and its networks; no step is run.
+
+    Args:
+        recipe: From `load_recipe`.
+        say: Hears what is being counted.
+
+    Raises:
+        NasframeError: What a run would be refused for.
+    """
+    task = _task(recipe)
+    retrained: Space = recipe.retrain.space(task)
+    if recipe.genotype is not None:
+        known = Genotype.load(recipe.genotype)
+        return Survey(None, None, None, None, {"known": _network(retrained, task, known)})
+    space: Space = recipe.space(task)
+    with kept_random_state(device_named("cpu")):
+        model = supernet(space, recipe.search.mixed_op, fused=recipe.search.fused)
+    genotypes, unknown = {"random": sample(space, generator_for(recipe.seed, "plan"))}, ""
+    say("pricing the candidates of the space")
+    try:
+        prices = price(retrained, task, _cost("flops"))
+        extremes = {
+            "smallest": cheapest(model.choices, prices),
+            "largest": dearest(model.choices, prices),
+        }
+        found = {name: model.genotype(each.choices) for name, each in extremes.items()}
+        genotypes = {**found, **genotypes}
+    except UnsupportedError as error:
+        unknown = str(error)
+    return Survey(
+        alphas=sum(parameter.numel() for parameter in model.parameters_at("upper")),
+        weights=sum(parameter.numel() for parameter in model.parameters_at("lower")),
+        choices=len(model.choices),
+        architectures=num_architectures(space),
+        networks={name: _network(retrained, task, genotype) for name, genotype in genotypes.items()},
+        unknown=unknown,
+        fusion=Fusion.of(model),
+    )
+
+
+def _task(recipe: Recipe) -> Task:
+    preview = preview_of(registries["datasets"][recipe.data.name], **recipe.data.settings)
+    return recipe.data().task if preview is None else preview.task
+
+
+def _cost(name: str) -> Cost:
+    made: Cost = costs.component(name)()
+    return made
+
+
+def _network(space: Space, task: Task, genotype: Genotype) -> Network:
+    with kept_random_state(device_named("cpu")):
+        model = derived(space, genotype)
+    multiply_adds, parameters = (_cost(name).of(model, task) for name in ("flops", "parameters"))
+    return Network(genotype, round(multiply_adds), round(parameters))
+
+
+def plan(
+    recipe: Recipe,
+    found: Survey,
+    plugins: Sequence[Path] = (),
+    say: Say = _silent,
+) -> Plan:
+    """Run some steps of each stage, and say what a whole run takes.
+
+    Args:
+        recipe: From `load_recipe`.
+        found: From `survey`.
+        plugins: Modules of the user's that the recipe needs.
+        say: Hears what is being measured.
+
+    Raises:
+        NasframeError: What a run would end with, but for a lack of memory.
+    """
+    with Interrupts():  # so that a SIGTERM leaves nothing behind either
+        genotype = found.networks[found.retrained].genotype
+        names = ("retrain",) if recipe.genotype is not None else ("search", "retrain")
+        measure = _Measure(recipe, genotype, tuple(plugins), say)
+        stages = tuple(measure.stage(name) for name in names)
+    sizes = [stage.rehearsal.checkpoint_bytes for stage in stages if stage.rehearsal is not None]
+    runs = Path("runs").absolute()
+    folder = next(each for each in (runs, *runs.parents) if each.exists())
+    return Plan(
+        device=str(device_named(recipe.device)),
+        stages=stages,
+        disk_folder=folder,
+        disk_bytes=_KEPT_CHECKPOINTS * sum(sizes) if len(sizes) == len(stages) else None,
+        disk_free_bytes=shutil.disk_usage(folder).free,
+    )
+
+
+@final
+@dataclass(frozen=True)
+class _Measure:
+    recipe: Recipe
+    genotype: Genotype
+    plugins: tuple[Path, ...]
+    say: Say
+
+    def stage(self, name: str) -> StagePlan:
+        """Rehearse a stage; where it does not fit, with smaller batches until one does."""
+        found, shortage = self._rehearse(self.recipe, name)
+        if not shortage:
+            return StagePlan(name, found)
+        return StagePlan(name, found, shortage, tuple(self._advice(name)))
+
+    def _rehearse(self, recipe: Recipe, name: str) -> tuple[Rehearsal | None, str]:
+        """What a stage takes, and what it is short of."""
+        trainer = _trainer(recipe, name)
+        batch_size = trainer.settings.get("batch_size")
+        batches = "" if batch_size is None else f", batches of {batch_size}"
+        self.say(f"measuring steps of the {name}{batches}, on {device_named(recipe.device)}")
+        try:
+            found = rehearse(recipe, name, self.genotype, self.plugins)
+        except OutOfMemory as error:
+            return None, f"a step needs more memory than there is: {error}"
+        peak, free = found.peak_bytes, found.free_bytes
+        if peak is not None and free is not None and peak > free:
+            return found, "a step takes more memory than was free"
+        return found, ""
+
+    def _advice(self, name: str) -> Iterator[str]:
+        """What makes a stage fit; batch sizes are tried, halved each time."""
+        trainer = _trainer(self.recipe, name)
+        whole = size = trainer.settings.get("batch_size", 1)
+        shortage = "yes"
+        while size > 1 and shortage:
+            size //= 2
+            smaller = replace(trainer, settings={**trainer.settings, "batch_size": size})
+            section = replace(getattr(self.recipe, name), trainer=smaller)
+            shortage = self._rehearse(replace(self.recipe, **{name: section}), name)[1]
+        if shortage:
+            yield (
+                "fewer channels, cells or layers in the space: no smaller batch fits"
+                if whole > 1
+                else ("fewer channels, cells or layers in the space, or smaller batches")
+            )
+            return
+        yield f"{name}.trainer.batch_size={size} (measured: it fits)"
+        parts = {f"{name}.trainer": trainer}
+        if name == "search":
+            parts[f"{name}.algorithm"] = self.recipe.search.algorithm
+        chunked = [path for path, part in parts.items() if part.settings.get("chunks") == 1]
+        if f"{name}.trainer" in chunked:
+            words = " ".join(f"{path}.chunks={-(-whole // size)}" for path in chunked)
+            yield f"or {words}, which keeps the batch size (not measured)"
+
+
+def _trainer(recipe: Recipe, stage: str) -> Component[Any]:
+    trainer: Component[Any] = getattr(recipe, stage).trainer
+    return trainer

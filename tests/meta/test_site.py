@@ -1,0 +1,181 @@
+"""The site builds strictly, says what the code says, and what stands on it runs."""
+
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import nasframe
+from nasframe.cli.shipped import header_of
+from nasframe.problem_kinds import KINDS
+from nasframe.recipe import recipe_to_mapping
+from nasframe.recipe.discovery import shipped_recipes
+from nasframe.registry import BUILT_IN, registries
+
+DOCS = Path(__file__).parents[2] / "docs"
+RUN_PAGES = Path(__file__).with_name("run_pages.py")
+WRITTEN = sorted(DOCS.glob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(DOCS))
+    yield importlib.import_module("pages")
+    sys.path.remove(str(DOCS))
+
+
+@pytest.fixture(scope="module")
+def made(pages: ModuleType) -> dict[str, str]:
+    texts: dict[str, str] = pages.pages()
+    return texts
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
+    options = ["-W", "--keep-going", "-q", "-b", "dummy", "-d", str(tmp_path / "trees")]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path / "site")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def run_pages(pages: list[Path], folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(RUN_PAGES), *map(str, pages)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_blocks_of_all_pages_run(tmp_path: Path) -> None:
+    done = run_pages(WRITTEN, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tutorial" / "runs" / "first" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_page_whose_blocks_fail_is_named(tmp_path: Path) -> None:
+    texts = {
+        "right": "```python\nx = 1\n```\n\n```python\nassert x == 1\n```\n",
+        "raises": "```python\nraise ValueError('this')\n```\n",
+        "exits": "<!-- file: x.py -->\n```python\nraise SystemExit(3)\n```\n\n```sh\npython x.py\n```\n",
+        "prints": "```console\n$ nasframe --version\nnasframe 0\n```\n",
+        "removes": "```sh\nrm x\n```\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.md").write_text(text, encoding="utf-8")
+    done = run_pages([Path(f"{name}.md") for name in texts], tmp_path)
+    assert done.returncode == 1
+    told = dict(re.findall(r"^(\w+)\.md\n(.*?)(?=^\w+\.md\n|\Z)", done.stderr, re.DOTALL | re.MULTILINE))
+    assert told.keys() == texts.keys() - {"right"}
+    assert "ValueError: this" in told["raises"]
+    assert "ended with 3" in told["exits"]
+    assert "printed:\nnasframe " in told["prints"]
+    assert "no command that the pages may have" in told["removes"]
+
+
+@pytest.mark.parametrize(
+    "page", [*WRITTEN, *sorted((DOCS / "decisions").glob("*.md"))], ids=lambda page: page.stem
+)
+def test_a_page_has_only_blocks_that_are_run_or_only_read(page: Path) -> None:
+    languages = set(re.findall(r"^```([\w{}]+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    run = {"python", "sh", "console"} if page in WRITTEN else set()
+    assert languages <= run | {"yaml", "toml", "text", "{toctree}"}
+
+
+def test_every_component_has_a_section_with_all_its_settings(made: dict[str, str]) -> None:
+    for registry in registries.values():
+        page = made[f"reference/{registry.name}.md"]
+        parts = re.split(r"^## `(\w+)`$", page, flags=re.MULTILINE)
+        sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+        assert list(sections) == [name for name in registry.names() if registry.origin(name) == BUILT_IN]
+        for name, section in sections.items():
+            settings = registry.signature(name).settings.values()
+            assert re.findall(r"^`(\w+)` .*\n: ", section, re.MULTILINE) == [each.name for each in settings]
+            assert all(each.doc.split()[-1].strip("`") in section for each in settings if each.doc)
+        assert f"extending/{registry.name}.md" in made
+
+
+def test_every_kind_of_problem_has_its_examples(made: dict[str, str]) -> None:
+    page = made["reference/problems.md"]
+    assert re.findall(r"^### (NF\d+)$", page, re.MULTILINE) == list(KINDS)
+    for kind in KINDS.values():
+        last = (kind.right.recipe or "").splitlines()[-1]
+        assert last in page
+
+
+def test_every_verb_has_its_help(made: dict[str, str]) -> None:
+    helped = subprocess.run(
+        [sys.executable, "-m", "nasframe", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    verbs = re.findall(r"^  (\w+) {2,}\w", helped[helped.index("Commands:") :], re.MULTILINE)
+    page = made["reference/verbs.md"]
+    assert verbs
+    for verb in verbs:
+        assert f"Usage: nasframe {verb} " in page
+
+
+def test_every_recipe_has_a_page_with_its_text(made: dict[str, str]) -> None:
+    for name, path in shipped_recipes().items():
+        said = [line for line in path.read_text(encoding="utf-8").splitlines() if line[:1] not in ("#", "")]
+        assert "\n".join(said) in made[f"recipes/{name}.md"]
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_the_changes_that_a_recipe_proposes_work(pages: ModuleType, made: dict[str, str], name: str) -> None:
+    unchanged = recipe_to_mapping(nasframe.load_recipe(name, check=False))
+    proposed = pages.recipes.changes(header_of(shipped_recipes()[name].read_text(encoding="utf-8")))
+    assert len(proposed) == 3
+    for override, _ in proposed:
+        changed = nasframe.load_recipe(name, shlex.split(override))
+        assert recipe_to_mapping(changed) != unchanged
+        assert f"nasframe run {name} {override}" in made[f"recipes/{name}.md"]
+
+
+def keys_of(mapping: Any, path: str = "") -> set[str]:
+    """Every path of keys in nested mappings."""
+    if not isinstance(mapping, dict):
+        return set()
+    below = {key: keys_of(value, f"{path}{key}.") for key, value in mapping.items()}
+    return {f"{path}{key}" for key in mapping} | set().union(*below.values())
+
+
+def test_the_keys_that_others_names_are_moved_to_exist() -> None:
+    recipes = ["cifar_darts", "cifar_proxyless"]
+    known = set().union(
+        *(keys_of(recipe_to_mapping(nasframe.load_recipe(name, check=False))) for name in recipes)
+    )
+    text = (DOCS / "moving.md").read_text(encoding="utf-8")
+    right = [row.rsplit(" | ", 1)[1] for row in text.splitlines() if row.startswith("| ")]
+    named = set(re.findall(r"`((?:search|retrain|space|data|objective)\.[\w.]+)(?:=\S+)?`", "\n".join(right)))
+    assert len(named) > 30
+    assert named <= known
+
+
+@pytest.mark.slow
+def test_no_page_is_loaded_with_anything_from_elsewhere(tmp_path: Path) -> None:
+    # what the theme adds is looked at on one small page, since the whole site takes long
+    (tmp_path / "index.md").write_text("# One page\n", encoding="utf-8")
+    options = {"html_static_path": str(DOCS / "_static")}
+    conf = (DOCS / "conf.py").read_text(encoding="utf-8").split("def setup")[0]
+    conf = conf.replace("HERE = Path(__file__).parent", f"HERE = Path({json.dumps(str(DOCS))})")
+    (tmp_path / "conf.py").write_text(conf, encoding="utf-8")
+    settings = [f"-D{key}={value}" for key, value in options.items()]
+    subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "-q", *settings, str(tmp_path), str(tmp_path / "site")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert (
+        re.findall(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^\"]*\"", page) == []
+    )
+    sheets = [path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.css")]
+    assert sheets
+    assert not any(re.search(r"@import|url\(\s*[\"']?(?:https?:)?//", sheet) for sheet in sheets)

@@ -1,0 +1,112 @@
+"""Batch norms that are computed together with what follows are PyTorch's own, to every order."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nasframe.core.batch_norm import add_normalized, can_normalize, count_of, normalize, track
+
+
+def _random(*shape):
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_norm_equals_pytorch_s(relu, memory_format):
+    torch.manual_seed(0)
+    x, direction = _random(4, 3, 5, 6), torch.randn(4, 3, 5, 6, dtype=torch.float64)
+    norm = nn.BatchNorm2d(3, affine=False).double()
+    plain = norm(x).relu() if relu else norm(x)
+    expected = torch.autograd.grad((plain * direction).sum(), x)
+
+    other = nn.BatchNorm2d(3, affine=False).double()
+    made = (2 * x).contiguous(memory_format=memory_format)  # twice x, to be halved: nobody else's
+    out, mean, var = normalize(made / 2, other.eps, relu=relu)
+    track(other, mean, var, count_of(x))
+
+    torch.testing.assert_close(out, plain, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        torch.autograd.grad((out * direction).sum(), x), expected, rtol=1e-10, atol=1e-12
+    )
+    for name, buffer in norm.named_buffers():
+        torch.testing.assert_close(other.get_buffer(name), buffer, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_norm_can_be_differentiated_twice(relu):
+    torch.manual_seed(0)
+    x = _random(2, 3, 3, 2)
+
+    def out(x):
+        return normalize(x * 1.0, 1e-5, relu=relu)[0]
+
+    assert torch.autograd.gradcheck(out, x)
+    assert torch.autograd.gradgradcheck(out, x)
+
+
+def test_a_sum_of_weighted_norms_equals_pytorch_s_and_can_be_differentiated_twice():
+    torch.manual_seed(0)
+    weights, x, y = _random(3), _random(2, 3, 3, 2), _random(2, 3, 3, 2)
+    norms = [nn.BatchNorm2d(3, affine=False, eps=eps).double() for eps in (1e-5, 1e-2)]
+
+    def fused(weights, x, y):
+        total = add_normalized(None, weights[0], x * 1.0, norms[0])
+        total = add_normalized(total, weights[1], y * 1.0, norms[1])
+        return total.addcmul_(x, weights[2])
+
+    def plain(weights, x, y):
+        normalized = [
+            functional.batch_norm(each, None, None, training=True, eps=norm.eps)
+            for each, norm in zip((x, y), norms, strict=True)
+        ]
+        return weights[0] * normalized[0] + weights[1] * normalized[1] + weights[2] * x
+
+    torch.testing.assert_close(fused(weights, x, y), plain(weights, x, y), rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(fused, (weights, x, y))
+    assert torch.autograd.gradgradcheck(fused, (weights, x, y))
+
+
+def test_terms_that_are_made_from_each_other_are_counted_once():
+    """Each gradient with a graph is that of its own term, not of terms that were made from it."""
+    torch.manual_seed(0)
+    weights, x = _random(2), _random(2, 3, 3, 2)
+    norms = [nn.BatchNorm2d(3, affine=False).double() for _ in range(2)]
+
+    def total(weights, x):
+        first = x * 1.0
+        second = first**2
+        return add_normalized(
+            add_normalized(None, weights[0], first * 1.0, norms[0]), weights[1], second, norms[1]
+        )
+
+    assert torch.autograd.gradgradcheck(total, (weights, x))
+
+
+def test_statistics_are_as_exact_in_channels_last_as_elsewhere():
+    torch.manual_seed(0)
+    x = torch.randn(16, 16, 32, 32) + 3
+    exact = functional.batch_norm(x.double(), None, None, training=True)
+    plain = functional.batch_norm(x, None, None, training=True)
+    out = normalize(x.contiguous(memory_format=torch.channels_last).clone(), 1e-5)[0]
+    assert (out - exact).abs().max() <= 2 * (plain - exact).abs().max()
+
+
+def test_a_frozen_input_gets_no_gradient_and_its_weight_does():
+    norm = nn.BatchNorm2d(2, affine=False).double()
+    weight = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    x = torch.arange(16, dtype=torch.float64).view(2, 2, 2, 2)
+    expected = functional.batch_norm(x, None, None, training=True)[0].sum()
+    (gradient,) = torch.autograd.grad(add_normalized(None, weight, x.clone(), norm)[0].sum(), weight)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_only_maps_of_several_values_a_channel_on_the_cpu_in_their_own_precision_are_taken():
+    assert can_normalize(torch.zeros(1, 2, 1, 2))
+    assert not can_normalize(torch.zeros(1, 2, 1, 1))
+    assert not can_normalize(torch.zeros(2, 2))
+    assert not can_normalize(torch.zeros(1, 2, 1, 2, dtype=torch.bfloat16))
+    assert not can_normalize(torch.zeros(1, 2, 1, 2, device="meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not can_normalize(torch.zeros(1, 2, 1, 2))

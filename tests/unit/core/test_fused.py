@@ -1,0 +1,276 @@
+"""A node whose mixtures are computed together is the node that computes them one by one."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import nasframe
+import nasframe.core
+from nasframe.core import (
+    ALPHA,
+    ArchParam,
+    FusedSum,
+    InputChoice,
+    LayerChoice,
+    MixedOp,
+    SumOfInputs,
+    SupernetFiller,
+    Task,
+)
+from nasframe.mixed_ops.softmax import Softmax
+
+OPERATIONS = (
+    "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect",
+    "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5",
+)  # fmt: skip
+
+
+def supernet(fused, *, channels=4, cells=3, memory_format=torch.contiguous_format, size=16):
+    space = nasframe.registries["spaces"]["darts"](
+        Task(input_shape=(3, size, size)), channels=channels, cells=cells, nodes=3
+    )
+    torch.manual_seed(0)
+    model = nasframe.supernet(space, "softmax", fused=fused).double()
+    with torch.no_grad():
+        for alpha in model.parameters_of("alpha"):
+            alpha.normal_()
+    return model.to(memory_format=memory_format)
+
+
+def batch(size=16, dtype=torch.float64):
+    torch.manual_seed(1)
+    return torch.randn(4, 3, size, size, dtype=dtype), torch.randint(10, (4,))
+
+
+def loss_of(model, memory_format=torch.contiguous_format, size=16):
+    images, targets = batch(size)
+    return functional.cross_entropy(model(images.contiguous(memory_format=memory_format)), targets)
+
+
+def assert_all_close(found, expected, rtol=1e-10):
+    for one, other in zip(found, expected, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=rtol, atol=rtol * max(1.0, other.abs().max().item()))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [16, 14])  # of 14, the dilated convolutions' phases are not of one size
+def test_value_gradients_and_running_statistics_are_those_of_the_plain_supernet(memory_format, size):
+    plain, fused = supernet(False, size=size), supernet(True, memory_format=memory_format, size=size)
+    assert any(isinstance(module, FusedSum) for module in fused.modules())
+    assert not any(isinstance(module, FusedSum) for module in plain.modules())
+    expected, found = loss_of(plain, size=size), loss_of(fused, memory_format, size)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    assert_all_close(
+        torch.autograd.grad(found, list(fused.parameters()), allow_unused=True),
+        torch.autograd.grad(expected, list(plain.parameters()), allow_unused=True),
+    )
+    assert_all_close(list(fused.buffers()), list(plain.buffers()))
+
+
+def test_second_derivatives_are_those_of_the_plain_supernet():
+    products = []
+    for model in (supernet(False, cells=2), supernet(True, cells=2)):
+        weights = list(model.parameters_of("weight"))
+        gradients = torch.autograd.grad(loss_of(model), weights, create_graph=True, allow_unused=True)
+        slope = sum(
+            (gradient * weight).sum()
+            for gradient, weight in zip(gradients, weights, strict=True)
+            if gradient is not None
+        )
+        products.append(torch.autograd.grad(slope, list(model.parameters_of("alpha"))))
+    assert_all_close(*reversed(products), rtol=1e-9)
+
+
+def test_a_second_backward_pass_gives_the_same():
+    model = supernet(True)
+    loss, parameters = loss_of(model), list(model.parameters())
+    first = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    assert_all_close(torch.autograd.grad(loss, parameters, allow_unused=True), first, rtol=0)
+
+
+def test_evaluation_and_autocast_are_the_plain_ones_bit_for_bit():
+    plain, fused = supernet(False), supernet(True)
+    images, _ = batch()
+    assert torch.equal(fused.eval()(images), plain.eval()(images))
+    for model in (plain, fused):
+        model.train().float().autocast(torch.bfloat16)
+    assert torch.equal(fused(images.float()), plain(images.float()))
+
+
+def test_a_checkpoint_of_one_is_one_of_the_other():
+    plain, fused = supernet(False), supernet(True)
+    assert list(plain.state_dict()) == list(fused.state_dict())
+
+
+def test_it_keeps_far_less_for_the_backward_pass():
+    def kept(model):
+        seen = {}
+
+        def pack(tensor):
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss_of(model, torch.channels_last).backward()
+        return sum(seen.values())
+
+    plain = kept(supernet(False, memory_format=torch.channels_last))
+    assert kept(supernet(True, memory_format=torch.channels_last)) < 0.65 * plain
+
+
+def test_no_batch_norm_gets_a_weight_without_a_stride():
+    """On the CPU, PyTorch 2.13 reads such weights out of bounds in channels_last, and says nothing."""
+    seen = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if "batch_norm" in function.name():
+                seen.append(
+                    all(x.stride(0) > 0 for x in args if isinstance(x, torch.Tensor) and x.dim() == 1)
+                )
+            return function(*args, **(kwargs or {}))
+
+    for fused in (False, True):
+        with Watch():
+            loss_of(supernet(fused, memory_format=torch.channels_last), torch.channels_last).backward()
+    assert seen
+    assert all(seen)
+
+
+# A node of hand-made candidates
+
+
+class _Square(nn.Module):
+    def forward(self, x):
+        return x**2
+
+
+class _Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3), keepdim=True)
+
+
+class _Both(MixedOp):
+    """No sum by weights: the product of all candidates."""
+
+    makes = (ALPHA,)
+
+    def __init__(self, choice):
+        super().__init__()
+        self.alpha = ArchParam(torch.zeros(len(choice.candidates)), ALPHA)
+
+    def weights(self):
+        return torch.softmax(self.alpha, 0)
+
+    def forward(self, candidates, x):
+        out = self.alpha.sum().exp()
+        for candidate in candidates:
+            out = out * candidate(x)
+        return out
+
+
+def conv_norm(**norm):
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2, affine=False, **norm))
+
+
+def node(make, *, mixed_op=Softmax, fused=True, num_states=2):
+    """A node whose edges have a convolution with its norm beside the candidate under test."""
+    torch.manual_seed(0)
+    filler = SupernetFiller(mixed_op, fused=fused)
+    edges = tuple(f"edge_{index}" for index in range(num_states))
+    made = {"chain": conv_norm, "other": make}
+
+    def edge(index):
+        return filler.layer(LayerChoice(edges[index], tuple(made)), lambda name: made[name]())
+
+    choice = InputChoice("node", tuple(map(str, range(num_states))), edges=edges, num_chosen=1)
+    return filler.inputs(choice, edge).double()
+
+
+def states():
+    torch.manual_seed(2)
+    return [torch.randn(3, 2, 4, 4, dtype=torch.float64) for _ in range(3)]
+
+
+CANDIDATES = {
+    "any module": _Square,
+    "of another shape": _Mean,
+    "identity": nn.Identity,
+    "pool": lambda: nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.BatchNorm2d(2, affine=False)),
+    "pool of another shape": lambda: nn.Sequential(nn.AvgPool2d(4), nn.BatchNorm2d(2, affine=False)),
+    "ReLU in place": lambda: nn.Sequential(nn.Identity(), nn.ReLU(), nn.Conv2d(2, 2, 1)),
+    "affine norm": lambda: nn.Sequential(nn.ReLU(), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)),
+    "norm in the middle": lambda: nn.Sequential(
+        nn.ReLU(), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2),
+        nn.ReLU(), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, affine=False),
+    ),
+    "norm after no convolution": lambda: nn.Sequential(nn.ReLU(), nn.Tanh(), nn.BatchNorm2d(2, affine=False)),
+    "no running statistics": lambda: conv_norm(track_running_stats=False),
+    "cumulative statistics": lambda: conv_norm(momentum=None),
+    "batch norm alone": lambda: nn.BatchNorm2d(2, affine=False),
+    "empty": nn.Sequential,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(CANDIDATES))
+def test_candidates_of_any_build_are_mixed_as_ever(name):
+    plain, fused = node(CANDIDATES[name], fused=False), node(CANDIDATES[name])
+    assert isinstance(fused, FusedSum)
+    given = [state.requires_grad_() for state in states()]
+    expected, found = plain(given), fused(given)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    direction = torch.randn_like(expected)
+    assert_all_close(
+        torch.autograd.grad((found * direction).sum(), [*given, *fused.parameters()], allow_unused=True),
+        torch.autograd.grad((expected * direction).sum(), [*given, *plain.parameters()], allow_unused=True),
+    )
+    assert_all_close(list(fused.buffers()), list(plain.buffers()))
+
+
+def test_a_frozen_batch_norm_stays_frozen():
+    plain, fused = node(nn.Identity, fused=False), node(nn.Identity)
+    for each in (plain, fused):
+        for module in each.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean += 1
+                module.eval()
+    torch.testing.assert_close(fused(states()), plain(states()), rtol=1e-12, atol=1e-12)
+    assert_all_close(list(fused.buffers()), list(plain.buffers()))
+
+
+def test_who_hooks_into_a_candidate_sees_it_called():
+    fused, seen = node(nn.Identity), []
+    layer = fused.branches[0].candidates[0][1]
+    layer.register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    fused(states())
+    assert seen == [(3, 2, 4, 4)]
+
+
+def test_what_states_have_in_common_is_made_once():
+    relus = []
+    given = nasframe.core.States(states())
+    original = functional.relu
+
+    def counted(x, *args, **kwargs):
+        relus.append(x.shape)
+        return original(x, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functional, "relu", counted)
+        for _ in range(3):
+            node(conv_norm)(given)
+    assert len(relus) == 2  # one a state, for 3 nodes of 2 edges of 2 candidates
+
+
+def test_another_sort_of_mixture_is_computed_edge_by_edge():
+    assert isinstance(node(nn.Identity, mixed_op=_Both), SumOfInputs)
+
+
+def test_states_are_not_changed():
+    given = states()
+    before = [state.clone() for state in given]
+    node(nn.Identity)(given)
+    assert all(map(torch.equal, given, before))
