@@ -50,8 +50,8 @@ def _peak(race: str, contender: str, options: argparse.Namespace) -> int:
     return int(done.stdout.splitlines()[-1])
 
 
-def print_race(race: Race, result: Mapping[str, Any]) -> None:
-    """A table of a race."""
+def print_race(race: Race, result: Mapping[str, Any], size: str) -> None:
+    """A table of a race at a size."""
     times, peaks = result["times"], result["peak_bytes"]
     first = times[next(iter(race.contenders))]
     unit = "" if race.unit is None else "steps of"
@@ -70,7 +70,7 @@ def print_race(race: Race, result: Mapping[str, Any]) -> None:
         error = result["errors"].get(each)
         print(line if error is None else f"{line}{error:>8.0e}")
     for each, known in race.known_peaks.items():
-        if peaks:
+        if peaks and size == "target":
             print(f"  memory of {each}: known {known / 2**20:.0f} MiB, {peaks[each] / known - 1:+.1%}")
 
 
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n{name}: {experiment.title}" + (f"\n  goal: {experiment.goal}" if experiment.goal else ""))
         if isinstance(experiment, Race):
             result = run_race(name, experiment, options)
-            print_race(experiment, result)
+            print_race(experiment, result, options.size)
             wrong += [f"{name}: {each}" for each, error in result["errors"].items() if not error <= AGREEMENT]
         else:
             result = experiment.run(Options(SETTINGS[options.size], options.repeats or 3, options.data))

@@ -77,7 +77,8 @@ def tiny(load, race, **changes):
     if race.startswith(("all", "two")):
         small = load("paths").Setting(widths=(4, 6), depth=2, features=8, batch=2, dtype=torch.float64)
     else:
-        small = load("supernets").Setting(channels=2, cells=3, batch=2, dtype=torch.float64, clip=None)
+        kinds = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
+        small = load("supernets").Setting(2, 3, 2, kinds, dtype=torch.float64, clip=None)
     found = load("races").RACES[race]
     contenders = {name: build for name, build in found.contenders.items() if name != "NNI 3.0"}
     return replace(found, contenders=contenders, settings={"check": small}, **changes)
@@ -92,9 +93,8 @@ def test_contenders_compute_the_same_gradient_but_for_known_faults(load, race):
     assert max(errors.values()) <= load("races").AGREEMENT, errors
 
 
-@pytest.mark.parametrize("race", ["exact", "others"])
-def test_a_fault_that_is_not_taken_out_is_seen(load, race):
-    errors = tiny(load, race, faults={}).check()
+def test_a_fault_that_is_not_taken_out_is_seen(load):
+    errors = tiny(load, "others", faults={}).check()
     assert min(errors.values()) > 1e-6, errors
 
 
