@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -99,13 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"\n{name}: there already, {target.name}")
             continue
         experiment = EXPERIMENTS[name]
-        print(f"\n{name}: {experiment.title}" + (f"\n  goal: {experiment.goal}" if experiment.goal else ""))
+        print(f"\n{name}: {experiment.title}")
+        if experiment.goal:
+            print(fill(f"goal: {experiment.goal}", 98, initial_indent="  ", subsequent_indent="    "))
         if isinstance(experiment, Race):
             result = run_race(name, experiment, options)
             print_race(experiment, result, options.size)
             wrong += [f"{name}: {each}" for each, error in result["errors"].items() if not error <= AGREEMENT]
         else:
-            result = experiment.run(Options(SETTINGS[options.size], options.repeats or 3, options.data))
+            result = experiment.run(Options(SETTINGS[options.size], options.repeats or 2, options.data))
             for line in experiment.lines(result):
                 print(f"  {line}")
         sys.stdout.flush()
