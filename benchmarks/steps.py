@@ -55,7 +55,7 @@ def print_race(race: Race, result: Mapping[str, Any], size: str) -> None:
     """A table of a race at a size."""
     times, peaks = result["times"], result["peak_bytes"]
     first = times[next(iter(race.contenders))]
-    unit = "" if race.unit is None else "steps of"
+    unit = "" if race.unit is None else f"× {race.unit}"
     print(
         f"  {'':28}{'median':>9}{'quartiles':>18}{'faster':>8}{unit:>9}{'memory':>11}{'less':>6}{'off by':>8}"
     )
