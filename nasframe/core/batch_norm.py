@@ -87,29 +87,29 @@ def _wide(x_C: torch.Tensor) -> torch.Tensor:
     return x_C.view(1, -1, 1, 1)
 
 
-def _centre(x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Subtract the channels' means in place; return these and the variances, C."""
+def _centre(x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Subtract the channels' means in place; return these, the variances, and a buffer to be used again."""
     count = count_of(x_BCHW)
     mean_C = x_BCHW.sum(_OVER).div_(count)
-    x_BCHW.sub_(_wide(mean_C))
-    return mean_C, (x_BCHW * x_BCHW).sum(_OVER).div_(count)
+    squares_BCHW = x_BCHW.sub_(_wide(mean_C)).square()
+    return mean_C, squares_BCHW.sum(_OVER).div_(count), squares_BCHW
 
 
 def _gradient(
-    x_BCHW: torch.Tensor,
-    grad_BCHW: torch.Tensor,
-    slope_C: torch.Tensor,
-    factor_C: torch.Tensor,
-    scale_C: torch.Tensor,
-) -> torch.Tensor:
+    x_BCHW: torch.Tensor, grad_BCHW: torch.Tensor, factor_C: torch.Tensor, scale_C: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Of a centred input that was multiplied by `scale`, a weight times `factor` = 1 / deviation.
 
-    `slope` is the product of gradient and input, summed over all but the channels.
+    Returns:
+        The gradient B C H W, and the product of input and gradient summed over all but the channels, C.
     """
     count = count_of(grad_BCHW)
+    product_BCHW = grad_BCHW * x_BCHW
+    slope_C = product_BCHW.sum(_OVER)
     constant = _wide(grad_BCHW.sum(_OVER).mul_(scale_C).div_(-count))
     of_input = _wide(factor_C.square().mul_(scale_C).mul_(slope_C).div_(-count))
-    return torch.addcmul(constant, grad_BCHW, _wide(scale_C)).addcmul_(x_BCHW, of_input)
+    torch.addcmul(constant, grad_BCHW, _wide(scale_C), out=product_BCHW)  # in memory that is in the cache
+    return product_BCHW.addcmul_(x_BCHW, of_input), slope_C
 
 
 @final
@@ -118,9 +118,9 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_BCHW: torch.Tensor, eps: float, relu: bool) -> tuple[torch.Tensor, ...]:
-        mean_C, var_C = _centre(x_BCHW)
+        mean_C, var_C, buffer_BCHW = _centre(x_BCHW)
         factor_C = (var_C + eps).rsqrt_()
-        out_BCHW = x_BCHW * _wide(factor_C)
+        out_BCHW = torch.mul(x_BCHW, _wide(factor_C), out=buffer_BCHW)
         if relu:
             out_BCHW.relu_()
         ctx.save_for_backward(x_BCHW, factor_C)
@@ -137,8 +137,7 @@ class _Norm(torch.autograd.Function):
             return *torch.autograd.grad(out_BCHW, [x_BCHW], grad_BCHW, create_graph=True), None, None
         if ctx.relu:
             grad_BCHW = torch.ops.aten.threshold_backward(grad_BCHW, x_BCHW, 0)
-        slope_C = (grad_BCHW * x_BCHW).sum(_OVER)
-        return _gradient(x_BCHW, grad_BCHW, slope_C, factor_C, factor_C), None, None
+        return _gradient(x_BCHW, grad_BCHW, factor_C, factor_C)[0], None, None
 
 
 @final
@@ -153,14 +152,14 @@ class _AddNormalized(torch.autograd.Function):
         x_BCHW: torch.Tensor,
         norm: nn.BatchNorm2d,
     ) -> torch.Tensor:
-        mean_C, var_C = _centre(x_BCHW)
+        mean_C, var_C, buffer_BCHW = _centre(x_BCHW)
         track(norm, mean_C, var_C, count_of(x_BCHW))
         factor_C = (var_C + norm.eps).rsqrt_()
         ctx.save_for_backward(weight, x_BCHW, factor_C)
         ctx.eps, ctx.is_first = norm.eps, total_BCHW is None
         scale = _wide(weight * factor_C)
         if total_BCHW is None:
-            return x_BCHW * scale
+            return torch.mul(x_BCHW, scale, out=buffer_BCHW)
         ctx.mark_dirty(total_BCHW)
         return total_BCHW.addcmul_(x_BCHW, scale)
 
@@ -174,6 +173,5 @@ class _AddNormalized(torch.autograd.Function):
             found = iter(torch.autograd.grad(weight * plain, inputs, grad_BCHW, create_graph=True))
             gradients = (next(found) if each.requires_grad else None for each in (weight, x_BCHW))
             return of_total, *gradients, None
-        slope_C = (grad_BCHW * x_BCHW).sum(_OVER)
-        of_x = _gradient(x_BCHW, grad_BCHW, slope_C, factor_C, weight * factor_C)
+        of_x, slope_C = _gradient(x_BCHW, grad_BCHW, factor_C, weight * factor_C)
         return of_total, slope_C.dot(factor_C), of_x, None
