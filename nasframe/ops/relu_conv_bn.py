@@ -5,6 +5,8 @@ from typing import final
 import torch
 from torch import nn
 
+from nasframe.ops.pointwise_conv import PointwiseConv
+
 
 @final
 class ReLUConvBN(nn.Module):
@@ -20,7 +22,7 @@ class ReLUConvBN(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.ReLU(),
-            nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
+            PointwiseConv(in_channels, out_channels),
             nn.BatchNorm2d(out_channels, affine=affine),
         )
 
