@@ -75,6 +75,24 @@ def add_normalized(
     return out_BCHW, seen[0]
 
 
+@final
+class ExactBatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` whose statistics are as exact in channels_last as elsewhere, on the CPU too.
+
+    A finite difference of gradients (DARTS's second order) multiplies what they are wrong by.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        is_inexact = self.training and input.is_contiguous(memory_format=torch.channels_last)
+        if not is_inexact or self.momentum is None or not can_normalize(input):
+            return super().forward(input)
+        out_BCHW, seen = normalize(input.clone(), self)
+        track([seen])
+        if self.weight is None:
+            return out_BCHW
+        return torch.addcmul(_wide(self.bias), out_BCHW, _wide(self.weight))
+
+
 @torch.no_grad()
 def track(seen: Iterable[Statistics]) -> None:
     """Move running statistics as batch norms with a momentum do, the variance without bias."""

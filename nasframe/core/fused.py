@@ -9,7 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nasframe.core.batch_norm import Statistics, add_normalized, can_normalize, normalize, track
+from nasframe.core.batch_norm import (
+    ExactBatchNorm2d,
+    Statistics,
+    add_normalized,
+    can_normalize,
+    normalize,
+    track,
+)
 from nasframe.core.mixed_op import MixedLayer, MixedOp, WeightedSum, is_zero, total_of
 
 Made = TypeVar("Made")
@@ -217,7 +224,7 @@ def _is_watched(module: nn.Module) -> bool:
 def _is_plain(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     """Whether it is a batch norm in training without affine parameters, of a fixed momentum."""
     return (
-        type(module) is nn.BatchNorm2d
+        type(module) in (nn.BatchNorm2d, ExactBatchNorm2d)
         and module.weight is None
         and module.training
         and module.momentum is not None

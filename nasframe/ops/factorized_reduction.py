@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nasframe.core import ExactBatchNorm2d
 from nasframe.errors import UnsupportedError
 from nasframe.ops.pointwise_conv import PointwiseConv
 
@@ -36,7 +37,7 @@ class FactorizedReduction(nn.Module):
         half = out_channels // 2
         self.even = PointwiseConv(in_channels, half, stride=2)
         self.odd = PointwiseConv(in_channels, out_channels - half, stride=2)
-        self.norm = nn.BatchNorm2d(out_channels, affine=affine)
+        self.norm = ExactBatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         x_BCHW = functional.relu(x_BCHW)

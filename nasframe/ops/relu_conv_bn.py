@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import nn
 
+from nasframe.core import ExactBatchNorm2d
 from nasframe.ops.pointwise_conv import PointwiseConv
 
 
@@ -23,7 +24,7 @@ class ReLUConvBN(nn.Module):
         self.layers = nn.Sequential(
             nn.ReLU(),
             PointwiseConv(in_channels, out_channels),
-            nn.BatchNorm2d(out_channels, affine=affine),
+            ExactBatchNorm2d(out_channels, affine=affine),
         )
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
