@@ -83,7 +83,7 @@ def test_each_broken_plugin_is_told_with_what_to_do(doctor: Doctor, third_party:
     for name, words in {
         "schedules unit_raising": ("RuntimeError: no fuel", "repair or uninstall raising 1.0"),
         "schedules unit_endless": ("did not end within 3 s",),
-        "schedules constant": ("claimed by nasframe and shadowing 1.0", "uninstall one of them"),
+        "schedules constant": ("claimed by nasframe and shadowing 1.0", "uninstall shadowing 1.0"),
         "schedules unit_twice": ("claimed by other 1.0 and one 1.0", "uninstall one of them"),
         "schedules unit_newer": (
             f"built for plugin API 2, but this nasframe has {PLUGIN_API}",

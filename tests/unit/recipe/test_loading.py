@@ -50,6 +50,29 @@ def test_a_name_nearly_that_of_a_shipped_recipe_is_answered_with_it(name: str) -
         load_recipe(name)
 
 
+@pytest.mark.parametrize("name", ["mine", "mine.yml", "mien.yaml", "{}/mine", "{}/run"])
+def test_a_name_nearly_that_of_a_file_is_answered_with_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(TINY)
+    Path("run").mkdir()
+    Path("run/recipe.yaml").write_text(TINY)
+    name = name.format(tmp_path)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(name)
+    meant = Path(name) / "recipe.yaml" if name.endswith("run") else Path(name).with_name("mine.yaml")
+    assert caught.value.problems[0].advice == f"did you mean `{meant}`?"
+
+
+def test_an_include_nearly_that_of_a_file_is_answered_with_it(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(TINY)
+    (tmp_path / "mine.yaml").write_text("include: bsae.yaml\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(tmp_path / "mine.yaml"))
+    assert caught.value.problems[0].advice == "did you mean `base.yaml`?"
+
+
 @pytest.mark.parametrize("name", ["", "not/there.yaml", "\0", "x" * 5000, "."])
 def test_what_is_no_file_is_a_problem_of_the_command_line(name: str) -> None:
     with pytest.raises(RecipeError) as caught:
