@@ -162,7 +162,10 @@ def _plugins(time_limit: float) -> Iterator[Finding]:
     for state in probe_plugins(time_limit=time_limit):
         name = f"{state.registry} {state.name}"
         if state.failure:
-            yield Finding("plugins", name, "wrong", state.failure.removeprefix(f"{state.registry}: "))
+            found = state.failure.removeprefix(f"{state.registry}: ")
+            if state.source not in found:
+                found = f"{found}; repair or uninstall {state.source}"
+            yield Finding("plugins", name, "wrong", found)
         else:
             yield Finding("plugins", name, "ok", f"works, from {state.source}")
     for group, names in declared_groups().items():

@@ -58,6 +58,10 @@ def load_with_places(
     files = _Files()
     tree = files.read(_locate(str(recipe)))
     if tree is None:
+        assigned = [text for text in overrides if not text.startswith("~")]
+        _overridden(
+            Node({}, COMMAND_LINE, COMMAND_LINE), assigned, files.problems
+        )  # as far as it can be told
         raise RecipeError(files.problems)
     tree = _overridden(tree, overrides, files.problems)
     tree = _interpolated(tree, files.problems)

@@ -151,6 +151,19 @@ def test_an_include_that_is_no_file_is_a_problem_at_its_place(include: str) -> N
     assert found.path == "include"
 
 
+def test_wrong_overrides_are_told_beside_an_include_that_is_no_file() -> None:
+    Path("x.yaml").write_text("include: missing.yaml\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("x.yaml", ["seed", "search.trainer.epochs=[1"])
+    assert [each.where.partition(":")[0] for each in caught.value.problems] == [
+        "command line", "command line", "x.yaml",
+    ]  # fmt: skip
+
+
+def test_a_tab_is_answered_with_spaces() -> None:
+    assert problem(TINY + "search:\n\ttrainer: standard\n").advice == "indent with spaces: YAML takes no tabs"
+
+
 def test_problems_of_an_included_file_are_told_with_its_lines() -> None:
     Path("base.yaml").write_text(TINY + "seed: -1\n")
     found = problems("include: base.yaml\nsede: 3\n")
