@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 BIN := .venv/bin
 RECIPE ?= recipes/digits_darts.yaml
 
-.PHONY: run test docs lint types layers check format clean
+.PHONY: run test docs lint types layers check format bench clean
 
 run: .venv/.run
 	$(BIN)/nasframe run $(RECIPE)
@@ -33,6 +33,17 @@ format: .venv/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# with the peers in an environment of their own; BENCH_ARGS such as --size small --only first_order,all_paths
+bench: .venv-bench/.ready
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} .venv-bench/bin/python benchmarks/steps.py --results benchmarks/results $(BENCH_ARGS)
+
+.venv-bench/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer: give PYTHON=/path/to/python"; exit 1; }
+	"$(PYTHON)" -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
+	@touch $@
+
 .venv/.created:
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer: give PYTHON=/path/to/python"; exit 1; }
 	"$(PYTHON)" -m venv .venv
@@ -47,4 +58,4 @@ format: .venv/.test
 	@touch $@ .venv/.run
 
 clean:
-	rm -rf .venv build dist site docs/recipes docs/reference docs/extending *.egg-info
+	rm -rf .venv .venv-bench build dist site docs/recipes docs/reference docs/extending *.egg-info

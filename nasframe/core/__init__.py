@@ -3,6 +3,7 @@
 from nasframe.core.algorithm import Algorithm, Stateful, algorithms
 from nasframe.core.augmentation import Augmentation, augmentations
 from nasframe.core.batch import Batch, map_tensors
+from nasframe.core.batch_norm import ExactBatchNorm2d
 from nasframe.core.batch_stream import BatchStream
 from nasframe.core.benchmark import Benchmark, Standing, benchmarks
 from nasframe.core.checkpoint import Checkpoints
@@ -106,6 +107,7 @@ __all__ = [
     "Dataset",
     "DerivedFiller",
     "Deriver",
+    "ExactBatchNorm2d",
     "Explorer",
     "Exporter",
     "Filler",

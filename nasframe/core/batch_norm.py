@@ -6,13 +6,30 @@ in the cache, and kept instead of what they are normalized to. Where a graph of 
 for (``create_graph``), it is that of PyTorch's own batch norm, which no shift of its input changes.
 """
 
-from typing import Any, Final, final
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, final
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 _OVER: Final = (0, 2, 3)  # all dimensions but the channels
+
+
+class Statistics(NamedTuple):
+    """What a batch norm saw.
+
+    Attributes:
+        norm: Has a momentum.
+        mean_C: Of the batch.
+        var_C: Of the batch, with bias.
+        num_values: Of each channel, B · H · W.
+    """
+
+    norm: nn.BatchNorm2d
+    mean_C: torch.Tensor
+    var_C: torch.Tensor
+    num_values: int
 
 
 def can_normalize(x_BCHW: torch.Tensor) -> bool:
@@ -28,58 +45,64 @@ def can_normalize(x_BCHW: torch.Tensor) -> bool:
 
 
 def normalize(
-    x_BCHW: torch.Tensor, eps: float, *, relu: bool = False
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What a batch norm without affine parameters returns in training, and the statistics for `track`.
+    x_BCHW: torch.Tensor, norm: nn.BatchNorm2d, *, relu: bool = False
+) -> tuple[torch.Tensor, Statistics]:
+    """What a batch norm without affine parameters returns in training, and what `track` wants to know.
 
     Args:
         x_BCHW: Is overwritten, so it must be nobody else's; what made it must not have saved it.
-        eps: Added to the variance.
+        norm: Its running statistics do not move.
         relu: Whether a ReLU follows.
-
-    Returns:
-        Output B C H W, means C, variances C (with bias); the statistics without gradients.
     """
-    out_BCHW, mean_C, var_C = _Norm.apply(x_BCHW, eps, relu)  # type: ignore[no-untyped-call]
-    return out_BCHW, mean_C, var_C
+    seen: list[Statistics] = []
+    out_BCHW: torch.Tensor = _Norm.apply(x_BCHW, norm, relu, seen)  # type: ignore[no-untyped-call]
+    return out_BCHW, seen[0]
 
 
 def add_normalized(
     total_BCHW: torch.Tensor | None, weight: torch.Tensor, x_BCHW: torch.Tensor, norm: nn.BatchNorm2d
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, Statistics]:
     """`total_BCHW` (zero if None) plus `weight` times what a batch norm returns in training.
 
     Args:
         total_BCHW: Is overwritten.
         weight: A differentiable scalar.
         x_BCHW: Is overwritten, as in `normalize`.
-        norm: Without affine parameters; its running statistics move.
+        norm: Without affine parameters; its running statistics do not move.
     """
-    out_BCHW: torch.Tensor = _AddNormalized.apply(total_BCHW, weight, x_BCHW, norm)  # type: ignore[no-untyped-call]
-    return out_BCHW
+    seen: list[Statistics] = []
+    out_BCHW: torch.Tensor = _AddNormalized.apply(total_BCHW, weight, x_BCHW, norm, seen)  # type: ignore[no-untyped-call]
+    return out_BCHW, seen[0]
+
+
+@final
+class ExactBatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` whose statistics are as exact in channels_last as elsewhere, on the CPU too.
+
+    A finite difference of gradients (DARTS's second order) multiplies what they are wrong by.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        is_inexact = self.training and input.is_contiguous(memory_format=torch.channels_last)
+        if not is_inexact or self.momentum is None or not can_normalize(input):
+            return super().forward(input)
+        out_BCHW, seen = normalize(input.clone(), self)
+        track([seen])
+        if self.weight is None:
+            return out_BCHW
+        return torch.addcmul(_wide(self.bias), out_BCHW, _wide(self.weight))
 
 
 @torch.no_grad()
-def track(norm: nn.BatchNorm2d, mean_C: torch.Tensor, var_C: torch.Tensor, count: int) -> None:
-    """Move running statistics as a batch norm with a momentum does.
-
-    Args:
-        norm: Has a momentum.
-        mean_C: Of the batch.
-        var_C: Of the batch, with bias; the running one is without.
-        count: Values of each channel, see `count_of`.
-    """
-    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
-        return
-    assert norm.momentum is not None
-    norm.running_mean.lerp_(mean_C, norm.momentum)
-    norm.running_var.lerp_(var_C * (count / (count - 1)), norm.momentum)
-    norm.num_batches_tracked.add_(1)
-
-
-def count_of(x_BCHW: torch.Tensor) -> int:
-    """Number of values of each channel, B · H · W."""
-    return x_BCHW.numel() // x_BCHW.shape[1]
+def track(seen: Iterable[Statistics]) -> None:
+    """Move running statistics as batch norms with a momentum do, the variance without bias."""
+    for norm, mean_C, var_C, num_values in seen:
+        if norm.running_mean is not None and norm.running_var is not None:
+            assert norm.momentum is not None
+            norm.running_mean.lerp_(mean_C, norm.momentum)
+            norm.running_var.lerp_(var_C * (num_values / (num_values - 1)), norm.momentum)
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
 
 
 def _wide(x_C: torch.Tensor) -> torch.Tensor:
@@ -87,58 +110,58 @@ def _wide(x_C: torch.Tensor) -> torch.Tensor:
     return x_C.view(1, -1, 1, 1)
 
 
-def _centre(x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Subtract the channels' means in place; return these and the variances, C."""
-    count = count_of(x_BCHW)
-    mean_C = x_BCHW.sum(_OVER).div_(count)
-    x_BCHW.sub_(_wide(mean_C))
-    return mean_C, (x_BCHW * x_BCHW).sum(_OVER).div_(count)
+def _centre(x_BCHW: torch.Tensor, norm: nn.BatchNorm2d) -> tuple[Statistics, torch.Tensor]:
+    """Subtract the channels' means in place; return the statistics, and a buffer to be used again."""
+    mean_C = x_BCHW.mean(_OVER)
+    squares_BCHW = x_BCHW.sub_(_wide(mean_C)).square()
+    return Statistics(norm, mean_C, squares_BCHW.mean(_OVER), x_BCHW.numel() // len(mean_C)), squares_BCHW
 
 
 def _gradient(
-    x_BCHW: torch.Tensor,
-    grad_BCHW: torch.Tensor,
-    slope_C: torch.Tensor,
-    factor_C: torch.Tensor,
-    scale_C: torch.Tensor,
-) -> torch.Tensor:
+    x_BCHW: torch.Tensor, grad_BCHW: torch.Tensor, factor_C: torch.Tensor, scale_C: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Of a centred input that was multiplied by `scale`, a weight times `factor` = 1 / deviation.
 
-    `slope` is the product of gradient and input, summed over all but the channels.
+    Returns:
+        The gradient B C H W, and the product of input and gradient, its mean over all but the channels.
     """
-    count = count_of(grad_BCHW)
-    constant = _wide(grad_BCHW.sum(_OVER).mul_(scale_C).div_(-count))
-    of_input = _wide(factor_C.square().mul_(scale_C).mul_(slope_C).div_(-count))
-    return torch.addcmul(constant, grad_BCHW, _wide(scale_C)).addcmul_(x_BCHW, of_input)
+    product_BCHW = grad_BCHW * x_BCHW
+    slope_C = product_BCHW.mean(_OVER)
+    constant = _wide(grad_BCHW.mean(_OVER).mul_(scale_C))
+    of_input = _wide(factor_C.square().mul_(scale_C).mul_(slope_C))
+    torch.mul(grad_BCHW, _wide(scale_C), out=product_BCHW)  # in memory that is in the cache
+    return product_BCHW.sub_(constant).addcmul_(x_BCHW, of_input, value=-1), slope_C
 
 
 @final
 class _Norm(torch.autograd.Function):
-    """A batch norm, and a ReLU on demand: (output, mean, variance)."""
+    """A batch norm, and a ReLU on demand."""
 
     @staticmethod
-    def forward(ctx: Any, x_BCHW: torch.Tensor, eps: float, relu: bool) -> tuple[torch.Tensor, ...]:
-        mean_C, var_C = _centre(x_BCHW)
-        factor_C = (var_C + eps).rsqrt_()
-        out_BCHW = x_BCHW * _wide(factor_C)
+    def forward(
+        ctx: Any, x_BCHW: torch.Tensor, norm: nn.BatchNorm2d, relu: bool, seen: list[Statistics]
+    ) -> torch.Tensor:
+        statistics, buffer_BCHW = _centre(x_BCHW, norm)
+        seen.append(statistics)
+        factor_C = (statistics.var_C + norm.eps).rsqrt_()
+        out_BCHW = torch.mul(x_BCHW, _wide(factor_C), out=buffer_BCHW)
         if relu:
             out_BCHW.relu_()
         ctx.save_for_backward(x_BCHW, factor_C)
-        ctx.eps, ctx.relu = eps, relu
-        ctx.mark_non_differentiable(mean_C, var_C)
-        return out_BCHW, mean_C, var_C
+        ctx.eps, ctx.relu = norm.eps, relu
+        return out_BCHW
 
     @staticmethod
-    def backward(ctx: Any, grad_BCHW: torch.Tensor, *_: Any) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad_BCHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x_BCHW, factor_C = ctx.saved_tensors
         if torch.is_grad_enabled():
             out_BCHW = functional.batch_norm(x_BCHW, None, None, training=True, eps=ctx.eps)
             out_BCHW = functional.relu(out_BCHW) if ctx.relu else out_BCHW
-            return *torch.autograd.grad(out_BCHW, [x_BCHW], grad_BCHW, create_graph=True), None, None
+            gradients = torch.autograd.grad(out_BCHW, [x_BCHW], grad_BCHW, create_graph=True)
+            return *gradients, None, None, None
         if ctx.relu:
             grad_BCHW = torch.ops.aten.threshold_backward(grad_BCHW, x_BCHW, 0)
-        slope_C = (grad_BCHW * x_BCHW).sum(_OVER)
-        return _gradient(x_BCHW, grad_BCHW, slope_C, factor_C, factor_C), None, None
+        return _gradient(x_BCHW, grad_BCHW, factor_C, factor_C)[0], None, None, None
 
 
 @final
@@ -152,15 +175,16 @@ class _AddNormalized(torch.autograd.Function):
         weight: torch.Tensor,
         x_BCHW: torch.Tensor,
         norm: nn.BatchNorm2d,
+        seen: list[Statistics],
     ) -> torch.Tensor:
-        mean_C, var_C = _centre(x_BCHW)
-        track(norm, mean_C, var_C, count_of(x_BCHW))
-        factor_C = (var_C + norm.eps).rsqrt_()
+        statistics, buffer_BCHW = _centre(x_BCHW, norm)
+        seen.append(statistics)
+        factor_C = (statistics.var_C + norm.eps).rsqrt_()
         ctx.save_for_backward(weight, x_BCHW, factor_C)
-        ctx.eps, ctx.is_first = norm.eps, total_BCHW is None
+        ctx.eps, ctx.num_values, ctx.is_first = norm.eps, statistics.num_values, total_BCHW is None
         scale = _wide(weight * factor_C)
         if total_BCHW is None:
-            return x_BCHW * scale
+            return torch.mul(x_BCHW, scale, out=buffer_BCHW)
         ctx.mark_dirty(total_BCHW)
         return total_BCHW.addcmul_(x_BCHW, scale)
 
@@ -173,7 +197,6 @@ class _AddNormalized(torch.autograd.Function):
             inputs = [each for each in (weight, x_BCHW) if each.requires_grad]
             found = iter(torch.autograd.grad(weight * plain, inputs, grad_BCHW, create_graph=True))
             gradients = (next(found) if each.requires_grad else None for each in (weight, x_BCHW))
-            return of_total, *gradients, None
-        slope_C = (grad_BCHW * x_BCHW).sum(_OVER)
-        of_x = _gradient(x_BCHW, grad_BCHW, slope_C, factor_C, weight * factor_C)
-        return of_total, slope_C.dot(factor_C), of_x, None
+            return of_total, *gradients, None, None
+        of_x, slope_C = _gradient(x_BCHW, grad_BCHW, factor_C, weight * factor_C)
+        return of_total, slope_C.dot(factor_C) * ctx.num_values, of_x, None, None

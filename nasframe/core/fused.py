@@ -9,7 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nasframe.core.batch_norm import add_normalized, can_normalize, count_of, normalize, track
+from nasframe.core.batch_norm import (
+    ExactBatchNorm2d,
+    Statistics,
+    add_normalized,
+    can_normalize,
+    normalize,
+    track,
+)
 from nasframe.core.mixed_op import MixedLayer, MixedOp, WeightedSum, is_zero, total_of
 
 Made = TypeVar("Made")
@@ -93,15 +100,18 @@ class FusedSum(nn.Module):
     def _together(self, states: States) -> torch.Tensor:
         total: torch.Tensor | None = None
         others: list[torch.Tensor] = []
+        seen: list[Statistics] = []
         for index, branch in enumerate(self.branches):
             for weight, candidate in _mixture(branch):
-                term, norm = _term(candidate, states, index)
+                term, norm = _term(candidate, states, index, seen)
                 if total is not None and term.shape != total.shape:
                     others.append(weight * (term if norm is None else norm(term)))
                 elif norm is not None:
-                    total = add_normalized(total, weight, term, norm)
+                    total, statistics = add_normalized(total, weight, term, norm)
+                    seen.append(statistics)
                 else:
                     total = weight * term if total is None else total.addcmul_(term, weight)
+        track(seen)
         if total is None:
             return total_of([branch(state) for branch, state in zip(self.branches, states, strict=False)])
         return total_of([total, *others])
@@ -134,28 +144,39 @@ class _Chain:
         return cls(tuple(layers), norm) if is_pool_or_conv else None
 
 
-def _term(candidate: nn.Module, states: States, index: int) -> tuple[torch.Tensor, nn.BatchNorm2d | None]:
-    """What a candidate makes of a state, up to the batch norm that remains to be done, if one does."""
+def _term(
+    candidate: nn.Module, states: States, index: int, seen: list[Statistics]
+) -> tuple[torch.Tensor, nn.BatchNorm2d | None]:
+    """What a candidate makes of a state, up to the batch norm that remains to be done, if one does.
+
+    What its other batch norms see is added to `seen`.
+    """
     chain = _Chain.of(candidate)
     if chain is None:
         return candidate(states[index]), None
     first = chain.layers[0]
     if isinstance(first, _POOLS):
-        return _pooled(first, chain.norm, states, index), None
-    return _after_relu(chain.layers[1:], states, index), chain.norm
+        return _pooled(first, chain.norm, states, index, seen), None
+    return _after_relu(chain.layers[1:], states, index, seen), chain.norm
 
 
 def _pooled(
-    pool: nn.MaxPool2d | nn.AvgPool2d, norm: nn.BatchNorm2d, states: States, index: int
+    pool: nn.MaxPool2d | nn.AvgPool2d,
+    norm: nn.BatchNorm2d,
+    states: States,
+    index: int,
+    seen: list[Statistics],
 ) -> torch.Tensor:
     settings = {name: value for name, value in vars(pool).items() if not name.startswith("_")}
     key = (index, type(pool), repr(settings), norm.eps)
-    out_BCHW, mean_C, var_C = states.once(key, lambda: normalize(pool(states[index]), norm.eps))
-    track(norm, mean_C, var_C, count_of(out_BCHW))
+    out_BCHW, statistics = states.once(key, lambda: normalize(pool(states[index]), norm))
+    seen.append(statistics._replace(norm=norm))
     return out_BCHW
 
 
-def _after_relu(layers: Sequence[nn.Module], states: States, index: int) -> torch.Tensor:
+def _after_relu(
+    layers: Sequence[nn.Module], states: States, index: int, seen: list[Statistics]
+) -> torch.Tensor:
     """Layers, the last a convolution, on the ReLU of a state."""
     x_BCHW = states.once((index, nn.ReLU), lambda: functional.relu(states[index]))
     first, *rest = layers
@@ -168,8 +189,8 @@ def _after_relu(layers: Sequence[nn.Module], states: States, index: int) -> torc
     while rest:
         layer, *rest = rest
         if _is_plain(layer) and isinstance(before, nn.Conv2d) and type(rest[0]) is nn.ReLU:
-            x_BCHW, mean_C, var_C = normalize(x_BCHW, layer.eps, relu=True)
-            track(layer, mean_C, var_C, count_of(x_BCHW))
+            x_BCHW, statistics = normalize(x_BCHW, layer, relu=True)
+            seen.append(statistics)
             layer, *rest = rest
         else:
             x_BCHW = layer(x_BCHW)
@@ -203,7 +224,7 @@ def _is_watched(module: nn.Module) -> bool:
 def _is_plain(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     """Whether it is a batch norm in training without affine parameters, of a fixed momentum."""
     return (
-        type(module) is nn.BatchNorm2d
+        type(module) in (nn.BatchNorm2d, ExactBatchNorm2d)
         and module.weight is None
         and module.training
         and module.momentum is not None

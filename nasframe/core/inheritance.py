@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from nasframe.core.fused import FusedSum
 from nasframe.core.genotype import Genotype
 from nasframe.core.mixed_op import MixedInput, MixedLayer, SumOfInputs, SumOfLayers
 from nasframe.core.model import Model
@@ -57,7 +58,7 @@ class _Will:
             self.leave(heir, source.module, where)
         elif isinstance(source, MixedLayer):
             self._leave_kept(heir, source, where)
-        elif isinstance(source, (MixedInput, SumOfInputs)) and isinstance(heir, SumOfInputs):
+        elif isinstance(source, (FusedSum, MixedInput, SumOfInputs)) and isinstance(heir, SumOfInputs):
             branches = [source.branches[index] for index in heir.indices]
             self._leave_all(list(heir.branches), branches, f"{where}.branches")
         else:

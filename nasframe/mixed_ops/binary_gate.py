@@ -61,7 +61,7 @@ class BinaryGate(SampledOp):
         self, choice: Choice, *, init_std: NonNegativeFloat = 1e-3, temperature: PositiveFloat = 1.0
     ) -> None:
         super().__init__()
-        self.alpha = ArchParam(init_std * torch.randn(len(choice.candidates)), ALPHA)
+        self.alpha = ArchParam(nn.init.normal_(torch.empty(len(choice.candidates)), std=init_std), ALPHA)
         self.temperature = temperature
         self._choice = choice
         self._drawn: tuple[tuple[int, ...], tuple[int, ...]] | None = None

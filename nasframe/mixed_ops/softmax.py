@@ -3,6 +3,7 @@
 from typing import ClassVar, final
 
 import torch
+from torch import nn
 
 from nasframe.core import ALPHA, ArchParam, Choice, Kind, WeightedSum, mixed_ops
 from nasframe.types import NonNegativeFloat
@@ -23,7 +24,7 @@ class Softmax(WeightedSum):
 
     def __init__(self, choice: Choice, *, init_std: NonNegativeFloat = 1e-3) -> None:
         super().__init__()
-        self.alpha = ArchParam(init_std * torch.randn(len(choice.candidates)), ALPHA)
+        self.alpha = ArchParam(nn.init.normal_(torch.empty(len(choice.candidates)), std=init_std), ALPHA)
 
     def weights(self) -> torch.Tensor:
         return torch.softmax(self.alpha, dim=0)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasframe.core import InTwoSteps
+from nasframe.ops._maps import every
 
 
 @final
@@ -46,7 +47,7 @@ class DilatedDepthwiseConv(nn.Conv2d, InTwoSteps):
     def first_step(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         if not self._by_phases(x_BCHW):
             return x_BCHW
-        return x_BCHW[:, :, ::2, ::2] if self.stride == (2, 2) else _to_phases(x_BCHW)
+        return every(2, x_BCHW) if self.stride == (2, 2) else _to_phases(x_BCHW)
 
     def second_step(self, made: torch.Tensor, x_BCHW: torch.Tensor) -> torch.Tensor:
         if not self._by_phases(x_BCHW):

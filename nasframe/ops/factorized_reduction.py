@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nasframe.core import ExactBatchNorm2d
 from nasframe.errors import UnsupportedError
 from nasframe.ops.pointwise_conv import PointwiseConv
 
@@ -36,13 +37,11 @@ class FactorizedReduction(nn.Module):
         half = out_channels // 2
         self.even = PointwiseConv(in_channels, half, stride=2)
         self.odd = PointwiseConv(in_channels, out_channels - half, stride=2)
-        self.norm = nn.BatchNorm2d(out_channels, affine=affine)
+        self.norm = ExactBatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         x_BCHW = functional.relu(x_BCHW)
         height, width = x_BCHW.shape[-2:]
-        shifted = x_BCHW[..., 1:, 1:]
-        if height % 2 or width % 2:
-            shifted = functional.pad(shifted, (0, width % 2, 0, height % 2))
+        shifted = functional.pad(x_BCHW, (-1, width % 2, -1, height % 2))
         out: torch.Tensor = self.norm(torch.cat([self.even(x_BCHW), self.odd(shifted)], dim=1))
         return out

@@ -3,7 +3,7 @@
 from torch import nn
 
 from nasframe.core import ops
-from nasframe.ops._channels import require_same_channels
+from nasframe.ops._maps import require_same_channels
 
 
 @ops.register("max_pool_3x3")

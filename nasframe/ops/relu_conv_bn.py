@@ -5,6 +5,9 @@ from typing import final
 import torch
 from torch import nn
 
+from nasframe.core import ExactBatchNorm2d
+from nasframe.ops.pointwise_conv import PointwiseConv
+
 
 @final
 class ReLUConvBN(nn.Module):
@@ -20,8 +23,8 @@ class ReLUConvBN(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.ReLU(),
-            nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
-            nn.BatchNorm2d(out_channels, affine=affine),
+            PointwiseConv(in_channels, out_channels),
+            ExactBatchNorm2d(out_channels, affine=affine),
         )
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from torch import nn
 
 from nasframe.core import ops
 from nasframe.ops.dilated_conv import DilatedDepthwiseConv
+from nasframe.ops.pointwise_conv import PointwiseConv
 
 
 @final
@@ -62,7 +63,7 @@ def depthwise_separable(
     return nn.Sequential(
         nn.ReLU(),
         depthwise,
-        nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
+        PointwiseConv(in_channels, out_channels),
         nn.BatchNorm2d(out_channels, affine=affine),
     )
 

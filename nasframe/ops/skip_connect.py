@@ -4,7 +4,7 @@ from torch import nn
 
 from nasframe.core import ops
 from nasframe.errors import UnsupportedError
-from nasframe.ops._channels import require_same_channels
+from nasframe.ops._maps import require_same_channels
 from nasframe.ops.factorized_reduction import FactorizedReduction
 
 

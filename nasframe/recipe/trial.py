@@ -1,11 +1,13 @@
 """What a run would refuse at its start, found by building its parts without their data."""
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, final
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from nasframe import problem_kinds as kinds
 from nasframe.core import (
@@ -58,11 +60,39 @@ def trial_problems(parts: Parts, known: Iterable[Problem]) -> list[Problem]:
     """
     for device in ("meta", "cpu"):
         trial = _Trial(parts, {problem.path for problem in known})
-        with kept_random_state(torch.device("cpu")), torch.device(device):
+        with kept_random_state(torch.device("cpu")), torch.device(device), _Shapes(), _visible_optimizers():
             trial.run()
         if trial.is_certain:
             break
     return trial.problems
+
+
+@final
+class _Shapes(TorchFunctionMode):
+    """Leaves parameters of the meta device, which have no values, without initial ones."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            tensor = args[0] if args else (kwargs or {})["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _visible_optimizers() -> Iterator[None]:
+    """Lets optimizers be made without importing PyTorch's compiler, which takes a second.
+
+    PyTorch imports it to hide their making from it, and nothing is compiled here.
+    """
+    hidden = torch.optim.Optimizer.add_param_group
+    torch.optim.Optimizer.add_param_group = inspect.unwrap(hidden)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.optim.Optimizer.add_param_group = hidden  # type: ignore[method-assign]
 
 
 @final

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from nasframe.core import (
+    ExactBatchNorm2d,
     Filler,
     Genotype,
     Graph,
@@ -195,7 +196,7 @@ class Darts(Space):
 def _conv_bn(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
+        ExactBatchNorm2d(out_channels),
     )
 
 

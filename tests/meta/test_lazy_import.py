@@ -22,10 +22,11 @@ def test_nothing_heavy_is_imported_for_the_help(code: str) -> None:
     subprocess.run([sys.executable, "-c", code + check], check=True, capture_output=True)
 
 
-def test_a_recipe_imports_no_package_that_it_does_not_need() -> None:
+@pytest.mark.parametrize("recipe", ["digits_darts", "digits_proxyless"])
+def test_a_recipe_imports_nothing_big_that_it_does_not_need(recipe: str) -> None:
     code = (
-        "import sys\nfrom nasframe import load_recipe\nload_recipe('digits_darts')\n"
-        "needless = {'datasets', 'tensorboard', 'matplotlib'} & set(sys.modules)\n"
+        f"import sys\nfrom nasframe import load_recipe\nload_recipe('{recipe}')\n"
+        "needless = {'datasets', 'tensorboard', 'matplotlib', 'torch._dynamo'} & set(sys.modules)\n"
         "assert not needless, needless"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -123,7 +123,7 @@ def test_a_package_uses_the_public_api_alone(package: Path) -> None:
         "from nasframe.registry import registries",
         "from nasframe.spaces import darts",
         "import nasframe.recipe.stages",
-        "from nasframe.ops._channels import check_channels",
+        "from nasframe.ops._maps import check_channels",
         "from nasframe.errors import _x",
         "def f(model): return model._autocast",
         "class A:\n    def f(self): return self.model._modules",
