@@ -4,7 +4,6 @@ Built-ins register with a decorator in a module of the registry's package. A thi
 entry point in the group ``nasframe.<registry>``; its name is known without importing it.
 """
 
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -25,6 +24,7 @@ from nasframe.declarations import Declaration, declarations
 from nasframe.errors import ComponentError, FormerNameWarning, NasframeError, SettingError
 from nasframe.problem_kinds import UNKNOWN_NAME, ProblemKind
 from nasframe.settings import Signature, marks_of, mentions, read_python, rule_of_type, signature_of
+from nasframe.suggestion import nearest
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -232,9 +232,8 @@ class Registry(Generic[T]):
     def unknown(self, name: str) -> UnknownNameError:
         """The error for a name that no component has."""
         names = self.names()
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        nearest = self._former.get(name) or next(iter(near), None)
-        return UnknownNameError(self.name, name, names, nearest, self._removed.get(name))
+        meant = self._former.get(name) or nearest(name, names)
+        return UnknownNameError(self.name, name, names, meant, self._removed.get(name))
 
     def origin(self, name: str) -> str:
         """The distribution (or module) that `name` comes from; several are joined by `` and ``."""
@@ -287,9 +286,11 @@ class Registry(Generic[T]):
         return None if obstacle is None else f"{self.name}: `{name}` of {declared[0].source} {obstacle}"
 
     def _claimed(self, name: str, claimants: str) -> str:
+        others = claimants.removeprefix(f"{BUILT_IN} and ")
+        which = others if others != claimants else "one of them"
         return (
             f"{self.name}: `{name}` is claimed by {claimants}; "
-            "uninstall one of them, or ask its author for another name"
+            f"uninstall {which}, or ask its author for another name"
         )
 
     def _load(self, name: str, declaration: Declaration) -> Callable[..., T]:

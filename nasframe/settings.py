@@ -3,7 +3,6 @@
 Positional parameters are what the framework gives; keyword-only parameters are settings.
 """
 
-import difflib
 import inspect
 import itertools
 import json
@@ -22,6 +21,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from nasframe import problem_kinds as kinds
 from nasframe.errors import ComponentError
 from nasframe.problem_kinds import ProblemKind
+from nasframe.suggestion import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -389,8 +389,7 @@ def _nearest(annotation: Any, value: Any) -> str:
     if value in ("yes", "on", "no", "off") and bool in members:
         return f"write {'true' if value in ('yes', 'on') else 'false'}"
     allowed = [each for member in members for each in _literals(member) if isinstance(each, str)]
-    nearest = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5) if isinstance(value, str) else []
-    return f"did you mean `{nearest[0]}`?" if nearest else ""
+    return did_you_mean(value, allowed) if isinstance(value, str) else ""
 
 
 def _literals(annotation: Any) -> tuple[Any, ...]:

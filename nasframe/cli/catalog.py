@@ -1,6 +1,5 @@
 """The verbs about what the registries hold."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ import typer
 from nasframe.cli.arguments import AsJson, Plugins
 from nasframe.cli.completion import complete_component, complete_registry
 from nasframe.cli.output import flow, print_json, print_table, wrapped
+from nasframe.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from nasframe.registry import Registry
@@ -186,10 +186,8 @@ def _registries(plugins: list[Path] | None) -> "dict[str, Registry[Any]]":
 def _registry(name: str, plugins: list[Path] | None) -> "Registry[Any]":
     registries = _registries(plugins)
     if name not in registries:
-        nearest = difflib.get_close_matches(name, registries, n=1)
-        hint = f"did you mean `{nearest[0]}`? " if nearest else ""
-        available = ", ".join(registries)
-        raise typer.BadParameter(f"no registry is called `{name}`; {hint}available: {available}")
+        hint = f"{did_you_mean(name, registries)} available: {', '.join(registries)}".lstrip()
+        raise typer.BadParameter(f"no registry is called `{name}`; {hint}")
     return registries[name]
 
 

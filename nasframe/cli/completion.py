@@ -91,8 +91,9 @@ def complete_override(context: typer.Context, incomplete: str) -> Iterator[tuple
 
     Bash parts words at ``=``, other shells do not.
     """
-    recipe = _plain_recipe(context.params.get("recipe", ""))
-    if awaiting := _key_before(context.params.get("overrides") or ()):
+    typed = _joined(context.params.get("overrides") or ())
+    recipe = _with_overrides(_plain_recipe(context.params.get("recipe", "")), typed)
+    if awaiting := _key_before(typed):
         return ((value, what) for value, what in _values(awaiting, recipe) if value.startswith(incomplete))
     key, equals, _ = incomplete.partition("=")
     if equals:
@@ -104,24 +105,46 @@ def complete_override(context: typer.Context, incomplete: str) -> Iterator[tuple
     return ((text, what) for text, what in found if text.startswith(incomplete))
 
 
-def _key_before(words: Sequence[str]) -> str:
-    """The key whose value comes next, where a shell has parted the words at ``=``."""
-    last = ""
+def _joined(words: Sequence[str]) -> list[str]:
+    """The overrides that were typed, where a shell may have parted them at ``=``."""
+    joined: list[str] = []
     for word in words:
-        last = f"{last}{word}" if word == "=" or last.endswith("=") else word
+        if joined and (word == "=" or joined[-1].endswith("=")):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
+
+
+def _with_overrides(recipe: Any, overrides: Sequence[str]) -> Any:
+    """The recipe with the names and other words that overrides assign."""
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if equals and value and not key.startswith("~"):
+            patch: Any = value
+            for name in reversed(key.split(".")):
+                patch = {name: patch}
+            recipe = _laid_over(recipe, patch)
+    return recipe
+
+
+def _key_before(overrides: Sequence[str]) -> str:
+    """The key whose value comes next, where a shell has parted the words at ``=``."""
+    last = overrides[-1] if overrides else ""
     return "" if last.startswith("~") or "=" in last.rstrip("=") else last.rstrip("=")
 
 
 def _values(key: str, recipe: Any) -> Iterator[tuple[str, str]]:
     """The names, options and truth values that a key can have."""
     schemas = [_root()]
-    for name in key.split("."):
+    component, is_type = key.removesuffix(".type"), key.endswith(".type")
+    for name in component.split("."):
         schemas = [part for schema in schemas for part in _parts(schema, recipe).get(name, ())]
         recipe = recipe.get(name) if isinstance(recipe, dict) else None
     for each in (alternative for schema in schemas for alternative in _alternatives(schema)):
         if each.get("type") == "boolean":
             yield from (("true", ""), ("false", ""))
-        if each.get("type") == "null":
+        if each.get("type") == "null" and not is_type:
             yield "null", ""
         for value in [each["const"]] if "const" in each else each.get("enum", []):
             yield str(value), each.get("description", "")

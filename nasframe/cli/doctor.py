@@ -14,6 +14,7 @@ import typer
 import nasframe
 from nasframe.cli.arguments import AsJson
 from nasframe.cli.output import print_json, wrapped
+from nasframe.suggestion import did_you_mean
 
 _MARKS: Final = {"ok": typer.style("ok   ", fg="green"), "wrong": typer.style("wrong", fg="red")}
 
@@ -126,7 +127,8 @@ def _device(name: str) -> str:
     import torch
 
     if not name.startswith("cuda"):
-        return f"{torch.get_num_threads()} threads" if name == "cpu" else "works"
+        threads = torch.get_num_threads()
+        return f"{threads} thread{'s' if threads > 1 else ''}" if name == "cpu" else "works"
     properties = torch.cuda.get_device_properties(name)
     return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
 
@@ -160,16 +162,20 @@ def _plugins(time_limit: float) -> Iterator[Finding]:
     for state in probe_plugins(time_limit=time_limit):
         name = f"{state.registry} {state.name}"
         if state.failure:
-            yield Finding("plugins", name, "wrong", state.failure.removeprefix(f"{state.registry}: "))
+            found = state.failure.removeprefix(f"{state.registry}: ")
+            if state.source not in found:
+                found = f"{found}; repair or uninstall {state.source}"
+            yield Finding("plugins", name, "wrong", found)
         else:
             yield Finding("plugins", name, "ok", f"works, from {state.source}")
     for group, names in declared_groups().items():
         registry = group.removeprefix("nasframe.")
         if registry not in registries:
+            advice = f"{did_you_mean(registry, registries)} there are {', '.join(registries)}".lstrip()
             sources = sorted({each.source for declared in names.values() for each in declared})
             found = (
                 f"{', '.join(sources)} declares {', '.join(names)} for it, but there is no such registry; "
-                f"there are {', '.join(registries)}"
+                f"{advice}"
             )
             yield Finding("plugins", group, "wrong", found)
     for broken in broken_metadata():

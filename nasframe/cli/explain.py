@@ -1,6 +1,5 @@
 """The verb that says what a problem's code means."""
 
-import difflib
 import shutil
 import textwrap
 from collections.abc import Iterator
@@ -40,11 +39,9 @@ def explain(
 
 
 def _kind(code: str) -> ProblemKind:
-    kind = KINDS.get(code.upper())
+    kind = KINDS.get(f"NF{code:0>3}" if code.isdecimal() else code.upper())
     if kind is None:
-        nearest = difflib.get_close_matches(code.upper(), KINDS, n=1)
-        hint = f"did you mean `{nearest[0]}`? " if nearest else ""
-        raise typer.BadParameter(f"no problem has the code `{code}`; {hint}`nasframe explain` lists all")
+        raise typer.BadParameter(f"no problem has the code `{code}`; `nasframe explain` lists all")
     return kind
 
 

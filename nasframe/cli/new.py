@@ -34,7 +34,7 @@ def plugin(
     ] = "algorithm",
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where its folder is made.")] = Path(),
 ) -> None:
-    """Write a package with a component, its tests and a recipe, that passes its tests at once."""
+    """Write a package with a component, its tests and a recipe. It passes its tests at once."""
     if kind not in KINDS:
         raise typer.BadParameter(f"--kind must be one of {', '.join(KINDS)}, got `{kind}`")
     files = package(name, kind)

@@ -23,7 +23,7 @@ def plan(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a run would take: sizes, memory and time of real steps; exit code 1 if it does not fit."""
+    """Tell what a run would take, by real steps. Exit code 1 if its memory or disk does not suffice."""
     from nasframe.recipe import load_recipe, survey
     from nasframe.recipe import plan as plan_recipe
 

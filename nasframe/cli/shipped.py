@@ -1,6 +1,5 @@
 """The verbs about the recipes that come with nasframe."""
 
-import difflib
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from nasframe.cli.arguments import AsJson
 from nasframe.cli.completion import complete_shipped
 from nasframe.cli.output import print_json, print_table
 from nasframe.cli.schema import SCHEMA_FILE, write_schema
+from nasframe.suggestion import did_you_mean
 
 
 def recipes(as_json: AsJson = False) -> None:
@@ -37,11 +37,8 @@ def copy(
 
     shipped = shipped_recipes()
     if name not in shipped:
-        nearest = difflib.get_close_matches(name, shipped, n=1)
-        hint = f"did you mean `{nearest[0]}`? " if nearest else ""
-        raise typer.BadParameter(
-            f"no shipped recipe is called `{name}`; {hint}available: {', '.join(shipped)}"
-        )
+        hint = f"{did_you_mean(name, shipped)} available: {', '.join(shipped)}".lstrip()
+        raise typer.BadParameter(f"no shipped recipe is called `{name}`; {hint}")
     target = file or Path(f"{name}.yaml")
     text = shipped[name].read_text(encoding="utf-8")
     try:

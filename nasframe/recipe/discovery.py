@@ -42,6 +42,8 @@ def import_modules(paths: Sequence[Path]) -> None:
         except (Exception, SystemExit) as error:
             given = f"{type(error).__name__}: {error}"
             rule = f"{path} must be a Python module that can be imported"
+            if not path.is_file():
+                rule, given = f"{path} must be a file", ""
             problems.append(Problem(UNUSABLE_MODULE, "command line", "--plugin", rule, given))
     if problems:
         raise RecipeError(problems)

@@ -1,6 +1,5 @@
 """From files and the command line to a recipe: includes, merging, overrides, interpolation."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.schema import read_recipe
 from nasframe.recipe.tree import BROKEN, COMMAND_LINE, KeyPath, Node, Place, merge
 from nasframe.recipe.yaml_text import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES, read_yaml
+from nasframe.suggestion import nearest
 
 _MAX_ROUNDS: Final = 20
 _MAX_FILES: Final = 100
@@ -58,6 +58,10 @@ def load_with_places(
     files = _Files()
     tree = files.read(_locate(str(recipe)))
     if tree is None:
+        assigned = [text for text in overrides if not text.startswith("~")]
+        _overridden(
+            Node({}, COMMAND_LINE, COMMAND_LINE), assigned, files.problems
+        )  # as far as it can be told
         raise RecipeError(files.problems)
     tree = _overridden(tree, overrides, files.problems)
     tree = _interpolated(tree, files.problems)
@@ -75,9 +79,28 @@ def _locate(recipe: str) -> Path:
         rule = "must be a file" if Path(recipe).exists() else "must be a file or a shipped recipe's name"
     except (OSError, ValueError):
         rule = "must be a file or a shipped recipe's name"
-    nearest = difflib.get_close_matches(Path(recipe).stem, shipped, n=1)
-    advice = f"did you mean the shipped recipe `{nearest[0]}`?" if nearest else ""
+    advice = _meant_file(Path(recipe)) or "`nasframe recipes` lists the shipped ones"
     raise RecipeError([Problem(kinds.NO_RECIPE, str(COMMAND_LINE), "RECIPE", rule, f"`{recipe}`", advice)])
+
+
+def _meant_file(path: Path, folder: Path | None = None) -> str:
+    """Advice for a recipe that is not there: a file beside it, or a shipped one.
+
+    Args:
+        path: As it was written.
+        folder: Where it would lie; by default as `path` says.
+    """
+    folder = folder or path.parent
+    try:
+        if (folder / path.name / "recipe.yaml").is_file():
+            return f"did you mean `{path / 'recipe.yaml'}`?"
+        files = {file.stem: file.name for file in sorted(folder.glob("*.y*ml")) if file.is_file()}
+    except (OSError, ValueError):
+        files = {}
+    if beside := nearest(path.stem, files):
+        return f"did you mean `{path.with_name(files[beside])}`?"
+    shipped = nearest(path.stem, shipped_recipes())
+    return f"did you mean the shipped recipe `{shipped}`?" if shipped else ""
 
 
 @final
@@ -159,8 +182,7 @@ class _Files:
         elif path.is_file():
             return self.read(path)
         else:
-            nearest = difflib.get_close_matches(Path(entry.value).stem, shipped, n=1)
-            advice = f"did you mean the shipped recipe `{nearest[0]}`?" if nearest else f"there is no {path}"
+            advice = _meant_file(Path(entry.value), path.parent) or f"there is no {path}"
             rule = "must be a file (relative to this one) or a shipped recipe's name"
             self._say(kinds.NO_INCLUDE, entry.at, "include", rule, f"`{entry.value}`", advice)
         return None
@@ -203,9 +225,8 @@ def _nearest_path(tree: Node, keys: KeyPath) -> str:
         owner = tree.find(keys[:depth])
         if owner and owner.child(key) is None:
             names = [str(name) for name, _ in owner.items()]
-            nearest = difflib.get_close_matches(str(key), names, n=1)
-            path = [*keys[:depth], *nearest, *keys[depth + 1 :]]
-            return f"did you mean `{_spell(tuple(path))}`?" if nearest else ""
+            meant = nearest(str(key), names)
+            return f"did you mean `{_spell((*keys[:depth], meant, *keys[depth + 1 :]))}`?" if meant else ""
     return ""
 
 

@@ -75,8 +75,9 @@ def _kinds(parts: Parts) -> Iterator[Problem]:
             )
             names = ", ".join(kind.name for kind in made) or "none"
             rule = f"`{algorithm.name}` needs {what}, but `{mixed_op.name}` makes only: {names}"
-            advice = "choose another search.mixed_op or search.algorithm"
-            yield parts.problem(problem_kinds.NEEDS_KIND, "search.algorithm", rule, "", advice)
+            yield parts.problem(
+                problem_kinds.NEEDS_KIND, "search.algorithm", rule, "", _other_partner(algorithm)
+            )
 
 
 def _mixes(parts: Parts) -> Iterator[Problem]:
@@ -94,8 +95,13 @@ def _mixes(parts: Parts) -> Iterator[Problem]:
         rule = f"`{mixed_op.name}` needs an algorithm that draws its paths, but `{algorithm.name}` does not"
     else:
         return
-    advice = "choose another search.mixed_op or search.algorithm"
+    advice = _other_partner(algorithm)
     yield parts.problem(problem_kinds.MIXES_OTHERWISE, "search.algorithm", rule, "", advice)
+
+
+def _other_partner(algorithm: Component[Any]) -> str:
+    fitting = f"`nasframe show {algorithm.registry} {algorithm.name}` lists the mixed ops that fit"
+    return f"choose another search.mixed_op or search.algorithm; {fitting}"
 
 
 def _cost(parts: Parts) -> Iterator[Problem]:

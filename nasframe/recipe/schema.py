@@ -1,7 +1,6 @@
 """The typed tree of a recipe: read from nodes with every problem found, and written as plain data."""
 
 import dataclasses
-import difflib
 import json
 import os
 import types
@@ -23,6 +22,9 @@ from nasframe.recipe.trial import trial_problems
 from nasframe.recipe.yaml_text import dump_yaml
 from nasframe.registry import Component, Registry, UnknownNameError, registry_for
 from nasframe.settings import REQUIRED, Setting, marks_of, mentions, read_value, signature_of
+from nasframe.suggestion import did_you_mean, nearest
+
+_MAX_MEANT: typing.Final = 3
 
 VERSION: Final = 1
 """The version of the recipe format."""
@@ -156,6 +158,7 @@ class _Reader:
         self.parts: dict[str, Any] = {}
         self.places: dict[KeyPath, Place] = {}
         self._said: set[tuple[str, str, str]] = set()
+        self._unknown: list[tuple[str, Place, KeyPath, list[str]]] = []
 
     def say(
         self, kind: ProblemKind, at: Place, path: KeyPath, rule: str, given: str = "", advice: str = ""
@@ -168,7 +171,9 @@ class _Reader:
 
     def recipe(self, tree: Node) -> Any:
         """The recipe, or `BROKEN`."""
-        return self._section(Recipe, _inherited(self._checked_version(tree)), ())
+        found = self._section(Recipe, _inherited(self._checked_version(tree)), ())
+        self._say_unknown()
+        return found
 
     def _checked_version(self, tree: Node) -> Node:
         version = tree.child("version")
@@ -208,11 +213,22 @@ class _Reader:
         names = sorted(known)
         for key, node in entries.items():
             if key not in names:
-                nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-                advice = f"did you mean `{nearest[0]}`?" if nearest else f"it has {_listed(names)}"
-                rule = f"{owner} has no such setting"
-                self.say(kinds.UNKNOWN_KEY, node.key_at, (*path, key), rule, "", advice)
+                self._unknown.append((owner, node.key_at, (*path, key), names))
         return set(entries) <= set(names)
+
+    def _say_unknown(self) -> None:
+        """Tell of the unknown keys, now that it is known what the recipe has elsewhere."""
+        paths = [path[:-1] if path[-1] == "type" else path for path in self.places]
+        for owner, at, (*above, last), names in self._unknown:
+            key = str(last)
+            below = [path for path in paths if list(path[: len(above)]) == above]
+            same = [path for path in below if path[-1] == key] or [path for path in paths if path[-1] == key]
+            advice = _meant(same) or did_you_mean(key, names)
+            if not advice:
+                similar = nearest(key, {str(path[-1]) for path in below})
+                advice = _meant([path for path in below if path[-1] == similar])
+            advice = advice or f"it has {_listed(names)}"
+            self.say(kinds.UNKNOWN_KEY, at, (*above, key), f"{owner} has no such setting", "", advice)
 
     def _settings(self, settings: Mapping[str, Setting], node: Node, path: KeyPath) -> dict[str, Any]:
         return {name: self._setting(setting, node, (*path, name)) for name, setting in settings.items()}
@@ -263,7 +279,9 @@ class _Reader:
         if not isinstance(node.value, list):
             rule = f"must be a list of names, or of mappings with a `type`, from {registry.name}"
             if not node.is_broken:
-                self.say(kinds.WRONG_TYPE, node.at, path, rule, spell_value(node.plain))
+                given = spell_value(node.plain)
+                advice = f"write [{node.value}]" if isinstance(node.value, str) and node.value else ""
+                self.say(kinds.WRONG_TYPE, node.at, path, rule, given, advice)
             return BROKEN
         return tuple(self._component(registry, item, (*path, index)) for index, item in enumerate(node.value))
 
@@ -294,8 +312,8 @@ class _Reader:
     def _say_no_name(self, registry: Registry[Any], node: Node, kind: Node | None, path: KeyPath) -> None:
         names = f"{registry.name} has {_listed(registry.names())}"
         if isinstance(node.value, dict) and kind is None:
-            nearly = difflib.get_close_matches("type", node.value, n=1)
-            advice = f"did you mean `type` by `{nearly[0]}`? {names}" if nearly else names
+            nearly = nearest("type", node.value)
+            advice = f"did you mean `type` by `{nearly}`? {names}" if nearly else names
             self.say(kinds.NO_NAME, node.key_at, (*path, "type"), "must be given", "", advice)
         elif kind is not None and not kind.is_broken:
             given = spell_value(kind.plain)
@@ -339,6 +357,14 @@ class _Reader:
                     self.say(mark.kind, at, (*path, *location), rule, spell_value(marked), advice)
                     fits = False
         return fits
+
+
+def _meant(paths: list[KeyPath]) -> str:
+    """The question whether one of the paths is meant; empty if there is none, or too many."""
+    if not 0 < len(paths) <= _MAX_MEANT:
+        return ""
+    at_top = " at the top of the recipe" if all(len(path) == 1 for path in paths) else ""
+    return f"did you mean {' or '.join('`' + '.'.join(map(str, path)) + '`' for path in paths)}{at_top}?"
 
 
 def _default_in(parent: Node) -> Place:

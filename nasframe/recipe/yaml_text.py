@@ -139,7 +139,8 @@ def read_yaml(text: str, file: str, problems: list[Problem]) -> Node | None:
     except yaml.MarkedYAMLError as error:
         where = _place(error.problem_mark or error.context_mark, file)
         kind = kinds.TOO_LARGE if isinstance(error, _TooDeepError) else kinds.NOT_YAML
-        problems.append(Problem(kind, str(where), "", _yaml_rule(error)))
+        advice = "indent with spaces: YAML takes no tabs" if "'\\t'" in str(error.problem) else ""
+        problems.append(Problem(kind, str(where), "", _yaml_rule(error), "", advice))
         return None
     except yaml.YAMLError as error:
         rule = f"must be YAML: {' '.join(str(error).split())}"

@@ -82,15 +82,19 @@ def test_each_broken_plugin_is_told_with_what_to_do(doctor: Doctor, third_party:
     }  # fmt: skip
     for name, words in {
         "schedules unit_raising": ("RuntimeError: no fuel", "repair or uninstall raising 1.0"),
-        "schedules unit_endless": ("did not end within 3 s",),
-        "schedules constant": ("claimed by nasframe and shadowing 1.0", "uninstall one of them"),
+        "schedules unit_endless": ("did not end within 3 s", "repair or uninstall endless 1.0"),
+        "schedules constant": ("claimed by nasframe and shadowing 1.0", "uninstall shadowing 1.0"),
         "schedules unit_twice": ("claimed by other 1.0 and one 1.0", "uninstall one of them"),
         "schedules unit_newer": (
             f"built for plugin API 2, but this nasframe has {PLUGIN_API}",
             "install a version",
         ),
         "schedules unit_half": ("half-installed: there is no module `unit_not_there`", "reinstall half 1.0"),
-        "nasframe.schedulez": ("misspelled 1.0 declares unit_misspelled", "no such registry", "schedules"),
+        "nasframe.schedulez": (
+            "misspelled 1.0 declares unit_misspelled",
+            "no such registry",
+            "did you mean `schedules`?",
+        ),
         str(unreadable / "entry_points.txt"): ("cannot be read", "unit_x", "reinstall"),
         str(left_over / "entry_points.txt"): ("left over from an uninstallation", "remove"),
     }.items():

@@ -117,6 +117,4 @@ def test_a_code_is_never_given_to_another_kind() -> None:
 
 def test_a_message_begins_with_the_code(load: Load) -> None:
     (problem,) = load(KINDS["NF063"].wrong, False)
-    assert str(problem) == (
-        "recipe.yaml:4:9: NF063 device: must be one of auto, cpu, cuda, mps, got `gpu`; did you mean `cpu`?"
-    )
+    assert str(problem) == ("recipe.yaml:4:9: NF063 device: must be one of auto, cpu, cuda, mps, got `gpu`")

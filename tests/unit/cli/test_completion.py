@@ -90,6 +90,21 @@ def test_keys_are_completed_for_the_components_that_the_recipe_names(complete: C
     ]
 
 
+def test_keys_are_completed_for_the_components_that_the_command_line_names(complete: Complete) -> None:
+    for words in ("search.algorithm.type = proxyless", "search.algorithm = proxyless seed = 3"):
+        offered = complete(f"nasframe run digits_darts {words} search.algorithm.")
+        assert "search.algorithm.update=" in offered
+        assert "search.algorithm.order=" not in offered
+
+
+def test_every_name_is_completed_as_a_type(complete: Complete) -> None:
+    offered = complete("nasframe run digits_darts search.algorithm.type = ")
+    assert {"darts_bilevel", "proxyless"} <= set(offered)
+    assert complete("nasframe run digits_darts search.cost.type = fl") == ["flops"]
+    assert "null" in complete("nasframe run digits_darts search.cost = ")
+    assert "null" not in complete("nasframe run digits_darts search.cost.type = ")
+
+
 def test_the_values_that_can_be_chosen_are_completed_in_the_words_of_bash(complete: Complete) -> None:
     assert set(complete("nasframe run digits_darts device = ")) == {"auto", "cpu", "cuda", "mps"}
     assert set(complete("nasframe run digits_darts device =")) == {"auto", "cpu", "cuda", "mps"}

@@ -139,6 +139,7 @@ def test_a_recipe_that_is_not_there_exits_with_2(nas: Verb, verb: str) -> None:
 def test_a_code_is_explained_with_a_wrong_and_a_right_recipe(nas: Verb) -> None:
     code, out, err = nas("explain", "nf012")
     assert (code, err) == (0, "")
+    assert nas("explain", "12").out == out
     assert out.startswith("NF012 A key stands twice in one mapping.\n")
     wrong, right = out.partition("wrong:\n")[2].split("\nright:\n")
     Path("wrong.yaml").write_text(textwrap.dedent(wrong))

@@ -36,3 +36,4 @@ def test_each_module_that_cannot_be_imported_is_a_problem(tmp_path: Path) -> Non
             import_modules(paths)
         assert [each.where for each in caught.value.problems] == ["command line"] * 5
         assert "ZeroDivisionError" in caught.value.problems[0].given
+        assert caught.value.problems[4].rule == f"{tmp_path / 'missing.py'} must be a file"

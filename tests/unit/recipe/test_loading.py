@@ -50,6 +50,29 @@ def test_a_name_nearly_that_of_a_shipped_recipe_is_answered_with_it(name: str) -
         load_recipe(name)
 
 
+@pytest.mark.parametrize("name", ["mine", "mine.yml", "mien.yaml", "{}/mine", "{}/run"])
+def test_a_name_nearly_that_of_a_file_is_answered_with_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(TINY)
+    Path("run").mkdir()
+    Path("run/recipe.yaml").write_text(TINY)
+    name = name.format(tmp_path)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(name)
+    meant = Path(name) / "recipe.yaml" if name.endswith("run") else Path(name).with_name("mine.yaml")
+    assert caught.value.problems[0].advice == f"did you mean `{meant}`?"
+
+
+def test_an_include_nearly_that_of_a_file_is_answered_with_it(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(TINY)
+    (tmp_path / "mine.yaml").write_text("include: bsae.yaml\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(tmp_path / "mine.yaml"))
+    assert caught.value.problems[0].advice == "did you mean `base.yaml`?"
+
+
 @pytest.mark.parametrize("name", ["", "not/there.yaml", "\0", "x" * 5000, "."])
 def test_what_is_no_file_is_a_problem_of_the_command_line(name: str) -> None:
     with pytest.raises(RecipeError) as caught:
@@ -126,6 +149,19 @@ def test_an_include_that_is_no_file_is_a_problem_at_its_place(include: str) -> N
     found = problem(TINY + f"include: {include}\n")
     assert found.where.startswith("x.yaml:4:")
     assert found.path == "include"
+
+
+def test_wrong_overrides_are_told_beside_an_include_that_is_no_file() -> None:
+    Path("x.yaml").write_text("include: missing.yaml\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("x.yaml", ["seed", "search.trainer.epochs=[1"])
+    assert [each.where.partition(":")[0] for each in caught.value.problems] == [
+        "command line", "command line", "x.yaml",
+    ]  # fmt: skip
+
+
+def test_a_tab_is_answered_with_spaces() -> None:
+    assert problem(TINY + "search:\n\ttrainer: standard\n").advice == "indent with spaces: YAML takes no tabs"
 
 
 def test_problems_of_an_included_file_are_told_with_its_lines() -> None:

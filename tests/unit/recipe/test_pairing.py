@@ -112,3 +112,4 @@ def test_an_algorithm_and_a_mixed_op_draw_both_or_neither(
         load_recipe(path)
     (problem,) = caught.value.problems
     assert (problem.path, problem.rule) == ("search.algorithm", rule)
+    assert f"`nasframe show algorithms {algorithm}`" in problem.advice

@@ -127,6 +127,26 @@ def test_the_nearest_spelling_is_advised() -> None:
     assert advice["device"] == "did you mean `cuda`?"
 
 
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("epochs: 3", "did you mean `search.trainer.epochs` or `retrain.trainer.epochs`?"),
+        ("search: {trainer: {lr: 0.1}}", "did you mean `search.trainer.optimizer.lr`?"),
+        ("search: {trainer: {learning_rate: 0.1}}", "did you mean `search.trainer.optimizer.lr`?"),
+        ("search: {seed: 1}", "did you mean `seed` at the top of the recipe?"),
+        ("retrain: {mixed_op: softmax}", "did you mean `search.mixed_op`?"),
+    ],
+)
+def test_a_key_that_belongs_elsewhere_is_answered_with_its_place(text: str, advice: str) -> None:
+    (problem,) = problems(f"{TINY}{text}\n")
+    assert problem.advice == advice
+
+
+def test_a_name_for_a_list_of_components_is_answered_with_the_list() -> None:
+    (problem,) = problems(TINY + "export: torch_export\n")
+    assert problem.advice == "write [torch_export]"
+
+
 def test_what_is_nowhere_near_is_answered_with_all_there_is() -> None:
     (problem,) = problems(TINY + "report: {type: html, qqqqqq: 1}\n")
     assert problem.advice.startswith("it has ")
