@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nasframe.core.batch_norm import add_normalized, can_normalize, normalize, track
+from nasframe.core.batch_norm import ExactBatchNorm2d, add_normalized, can_normalize, normalize, track
 
 
 def _random(*shape):
@@ -91,6 +91,30 @@ def test_statistics_are_as_exact_in_channels_last_as_elsewhere():
     made = x.contiguous(memory_format=torch.channels_last).clone()
     out, _ = normalize(made, nn.BatchNorm2d(16, affine=False))
     assert (out - exact).abs().max() <= 2 * (plain - exact).abs().max()
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_the_layer_is_pytorch_s_and_as_exact_in_channels_last_as_elsewhere(affine):
+    torch.manual_seed(0)
+    x, direction = torch.randn(16, 16, 32, 32) + 3, torch.randn(16, 16, 32, 32)
+    plain, layer = nn.BatchNorm2d(16, affine=affine), ExactBatchNorm2d(16, affine=affine)
+    exact = nn.BatchNorm2d(16, affine=affine).double()
+    results = []
+    for norm, given in (
+        (exact, x.double()),
+        (plain, x.clone()),
+        (layer, x.contiguous(memory_format=torch.channels_last)),
+    ):
+        before = given.clone()
+        out = norm(given.requires_grad_())
+        (out * direction).sum().backward()
+        assert torch.equal(given, before)
+        parameters = [parameter.grad for parameter in norm.parameters()]
+        results.append([out, given.grad, *parameters, norm.running_mean, norm.running_var])
+    for wanted, one, other in zip(*results, strict=True):
+        error = (one - wanted).abs().max()
+        assert (other - wanted).abs().max() <= 2 * error + 1e-6 * wanted.abs().max()
+    assert torch.equal(layer.eval()(x), nn.BatchNorm2d.forward(layer, x))
 
 
 def test_a_frozen_input_gets_no_gradient_and_its_weight_does():

@@ -1,7 +1,5 @@
 """A node whose mixtures are computed together is the node that computes them one by one."""
 
-import statistics
-
 import pytest
 import torch
 from torch import nn
@@ -140,41 +138,6 @@ def test_no_batch_norm_gets_a_weight_without_a_stride():
             loss_of(supernet(fused, memory_format=torch.channels_last), torch.channels_last).backward()
     assert seen
     assert all(seen)
-
-
-def second_order_gradient(seed, dtype, memory_format, fused):
-    torch.manual_seed(seed)
-    parts = nasframe.registries
-    space = parts["spaces"]["darts"](Task(input_shape=(3, 16, 16)), channels=8, cells=3)
-    model = nasframe.supernet(space, "softmax", fused=fused).to(dtype).to(memory_format=memory_format)
-    objective = parts["objectives"]["cross_entropy"]()
-    optimizer = parts["optimizers"]["sgd"](list(model.parameters_of("weight")), lr=0.025, momentum=0.9)
-    update = nasframe.WeightUpdate(model, objective, optimizer)
-    generator = torch.Generator().manual_seed(seed)
-    train, valid = (
-        nasframe.Batch(
-            torch.randn(8, 3, 16, 16, generator=generator).to(dtype).contiguous(memory_format=memory_format),
-            torch.randint(10, (8,), generator=generator),
-        )
-        for _ in range(2)
-    )
-    algorithm = parts["algorithms"]["darts_bilevel"](model, objective, order=2)
-    gradients = algorithm.upper_gradients(train, valid, update)
-    return torch.cat([gradient.double().flatten() for gradient in gradients])
-
-
-def test_finite_differences_are_as_exact_in_channels_last_as_elsewhere():
-    """They multiply what batch-norm statistics are wrong by; now and then a ReLU flips: hence the median."""
-    plain, fused = [], []
-    for seed in range(5):
-        exact = second_order_gradient(seed, torch.float64, torch.contiguous_format, False)
-        for errors, is_fused, memory_format in (
-            (plain, False, torch.contiguous_format),
-            (fused, True, torch.channels_last),
-        ):
-            found = second_order_gradient(seed, torch.float32, memory_format, is_fused)
-            errors.append(((found - exact).norm() / exact.norm()).item())
-    assert statistics.median(fused) <= 2 * statistics.median(plain)
 
 
 # A node of hand-made candidates
