@@ -44,10 +44,10 @@ class Problem:
 
 
 class RecipeError(NasframeError):
-    """The recipe or the arguments must be changed; holds all problems, by where they are."""
+    """The recipe or the arguments must be changed; holds all problems, by where they are (of the command line, by their path)."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        self.problems = sorted(problems, key=lambda problem: problem.position)
+        self.problems = sorted(problems, key=lambda problem: (problem.position, problem.path))
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__("\n".join([f"the recipe has {count}", *map(str, self.problems)]))
 

@@ -102,7 +102,10 @@ def complete_override(context: typer.Context, incomplete: str) -> Iterator[tuple
         found = ((f"~{'.'.join(path)}", "") for path in _paths(recipe))
     else:
         found = ((f"{'.'.join(path)}=", what) for path, what in _keys(_root(), recipe, ()))
-    return ((text, what) for text, what in found if text.startswith(incomplete))
+    fitting = [(text, what) for text, what in found if text.startswith(incomplete)]
+    if len(fitting) == 1 and fitting[0][0].endswith("="):  # bash would put a space behind the only one
+        fitting += [(fitting[0][0] + value, what) for value, what in _present(fitting[0][0][:-1], recipe)]
+    return iter(fitting)
 
 
 def _joined(words: Sequence[str]) -> list[str]:
@@ -134,13 +137,28 @@ def _key_before(overrides: Sequence[str]) -> str:
     return "" if last.startswith("~") or "=" in last.rstrip("=") else last.rstrip("=")
 
 
-def _values(key: str, recipe: Any) -> Iterator[tuple[str, str]]:
-    """The names, options and truth values that a key can have."""
+def _at(key: str, recipe: Any) -> tuple[list[Any], Any]:
+    """The schemas of a key, and what the recipe says there."""
     schemas = [_root()]
-    component, is_type = key.removesuffix(".type"), key.endswith(".type")
-    for name in component.split("."):
+    for name in key.split("."):
         schemas = [part for schema in schemas for part in _parts(schema, recipe).get(name, ())]
         recipe = recipe.get(name) if isinstance(recipe, dict) else None
+    return schemas, recipe
+
+
+def _present(key: str, recipe: Any) -> Iterator[tuple[str, str]]:
+    """The number, word or truth value that a key has now, if it is one."""
+    schemas, said = _at(key, recipe)
+    for value, what in [(said, "as it is"), *((each.get("default"), "the default") for each in schemas)]:
+        if isinstance(value, (str, bool, int, float)):
+            yield (value if isinstance(value, str) else json.dumps(value)), what
+            return
+
+
+def _values(key: str, recipe: Any) -> Iterator[tuple[str, str]]:
+    """The names, options and truth values that a key can have."""
+    is_type = key.endswith(".type")
+    schemas, _ = _at(key.removesuffix(".type"), recipe)
     for each in (alternative for schema in schemas for alternative in _alternatives(schema)):
         if each.get("type") == "boolean":
             yield from (("true", ""), ("false", ""))

@@ -97,6 +97,16 @@ def test_keys_are_completed_for_the_components_that_the_command_line_names(compl
         assert "search.algorithm.order=" not in offered
 
 
+def test_the_only_key_comes_with_its_value_so_that_no_shell_puts_a_space_behind_it(
+    complete: Complete,
+) -> None:
+    assert complete("nasframe run digits_darts search.trainer.epoch") == [
+        "search.trainer.epochs=",
+        "search.trainer.epochs=8",  # the recipe's
+    ]
+    assert complete("nasframe run digits_darts search.fuse") == ["search.fused=", "search.fused=true"]
+
+
 def test_every_name_is_completed_as_a_type(complete: Complete) -> None:
     offered = complete("nasframe run digits_darts search.algorithm.type = ")
     assert {"darts_bilevel", "proxyless"} <= set(offered)
