@@ -2,9 +2,9 @@
 
     python benchmarks/latency_prediction.py
 
-Draws random architectures of the space `mobile`, predicts each by the prices that a search uses (each part
-timed alone), and times each whole network. Prints the rank correlation (Spearman), the range of latencies and
-the error, and writes a JSON file into benchmarks/results. Run it on a quiet machine.
+Draws random architectures of the spaces `macro` and `mobile`, predicts each by the prices that a search uses
+(each part timed alone), and times each whole network, in rounds. Prints the rank correlation (Spearman), the
+range of latencies and the error, and writes a JSON file into benchmarks/results. Run it on a quiet machine.
 """
 
 import argparse
@@ -12,15 +12,17 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy.stats import spearmanr
 
 import nasframe
-from nasframe.core import Task, generator_for, price
+from nasframe.core import Space, Task, generator_for, price
 
+SPACES: Mapping[str, dict[str, Any]] = {"macro": {}, "mobile": {"stem": "cifar"}}
 RESULT = Path(__file__).parent / "results" / "latency_prediction.json"
 
 
@@ -32,37 +34,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", type=int, default=30, help="how many are drawn (default 30)")
     parser.add_argument("--size", type=int, default=32, help="height and width of the images (default 32)")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default 1)")
+    parser.add_argument("--rounds", type=int, default=11, help="in which each network is timed (default 11)")
     parser.add_argument("--result", type=Path, default=RESULT)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     load = os.getloadavg()[0]
     task = Task(input_shape=(3, options.size, options.size))
-    space = nasframe.registries["spaces"]["mobile"](task, stem="cifar")
+    results = {}
+    for name, settings in SPACES.items():
+        space = nasframe.registries["spaces"][name](task, **settings)
+        results[name] = compare(space, task, options.networks, options.rounds)
+        measured = results[name]["measured_ms"]
+        print(
+            f"{name}: {options.networks} networks, {min(measured):.1f} to {max(measured):.1f} ms, "
+            f"Spearman {results[name]['spearman']:.3f}, median error {results[name]['median_error']:.1%}"
+        )
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    about = {"size": options.size, "threads": options.threads, "load_before": load, "versions": versions}
+    options.result.write_text(json.dumps({**about, "spaces": results}, indent=2) + "\n", encoding="utf-8")
+
+
+def compare(space: Space, task: Task, num_networks: int, rounds: int) -> dict[str, Any]:
+    """Predicted and measured latencies of random networks, and how well one tells the other."""
     latency = nasframe.registries["costs"]["latency"]
     prices = price(space, task, latency(repeats=100))
-    whole = latency(repeats=100)  # a table of its own: nothing that was timed for the prices
     generator = generator_for(0, "latency_prediction")
-    predicted, measured = [], []
-    for _ in range(options.networks):
-        genotype = nasframe.sample(space, generator)
-        predicted.append(prices.of(genotype))
-        measured.append(whole.of(nasframe.derived(space, genotype), task))
+    genotypes = [nasframe.sample(space, generator) for _ in range(num_networks)]
+    predicted = [prices.of(genotype) for genotype in genotypes]
+    networks = [nasframe.derived(space, genotype) for genotype in genotypes]
+    times = [[latency().of(network, task) for network in networks] for _ in range(rounds)]
+    measured = [statistics.median(each) for each in zip(*times, strict=True)]  # they take turns
     errors = [abs(one / other - 1) for one, other in zip(predicted, measured, strict=True)]
-    result = {
-        "space": f"mobile, cifar stem, {options.size} x {options.size}",
+    return {
         "spearman": float(spearmanr(predicted, measured).statistic),
+        "median_error": statistics.median(errors),
         "measured_ms": measured,
         "predicted_ms": predicted,
-        "median_error": statistics.median(errors),
-        "threads": options.threads,
-        "load_before": load,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
-    options.result.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(
-        f"{options.networks} networks, {min(measured):.1f} to {max(measured):.1f} ms: Spearman "
-        f"{result['spearman']:.3f}, median error {result['median_error']:.1%}"
-    )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,10 @@ class Problem:
 
 
 class RecipeError(NasframeError):
-    """The recipe or the arguments must be changed; holds all problems, by where they are (of the command line, by their path)."""
+    """The recipe or the arguments must be changed; holds all problems, in the order of their places.
+
+    Those of the command line come first, by path.
+    """
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = sorted(problems, key=lambda problem: (problem.position, problem.path))

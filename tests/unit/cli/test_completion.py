@@ -120,7 +120,7 @@ def test_the_values_that_can_be_chosen_are_completed_in_the_words_of_bash(comple
     assert set(complete("nasframe run digits_darts device =")) == {"auto", "cpu", "cuda", "mps"}
     assert set(complete("nasframe run digits_darts device = c")) == {"cpu", "cuda"}
     assert complete("nasframe run digits_darts seed = 3 search.algorithm = darts") == ["darts_bilevel"]
-    assert complete("nasframe run digits_darts seed = 3 search.trainer.ep") == ["search.trainer.epochs="]
+    assert complete("nasframe run digits_darts seed = 3 search.trainer.ep")[0] == "search.trainer.epochs="
     assert complete("nasframe run digits_darts search.trainer.channels_last = t") == ["true"]
     assert complete("nasframe run digits_darts seed = ") == []
 
@@ -154,7 +154,7 @@ def test_what_a_recipe_says_is_offered_for_deletion(complete: Complete) -> None:
 def test_a_recipe_that_cannot_be_read_breaks_nothing(complete: Complete, line: str) -> None:
     Path("bad.yaml").write_text("a: [")
     Path("circle.yaml").write_text("include: circle.yaml\n")
-    assert complete(line) in ([], ["search.algorithm.order="])
+    assert complete(line) in ([], ["search.algorithm.order=", "search.algorithm.order=1"])
 
 
 def test_names_come_from_a_cache_that_is_made_anew_when_packages_change(
@@ -188,4 +188,7 @@ def test_with_a_cache_nothing_heavy_is_imported(complete: Complete, cache: Path)
     done = subprocess.run(
         [sys.executable, "-c", code], env=asked, check=False, capture_output=True, text=True
     )
-    assert (done.returncode, done.stdout.split()) == (0, ["search.trainer.epochs="]), done.stderr
+    assert (done.returncode, done.stdout.split()) == (
+        0,
+        ["search.trainer.epochs=", "search.trainer.epochs=8"],
+    ), done.stderr
