@@ -112,6 +112,8 @@ def _wide(x_C: torch.Tensor) -> torch.Tensor:
 
 def _centre(x_BCHW: torch.Tensor, norm: nn.BatchNorm2d) -> tuple[Statistics, torch.Tensor]:
     """Subtract the channels' means in place; return the statistics, and a buffer to be used again."""
+    if x_BCHW.numel() == x_BCHW.shape[1]:
+        functional.batch_norm(x_BCHW, None, None, training=True)  # refuses a single value a channel
     mean_C = x_BCHW.mean(_OVER)
     squares_BCHW = x_BCHW.sub_(_wide(mean_C)).square()
     return Statistics(norm, mean_C, squares_BCHW.mean(_OVER), x_BCHW.numel() // len(mean_C)), squares_BCHW

@@ -128,7 +128,10 @@ def _mixture(branch: nn.Module) -> Iterator[tuple[torch.Tensor, nn.Module]]:
 @final
 @dataclass(frozen=True)
 class _Chain:
-    """A candidate that is a pooling, or a ReLU and layers of which the last convolves, and a batch norm."""
+    """A candidate that is a pooling, or a ReLU and layers of which first and last convolve, and a batch norm.
+
+    A convolution does not write into its input, which others read too, nor keep its output.
+    """
 
     layers: tuple[nn.Module, ...]
     norm: nn.BatchNorm2d
@@ -140,8 +143,10 @@ class _Chain:
         if not layers or any(map(_is_watched, modules)) or not _is_plain(norm):
             return None
         is_pool = isinstance(layers[0], _POOLS) and len(layers) == 1
-        is_pool_or_conv = is_pool or (type(layers[0]) is nn.ReLU and isinstance(layers[-1], nn.Conv2d))
-        return cls(tuple(layers), norm) if is_pool_or_conv else None
+        convolves = len(layers) > 1 and isinstance(layers[1], nn.Conv2d) and isinstance(layers[-1], nn.Conv2d)
+        if not is_pool and not (type(layers[0]) is nn.ReLU and convolves):
+            return None
+        return cls(tuple(layers), norm)
 
 
 def _term(

@@ -126,6 +126,11 @@ def test_a_frozen_input_gets_no_gradient_and_its_weight_does():
     torch.testing.assert_close(gradient, expected)
 
 
+def test_a_single_value_a_channel_is_refused_as_pytorch_refuses_it():
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        normalize(torch.zeros(1, 2, 1, 1), nn.BatchNorm2d(2, affine=False))
+
+
 def test_only_maps_of_several_values_a_channel_on_the_cpu_in_their_own_precision_are_taken():
     assert can_normalize(torch.zeros(1, 2, 1, 2))
     assert not can_normalize(torch.zeros(1, 2, 1, 1))

@@ -230,6 +230,17 @@ def test_candidates_of_any_build_are_mixed_as_ever(name):
     assert_all_close(list(fused.buffers()), list(plain.buffers()))
 
 
+def test_what_a_candidate_writes_into_is_its_own():
+    def writing():
+        clip = nn.Hardtanh(0, 0.5, inplace=True)
+        return nn.Sequential(nn.ReLU(), clip, nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, affine=False))
+
+    plain, fused, given = node(writing, fused=False), node(writing), nasframe.core.States(states())
+    with torch.no_grad():
+        for _ in range(2):  # a second node reads the same states
+            torch.testing.assert_close(fused(given), plain(given), rtol=1e-12, atol=1e-12)
+
+
 def test_a_frozen_batch_norm_stays_frozen():
     plain, fused = node(nn.Identity, fused=False), node(nn.Identity)
     for each in (plain, fused):
