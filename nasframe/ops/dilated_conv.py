@@ -5,10 +5,10 @@ from typing import final
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from nasframe.core import InTwoSteps
 from nasframe.ops._maps import every
+from nasframe.ops.depthwise_conv import depthwise_conv
 
 
 @final
@@ -52,7 +52,7 @@ class DilatedDepthwiseConv(nn.Conv2d, InTwoSteps):
     def second_step(self, made: torch.Tensor, x_BCHW: torch.Tensor) -> torch.Tensor:
         if not self._by_phases(x_BCHW):
             return super().forward(made)
-        out_BCHW = self._undilated(made)
+        out_BCHW = depthwise_conv(made, self.weight)
         return out_BCHW if self.stride == (2, 2) else _from_phases(out_BCHW)
 
     def _by_phases(self, x_BCHW: torch.Tensor) -> bool:
@@ -60,11 +60,6 @@ class DilatedDepthwiseConv(nn.Conv2d, InTwoSteps):
         height, width = x_BCHW.shape[2:]
         is_even = height % 2 == width % 2 == 0
         return x_BCHW.device.type == "cpu" and self.training and (self.stride == (2, 2) or is_even)
-
-    def _undilated(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        return functional.conv2d(
-            x_BCHW, self.weight, padding=self.kernel_size[0] // 2, groups=self.in_channels
-        )
 
 
 def _to_phases(x_BCHW: torch.Tensor) -> torch.Tensor:
