@@ -46,13 +46,13 @@ def _is_avx2() -> bool:
 
 def _has_slow_gradients(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> bool:
     return (
-        x_BCHW.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x_BCHW.device.type == "cpu"
         and torch.is_grad_enabled()
         and x_BCHW.dtype == weight_C1KK.dtype
         and x_BCHW.is_contiguous(memory_format=torch.channels_last)
         and _is_avx2()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 
