@@ -308,8 +308,8 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(
         [
             *_table(
-                ["network, seed, step", "ε‖v‖ = 0.1", "0.01", "0.001", "1e-5", "1e-7", "1e-9", "float32, 0.01",
-                 "smooth twin, 0.1", "0.01", "signs crossed, 0.01"],
+                ["network, seed, step", "ε‖v‖ = 0.1", "0.01", "0.001", "1e-5", "1e-7", "1e-9",
+                 "float32, 0.01", "smooth twin, 0.1", "0.01", "signs crossed, 0.01"],
                 [[_where(each), *_close(each["close_look"])] for each in looked],
             ),
             "",
@@ -320,9 +320,9 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
             ),
             "",
             *_table(
-                ["network, seed, step", "batches", "cosine of means", "length along it", "difference, less exact",
-                 "by alphas, less exact",
-                 "error of one batch: exact", "with 0.1", "difference"],
+                ["network, seed, step", "batches", "cosine of means", "length along it",
+                 "difference, less exact", "by alphas, less exact", "error of one batch: exact",
+                 "with 0.1", "difference"],
                 [[_where(each), *_mean(each["many_batches"])] for each in averaged],
             ),
             "",

@@ -69,9 +69,10 @@ def draw_training(results: Results, folder: Path) -> None:
             values = [1 - each["one_pair"]["gradients"][name]["cosine"] for each in search]
             cosine.plot(steps, values, color=COLORS[name], label=_label(name, index), **style)
     share.set_title("length of the product / length of the gradient", loc="left")
-    cosine.set_title("1 − cosine with the gradient by the exact product", loc="left")
+    cosine.set_title("1 − cosine with the exact gradient", loc="left")
     for axis in (share, cosine):
-        axis.set(xscale="log", yscale="log", xlabel="steps of the search")
+        axis.set(xscale="log", xlabel="steps of the search")
+        axis.set_ylim(bottom=0)
         ticks = sorted({max(each["step"], 10) for each in results})
         axis.set_xticks(ticks, ["0" if each == 10 else str(each) for each in ticks])
         axis.minorticks_off()
@@ -94,11 +95,12 @@ def draw_means(results: Results, folder: Path) -> None:
                 for key, each in many[name]["error"].items()
             }
             _interval(error, place + shift, figure_of, COLORS[name], _label(name, place))
-    share.axhline(1, color=COLORS["central 0.1"], linewidth=1.5, label=_label("central 0.1", 0))
-    share.set_title("mean over batches, along that of the difference", loc="left")
+    share.axhline(1, color=COLORS["central 0.01"], linewidth=1.5, label=_label("central 0.01", 0))
+    share.set_title("mean, along that of the paper's difference", loc="left")
     share.set_ylim(bottom=0)
     error.set_title("what one batch is off by / length of the mean", loc="left")
-    error.set_yscale("log")
+    error.set_ylim(bottom=0)
+    error.set_xlim(-0.5, len(results) - 0.5)
     for axis in (share, error):
         axis.set_xticks(places, [f"{each['step']}\nseed {each['seed']}" for each in results])
         axis.set_xlabel("steps of the search")
