@@ -111,10 +111,38 @@ class Proxyless(Algorithm):
         self._generator.set_state(state["generator"].cpu())
         self._baseline, self._steps = state["baseline"], state["steps"]
 
-    def _update_alphas(self, valid: Batch) -> Metrics:
+    def upper_gradients(
+        self, train: Batch, valid: Batch, update_weights: WeightUpdate
+    ) -> list[torch.Tensor | None]:
+        """The gradient that an alpha step would use now, that of a penalty included.
+
+        It draws as that step would, and then puts its generator back. Nothing changes but what is drawn:
+        mixed ops show what the gradient was taken on. Of `two_paths`, a step uses the entries of their
+        `paths` alone.
+
+        Args:
+            train: Is not read; an algorithm with two levels would.
+            valid: The batch of the gradient.
+            update_weights: Is not called.
+
+        Returns:
+            One for each alpha that requires a gradient, in the model's order; None where the loss does
+            not depend on it.
+        """
+        state, baseline = self._generator.get_state(), self._baseline
+        try:
+            return self._upper(valid)[1]
+        finally:
+            self._generator.set_state(state)
+            self._baseline = baseline
+
+    def _upper(self, valid: Batch) -> tuple[Metrics, list[torch.Tensor | None]]:
         metrics, gradients = self._reinforce(valid) if self._update == "reinforce" else self._gates(valid)
         loss = torch.as_tensor(metrics["alpha_loss"])
-        gradients = with_penalty(self._objective, self._alphas, gradients, loss)
+        return metrics, with_penalty(self._objective, self._alphas, gradients, loss)
+
+    def _update_alphas(self, valid: Batch) -> Metrics:
+        metrics, gradients = self._upper(valid)
         for alpha, gradient in zip(self._alphas, gradients, strict=True):
             alpha.grad = gradient
         if self._update == "two_paths":
@@ -126,7 +154,8 @@ class Proxyless(Algorithm):
 
     def _gates(self, valid: Batch) -> tuple[Metrics, Sequence[torch.Tensor | None]]:
         self._model.sample(self._generator, num_paths=2 if self._update == "two_paths" else None)
-        with kept_random_state(self._alphas[0].device), swapped(self._model, {}):
+        weights = [weight for weight in self._model.parameters_at("lower") if weight.requires_grad]
+        with kept_random_state(self._alphas[0].device), swapped(self._model, {}), _frozen(weights):
             loss = self._objective.loss(self._model(valid.inputs), valid.targets)
             gradients = torch.autograd.grad(loss, self._alphas, allow_unused=True)
         return {"alpha_loss": loss.detach()}, gradients

@@ -82,6 +82,7 @@ from nasframe.core.task import Task
 from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
 from nasframe.core.virtual_step import VirtualStep, check_modelled
+from nasframe.core.watched import is_watched
 from nasframe.core.weight_update import WeightUpdate
 from nasframe.settings import removed, renamed
 
@@ -177,6 +178,7 @@ __all__ = [
     "get_random_state",
     "hold_out",
     "inherit",
+    "is_watched",
     "is_zero",
     "keep_kinds_on_load",
     "keep_probabilities",

@@ -26,9 +26,10 @@ def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterato
     Raises:
         ComponentError: A name is not that of a parameter; nothing would be swapped.
     """
-    if unknown := set(parameters) - {name for name, _ in model.named_parameters()}:
+    known = dict(model.named_parameters()) if parameters else {}
+    if unknown := set(parameters) - set(known):
         raise ComponentError(f"swapped: the model must have the parameters {sorted(unknown)}, but has not")
-    other = {id(old): parameters[name] for name, old in model.named_parameters() if name in parameters}
+    other = {id(known[name]): tensor for name, tensor in parameters.items()}
     other |= {id(buffer): buffer.clone() for buffer in model.buffers()}
     places: list[tuple[dict[str, Any], str, torch.Tensor]] = [
         (held, name, tensor)
