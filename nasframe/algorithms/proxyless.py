@@ -18,7 +18,7 @@ from nasframe.core import (
     algorithms,
     kept_random_state,
     optimizers,
-    swapped,
+    unmoved,
     with_penalty,
 )
 from nasframe.errors import UnsupportedError
@@ -79,6 +79,7 @@ class Proxyless(Algorithm):
         self._reward, self._baseline_decay = reward, baseline_decay
         self._ops = _sampled_ops(model)
         self._alphas = [op.alpha for op in self._ops]
+        self._weights = list(model.parameters_at("lower"))
         self._alpha_optimizer = alpha_optimizer(self._alphas)
         # the seed comes from the global random state, and so from the run's seed
         self._generator = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
@@ -154,8 +155,8 @@ class Proxyless(Algorithm):
 
     def _gates(self, valid: Batch) -> tuple[Metrics, Sequence[torch.Tensor | None]]:
         self._model.sample(self._generator, num_paths=2 if self._update == "two_paths" else None)
-        weights = [weight for weight in self._model.parameters_at("lower") if weight.requires_grad]
-        with kept_random_state(self._alphas[0].device), swapped(self._model, {}), _frozen(weights):
+        weights = [weight for weight in self._weights if weight.requires_grad]
+        with kept_random_state(self._alphas[0].device), unmoved(self._model), _frozen(weights):
             loss = self._objective.loss(self._model(valid.inputs), valid.targets)
             gradients = torch.autograd.grad(loss, self._alphas, allow_unused=True)
         return {"alpha_loss": loss.detach()}, gradients
@@ -181,7 +182,7 @@ class Proxyless(Algorithm):
     @torch.no_grad()
     def _evaluate(self, valid: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and reward of the sampled network."""
-        with kept_random_state(self._alphas[0].device), swapped(self._model, {}):
+        with kept_random_state(self._alphas[0].device), unmoved(self._model):
             outputs = self._model(valid.inputs)
             loss = self._objective.loss(outputs, valid.targets)
             metrics = {} if self._reward == "loss" else self._objective.metrics(outputs, valid.targets)

@@ -77,7 +77,7 @@ from nasframe.core.report import Report, reports
 from nasframe.core.sharing import share
 from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
 from nasframe.core.space_size import num_architectures
-from nasframe.core.swapped import swapped
+from nasframe.core.swapped import swapped, unmoved
 from nasframe.core.task import Task
 from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
@@ -214,5 +214,6 @@ __all__ = [
     "swapped",
     "trackers",
     "trainers",
+    "unmoved",
     "with_penalty",
 ]

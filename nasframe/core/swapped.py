@@ -1,13 +1,16 @@
-"""A model with other parameters for a while, and with copies of its buffers."""
+"""A model with other parameters for a while, or whose buffers stay as they are."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
 
+from nasframe.core.batch_norm import ExactBatchNorm2d
 from nasframe.errors import ComponentError
+
+_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, ExactBatchNorm2d)
 
 
 @contextmanager
@@ -45,3 +48,45 @@ def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterato
     finally:
         for held, name, tensor in places:
             held[name] = tensor
+
+
+@contextmanager
+def unmoved(module: nn.Module) -> Iterator[None]:
+    """Inside, passes leave the buffers of `module` as they are.
+
+    Batch norms in training, which need no statistics but those of their batch, have no buffers inside;
+    all others are copies. So it costs less than `swapped`.
+    """
+    copies: dict[int, torch.Tensor] = {}
+    before: list[tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]] = []
+    try:
+        for each in _modules(module):
+            held = each._buffers
+            if not held:
+                continue
+            before.append((held, dict(held)))
+            if each.training and type(each) in _NORMS:
+                held.update(dict.fromkeys(held))
+            else:
+                held.update({name: _copy(buffer, copies) for name, buffer in held.items()})
+        yield
+    finally:
+        for held, kept in reversed(before):
+            held.update(kept)
+
+
+def _copy(buffer: torch.Tensor | None, copies: dict[int, torch.Tensor]) -> torch.Tensor | None:
+    """The one copy of a buffer, which several modules may share."""
+    if buffer is None:
+        return None
+    if id(buffer) not in copies:
+        copies[id(buffer)] = buffer.clone()
+    return copies[id(buffer)]
+
+
+def _modules(module: nn.Module) -> Iterator[nn.Module]:
+    """`module` and those in it; one with several names several times, which saves remembering them."""
+    yield module
+    for child in module._modules.values():
+        if child is not None:
+            yield from _modules(child)

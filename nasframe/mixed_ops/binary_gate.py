@@ -23,7 +23,7 @@ from nasframe.core import (
     kept_random_state,
     map_tensors,
     mixed_ops,
-    swapped,
+    unmoved,
 )
 from nasframe.errors import ComponentError, UnsupportedError
 from nasframe.types import NonNegativeFloat, PositiveFloat
@@ -334,11 +334,11 @@ class _GateGradients(torch.autograd.Function):
 
 @contextmanager
 def _unnoticed(function: Callable[..., Any]) -> Iterator[None]:
-    """Without gradients, and on copies of a module's buffers."""
+    """Without gradients, and without a trace in a module's buffers."""
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         if isinstance(function, nn.Module):
-            stack.enter_context(swapped(function, {}))
+            stack.enter_context(unmoved(function))
         yield
 
 

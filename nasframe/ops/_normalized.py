@@ -7,7 +7,7 @@ So each wide map of a block is kept once, not twice, and is passed over half as 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import torch
@@ -23,13 +23,12 @@ _ATEN: Final = torch.ops.aten
 _CEILINGS: Final[Mapping[type[nn.Module], float]] = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
 
 
-def is_joined(layers: nn.Module) -> bool:
-    """Whether norm and activation of a `conv_bn` are in training and as built, and nobody watches a part."""
-    _, norm, *activations = modules = list(layers.children())
-    if any(map(is_watched, (layers, *modules))):
-        return False
+def is_joined(layers: Sequence[nn.Module]) -> bool:
+    """Whether a `conv_bn` is as built, its norm in training, and nobody watches any of it."""
+    _, norm, *activations = layers
     return (
-        isinstance(norm, nn.BatchNorm2d)
+        not any(map(is_watched, layers))
+        and isinstance(norm, nn.BatchNorm2d)
         and type(norm) in (nn.BatchNorm2d, ExactBatchNorm2d)
         and norm.training
         and norm.momentum is not None
@@ -86,7 +85,8 @@ def narrow(
     """A batch norm, an activation and a 1x1 convolution, such as `is_joined` says.
 
     Args:
-        x_BCHW: Input of the batch norm.
+        x_BCHW: Input of the batch norm; overwritten where nothing needs a gradient, so it must be
+            nobody else's.
         norm: Its running statistics move.
         activation: ReLU or ReLU6.
         conv: The convolution.
@@ -109,7 +109,8 @@ def _scale_and_shift(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What a batch norm multiplies with, and what it adds; `factor` is 1 / deviation."""
     scale_C = factor_C if weight_C is None else weight_C * factor_C
-    return scale_C, -mean_C * scale_C if bias_C is None else bias_C - mean_C * scale_C
+    shift_C = -mean_C * scale_C if bias_C is None else torch.addcmul(bias_C, mean_C, scale_C, value=-1)
+    return scale_C, shift_C
 
 
 def _again(
@@ -206,7 +207,9 @@ class _Narrow(torch.autograd.Function):
         factor_M = (var_M + norm.eps).rsqrt_()
         ctx.save_for_backward(x_BMHW, weight_CM11, gamma_M, beta_M, mean_M, factor_M)
         ctx.eps, ctx.ceiling = norm.eps, ceiling
-        return functional.conv2d(_activated(ctx, mean_M, factor_M, x_BMHW, gamma_M, beta_M), weight_CM11)
+        out_BMHW = None if any(ctx.needs_input_grad) else x_BMHW
+        read_BMHW = _activated(ctx, mean_M, factor_M, x_BMHW, gamma_M, beta_M, out_BMHW)
+        return functional.conv2d(read_BMHW, weight_CM11)
 
     @staticmethod
     def backward(ctx: Any, grad_BCHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -234,6 +237,7 @@ def _activated(
     x_BMHW: torch.Tensor,
     gamma_M: torch.Tensor | None,
     beta_M: torch.Tensor | None,
+    out_BMHW: torch.Tensor | None = None,
 ) -> torch.Tensor:
     scale_M, shift_M = _scale_and_shift(mean_M, factor_M, gamma_M, beta_M)
-    return torch.addcmul(_wide(shift_M), x_BMHW, _wide(scale_M)).clamp_(0, ctx.ceiling)
+    return torch.addcmul(_wide(shift_M), x_BMHW, _wide(scale_M), out=out_BMHW).clamp_(0, ctx.ceiling)

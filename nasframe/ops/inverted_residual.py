@@ -94,9 +94,12 @@ class InvertedResidual(nn.Module, InTwoSteps):
 
     def _is_as_built(self) -> bool:
         """Whether nobody watches a part, or has put another in its place."""
-        *widening, _, narrowing = self._blocks()
-        pointwise = all(is_pointwise(block[0]) for block in (*widening, narrowing))
-        return pointwise and not is_watched(self.layers) and all(map(is_joined, self.layers))
+        *widening, _, narrowing = blocks = self._blocks()
+        return (
+            not any(map(is_watched, (self.layers, *self.layers)))
+            and all(map(is_joined, blocks))
+            and all(is_pointwise(block[0]) for block in (*widening, narrowing))
+        )
 
 
 @ops.register("mb_k3_e3")
