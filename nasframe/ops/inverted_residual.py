@@ -1,7 +1,7 @@
 """The block of MobileNetV2."""
 
 from collections.abc import Hashable
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import nn
@@ -10,6 +10,8 @@ from nasframe.core import InTwoSteps, is_watched, ops
 from nasframe.core.batch_norm import can_normalize
 from nasframe.ops._normalized import is_joined, is_pointwise, moments, narrow, widen
 from nasframe.ops.conv_bn import conv_bn
+
+_LARGE: Final = 2**17  # numbers of an input for which fewer passes over maps outweigh more operations
 
 
 @final
@@ -84,10 +86,11 @@ class InvertedResidual(nn.Module, InTwoSteps):
         return self.fused and len(self.layers) == 3
 
     def _takes(self, x_BCHW: torch.Tensor) -> bool:
-        """Whether such a map, not of single values, may be computed with what was made of it."""
+        """Whether layers of such a map are computed together: a large one, not of single values."""
         return (
             self.fused
             and self.training
+            and x_BCHW.numel() >= _LARGE
             and x_BCHW.is_contiguous(memory_format=torch.channels_last)
             and can_normalize(x_BCHW[..., :: self._stride, :: self._stride])
         )
