@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nasframe.ops import depthwise_conv
+from nasframe.core import depthwise
 from nasframe.ops.depthwise_conv import DepthwiseConv
 
 
@@ -41,14 +41,14 @@ def test_gradients_equal_the_plain_convolution_s(kernel_size, stride, size):
 
 def test_wide_kernels_are_put_together_from_narrow_ones(monkeypatch):
     widths = []
-    whole = depthwise_conv._gradients
+    whole = depthwise._gradients
 
     def counted(*args):
         weight = args[2]
         widths.append(weight.shape[-1])
         return whole(*args)
 
-    monkeypatch.setattr(depthwise_conv, "_gradients", counted)
+    monkeypatch.setattr(depthwise, "_gradients", counted)
     for kernel_size, want in ((3, [3]), (5, [2, 3]), (7, [2, 3, 2])):
         widths.clear()
         ours, _ = _twins(8, kernel_size, 1, torch.float32)
@@ -61,7 +61,7 @@ def test_second_derivatives_exist(kernel_size):
     conv = DepthwiseConv(2, kernel_size=kernel_size).double()
     x_BCHW = torch.randn(1, 2, 4, 4, dtype=torch.float64).to(memory_format=torch.channels_last)
     assert torch.autograd.gradgradcheck(
-        lambda x, weight: depthwise_conv.depthwise_conv(x, weight),
+        lambda x, weight: depthwise.depthwise_conv(x, weight),
         (x_BCHW.requires_grad_(), conv.weight),
     )
 
@@ -69,7 +69,7 @@ def test_second_derivatives_exist(kernel_size):
 def test_only_what_is_asked_for_is_computed(monkeypatch):
     ours, _ = _twins(8, 5, 1, torch.float32)
     x_BCHW = torch.randn(2, 8, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
-    monkeypatch.setattr(depthwise_conv, "_gradient_of_weight", None)  # would fail if it was called
+    monkeypatch.setattr(depthwise, "_gradient_of_weight", None)  # would fail if it was called
     ours.weight.requires_grad_(False)
     ours(x_BCHW).sum().backward()
     assert x_BCHW.grad is not None
