@@ -31,6 +31,7 @@ from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFille
 from nasframe.core.fused import FusedSum, States
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
+from nasframe.core.in_two_steps import InTwoSteps
 from nasframe.core.inheritance import inherit
 from nasframe.core.interrupts import Interrupts
 from nasframe.core.kept import keep_probabilities
@@ -77,7 +78,7 @@ from nasframe.core.random_state import (
 )
 from nasframe.core.report import Report, reports
 from nasframe.core.sharing import share
-from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
+from nasframe.core.space import Fusable, Space, choices_of, derived, sample, spaces, supernet
 from nasframe.core.space_size import num_architectures
 from nasframe.core.swapped import swapped, unmoved
 from nasframe.core.task import Task
@@ -115,9 +116,11 @@ __all__ = [
     "Explorer",
     "Exporter",
     "Filler",
+    "Fusable",
     "FusedSum",
     "Genotype",
     "Graph",
+    "InTwoSteps",
     "InputChoice",
     "Interrupts",
     "Job",

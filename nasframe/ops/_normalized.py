@@ -186,7 +186,9 @@ class _Widen(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             seen_MC = (slope_M * factor_M)[:, None] * (weight_MC @ covariance_CC)
             of_weight = (scale_M[:, None] * (product_MC - seen_MC)).view_as(weight_MC11)
-        return of_x, of_weight, slope_M, total_M, None, None, None, None
+        of_gamma = slope_M if ctx.needs_input_grad[2] else None
+        of_beta = total_M if ctx.needs_input_grad[3] else None
+        return of_x, of_weight, of_gamma, of_beta, None, None, None, None
 
 
 @final

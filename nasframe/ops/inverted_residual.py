@@ -21,6 +21,10 @@ class InvertedResidual(nn.Module, InTwoSteps):
     A 1x1 convolution to `expansion` times the channels (none at expansion 1), a depthwise one, both
     with batch norm and activation, then a 1x1 convolution with batch norm alone.
 
+    In training on the CPU, in channels_last, each batch norm of large maps is computed together with the
+    1x1 convolution beside it: equal in value and gradient, with half the wide maps in memory. Not so while
+    somebody watches a part, or has replaced one.
+
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
@@ -29,6 +33,9 @@ class InvertedResidual(nn.Module, InTwoSteps):
         stride: Of the depthwise convolution.
         affine: Whether the batch norms have parameters.
         activation: ``ReLU6`` as in MobileNetV2, or another.
+
+    Attributes:
+        fused: Whether it computes layers together at all.
     """
 
     def __init__(
