@@ -51,8 +51,8 @@ class Search:
         benchmark: A table that knows the true accuracies, to judge the search by; it does not learn them.
         valid_fraction: Share of the training data that alphas are learned and validated on.
         augment: Augmentations of the training batches, in order.
-        fused: Whether the mixtures of a node may be computed together, on the CPU: the same but for
-            rounding, with about half the memory.
+        fused: Whether the mixtures of a node, and the layers of a mobile block, may be computed together, on
+            the CPU: the same but for rounding, with about half the memory.
     """
 
     algorithm: Component[Algorithm] = algorithms.component("darts_bilevel")
