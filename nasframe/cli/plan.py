@@ -26,6 +26,7 @@ def plan(
     """Tell what a run would take, by real steps. Exit code 1 if its memory or disk does not suffice."""
     from nasframe.recipe import load_recipe, survey
     from nasframe.recipe import plan as plan_recipe
+    from nasframe.recipe.allocator import keep_freed_memory
 
     complete = load_recipe(recipe, overrides or (), plugin or ())
     found = survey(complete, _say)
@@ -33,6 +34,7 @@ def plan(
         _show_survey(found)
     made = None
     if not no_measure:
+        keep_freed_memory()  # as a run does
         made = plan_recipe(complete, found, plugin or (), _say)
     if as_json:
         print_json({"name": complete.name, **_survey_as_json(found), **_plan_as_json(made)})

@@ -89,7 +89,7 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
         out: The run directory; by default a new one below ``runs/<name>/``.
         progress: Hears each step.
     """
-    directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe), str(device_named(recipe.device)))
+    directory = _new_directory(recipe, out)
     return _Stages(recipe, directory, progress or _silent).run()
 
 
@@ -101,8 +101,13 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit) -> Run:
         out: A new run directory.
         fit: Called in place of ``trainer.fit(job)``.
     """
-    directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe), str(device_named(recipe.device)))
+    directory = _new_directory(recipe, out)
     return _Stages(recipe, directory, _silent, fit).run()
+
+
+def _new_directory(recipe: Recipe, out: Path | None) -> RunDirectory:
+    device = str(device_named(recipe.device))
+    return RunDirectory.create(out, recipe.name, dump_recipe(recipe), device, recipe.threads)
 
 
 def resume(run_dir: Path, progress: Progress | None = None) -> Run:
