@@ -85,10 +85,21 @@ def _show_plan(made: "Plan", retrained: str) -> None:
     )
     typer.echo()
     if made.seconds is not None:
-        typer.echo(f"in all {spell_seconds(made.seconds)} on {made.device}: an estimate from measured steps")
+        typer.echo(
+            f"in all {spell_seconds(made.seconds)} on {made.device} in {_precisions(made)}: "
+            "an estimate from measured steps"
+        )
         typer.echo(f"  ({measured}), retraining the {retrained} network; without test and report")
     for text in _verdicts(made):
         typer.secho(text, fg="red" if text.startswith("does not fit") else None)
+
+
+def _precisions(made: "Plan") -> str:
+    """What the stages compute in."""
+    by_stage = {stage.name: stage.rehearsal.precision for stage in made.stages if stage.rehearsal is not None}
+    if len(set(by_stage.values())) == 1:
+        return next(iter(by_stage.values()))
+    return ", ".join(f"{precision} ({name})" for name, precision in by_stage.items())
 
 
 def _rows(stage: "StagePlan") -> Iterator[list[str]]:

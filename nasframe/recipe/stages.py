@@ -279,6 +279,8 @@ class _Stages:
 
         def start_tracking(start: int) -> Callable[[Record], None]:
             folder = self._directory.stage(stage)
+            precision = self._directory.status().get("precision", {})
+            self._directory.update_status(precision={**precision, stage: model.precision})
             open_trackers.extend(component(folder, start) for component in self._recipe.trackers)
 
             def track(record: Record) -> None:
