@@ -42,7 +42,7 @@ from nasframe.core import (
     supernet,
 )
 from nasframe.errors import DataError, FormatError, UnsupportedError
-from nasframe.recipe.devices import device_named
+from nasframe.recipe.devices import default_threads, device_named
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.recipe import Recipe, Retrain, Search
@@ -107,7 +107,8 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit) -> Run:
 
 def _new_directory(recipe: Recipe, out: Path | None) -> RunDirectory:
     device = str(device_named(recipe.device))
-    return RunDirectory.create(out, recipe.name, dump_recipe(recipe), device, recipe.threads)
+    threads = recipe.threads or default_threads()
+    return RunDirectory.create(out, recipe.name, dump_recipe(recipe), device, threads)
 
 
 def resume(run_dir: Path, progress: Progress | None = None) -> Run:
@@ -158,7 +159,7 @@ class _Stages:
     def run(self) -> Run:
         self._directory.update_status(ended="running", reason=None)
         threads = torch.get_num_threads()
-        torch.set_num_threads(self._recipe.threads or threads)
+        torch.set_num_threads(self._recipe.threads or default_threads())
         try:
             with self._interrupts:
                 self._run_stages()
