@@ -217,12 +217,12 @@ def overhead(options: Options) -> Figures:
         "metrics.jsonl": [(parts["trackers"]["jsonl"], "log")],
         "tensorboard": [(parts["trackers"]["tensorboard"], "log")],
     }
-    clock = Clock()
+    clock = Clock(begins_with="steps")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         for name, methods in sections.items():
             for owner, method in methods:
                 stack.enter_context(clock.timing(name, owner, method))
-        stack.enter_context(clock.stage(parts["trainers"]["standard"], "fit", begins_with="steps"))
+        stack.enter_context(clock.stage(parts["trainers"]["standard"], "fit"))
         nasframe.run(nasframe.load_recipe("digits_darts"), out=Path(folder) / "run")
     share = 1 - (clock.seconds["steps"] + clock.seconds["validation"]) / clock.whole
     return {"before": clock.before, "whole": clock.whole, "seconds": clock.seconds, "overhead": share}
@@ -231,16 +231,20 @@ def overhead(options: Options) -> Figures:
 class Clock:
     """Adds up the time within methods, while a stage runs and from its first step on.
 
+    Args:
+        begins_with: The name under which a stage's first call is its first step.
+
     Attributes:
         seconds: By name.
         whole: Of all stages, from their first steps on.
         before: Of all stages, until then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, begins_with: str) -> None:
         self.seconds: dict[str, float] = {}
         self.whole, self.before = 0.0, 0.0
-        self._first: dict[str, float] | None = None  # when each name was first timed; None between stages
+        self._begins_with, self._in_stage = begins_with, False
+        self._first: float | None = None
 
     @contextmanager
     def timing(self, name: str, owner: Any, method: str) -> Iterator[None]:
@@ -249,29 +253,31 @@ class Clock:
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             began = time.perf_counter()
+            if self._in_stage and self._first is None and name == self._begins_with:
+                self._first = began
             try:
                 return original(*args, **kwargs)
             finally:
                 if self._first is not None:
-                    self._first.setdefault(name, began)
                     self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
         with patch.object(owner, method, timed):
             yield
 
     @contextmanager
-    def stage(self, owner: Any, method: str, begins_with: str) -> Iterator[None]:
-        """Inside, each call of a class's method is a stage, which begins with the first call under a name."""
+    def stage(self, owner: Any, method: str) -> Iterator[None]:
+        """Inside, each call of a class's method is a stage."""
         original = getattr(owner, method)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            began, self._first = time.perf_counter(), {}
+            began, self._in_stage = time.perf_counter(), True
             try:
                 return original(*args, **kwargs)
             finally:
-                first, self._first = self._first[begins_with], None
-                self.before += first - began
-                self.whole += time.perf_counter() - first
+                ended = time.perf_counter()
+                first = ended if self._first is None else self._first
+                self.before, self.whole = self.before + first - began, self.whole + ended - first
+                self._in_stage, self._first = False, None
 
         with patch.object(owner, method, timed):
             yield
