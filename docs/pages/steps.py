@@ -25,8 +25,8 @@ def make() -> Iterator[tuple[str, str]]:
 
 As `make bench` measured it: contenders took turns in one process, with the same weights, batches, threads
 and allocator settings, after their gradients had been found equal in float64. *Faster* and *less* are
-against the first line. The [benchmark's page](../../benchmarks/README.md) says who the others are and how
-it measures, [the log](../../benchmarks/LOG.md) what made steps faster.
+against the first line. `benchmarks/README.md` says who the others are and how it measures,
+`benchmarks/LOG.md` what made steps faster.
 
 {chr(10).join(races) or "There are no results yet: run `make bench`."}""",
     )
