@@ -68,6 +68,7 @@ from nasframe.core.parameter import (
 from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
 from nasframe.core.phases import AS_IT_IS, arrangement_of, every
+from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import (
     generator_for,
@@ -167,6 +168,7 @@ __all__ = [
     "arrangement_of",
     "augmentations",
     "benchmarks",
+    "bfloat16_speedup",
     "cheapest",
     "check_modelled",
     "choices_of",
@@ -182,6 +184,7 @@ __all__ = [
     "expected_cost",
     "explorers",
     "exporters",
+    "fast_precision",
     "generator_for",
     "get_random_state",
     "hold_out",

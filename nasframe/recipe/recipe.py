@@ -94,8 +94,9 @@ class Recipe:
         name: Names the run's folder.
         seed: All randomness follows from it.
         device: `auto` takes the accelerator if there is one.
-        threads: CPU threads of one operation; null leaves it to PyTorch. Small tensors are as fast with 1,
-            and a machine that does other work as well is then many times faster.
+        threads: CPU threads of one operation; null takes what PyTorch would, or what the container may use if
+            that is less. Small tensors are as fast with 1, and a machine that does other work as well is then
+            many times faster.
         data: What is learned from.
         space: Where is searched.
         objective: What is minimized.
