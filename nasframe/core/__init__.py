@@ -6,6 +6,7 @@ from nasframe.core.batch import Batch, map_tensors
 from nasframe.core.batch_norm import ExactBatchNorm2d
 from nasframe.core.batch_stream import BatchStream
 from nasframe.core.benchmark import Benchmark, Standing, benchmarks
+from nasframe.core.block import Block, recompute
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.cost import COUNT_UNITS, Cost, costs, on_meta
@@ -98,6 +99,7 @@ __all__ = [
     "Batch",
     "BatchStream",
     "Benchmark",
+    "Block",
     "Candidate",
     "Checkpoints",
     "Choice",
@@ -198,6 +200,7 @@ __all__ = [
     "previewed_by",
     "price",
     "read_amount",
+    "recompute",
     "removed",
     "renamed",
     "reports",

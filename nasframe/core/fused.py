@@ -17,6 +17,7 @@ from nasframe.core.batch_norm import (
     normalize,
     track,
 )
+from nasframe.core.block import Block
 from nasframe.core.mixed_op import MixedLayer, MixedOp, WeightedSum, is_zero, total_of
 
 Made = TypeVar("Made")
@@ -57,7 +58,7 @@ class InTwoSteps(ABC):
 
 
 @final
-class FusedSum(nn.Module):
+class FusedSum(Block):
     """Adds up the mixtures of several states, as `SumOfInputs` of `MixedLayer` does, all in one go.
 
     In training on the CPU, what candidates of all edges have in common is computed once: the ReLU
@@ -91,7 +92,7 @@ class FusedSum(nn.Module):
             isinstance(each, MixedLayer) and isinstance(each.mixed_op, WeightedSum) for each in branches
         )
 
-    def forward(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
+    def compute(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
         used = states[: len(self.branches)]
         if not self.training or not all(map(can_normalize, used)):
             return total_of([branch(state) for branch, state in zip(self.branches, used, strict=True)])

@@ -5,12 +5,12 @@ from typing import final
 import torch
 from torch import nn
 
-from nasframe.core import ops
+from nasframe.core import Block, ops
 from nasframe.ops.conv_bn import conv_bn
 
 
 @final
-class InvertedResidual(nn.Module):
+class InvertedResidual(Block):
     """Widen, filter each channel, narrow; plus the input where the shape stays (Sandler et al. 2018).
 
     A 1x1 convolution to `expansion` times the channels (none at expansion 1), a depthwise one, both
@@ -52,7 +52,7 @@ class InvertedResidual(nn.Module):
         self.layers = nn.Sequential(*widen, depthwise, conv_bn(middle, out_channels, affine=affine))
         self._shortcut = stride == 1 and in_channels == out_channels
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def compute(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.layers(x_BCHW)
         return out + x_BCHW if self._shortcut else out
 
