@@ -291,16 +291,6 @@ def overhead_lines(figures: Figures) -> Lines:
     yield f"besides, {figures['before']:.1f} s before the first steps"
 
 
-def checkpointed(options: Options) -> Figures:
-    """Nothing yet."""
-    return {"left_out": "nasframe has no checkpointing of cells yet"}
-
-
-def checkpointed_lines(figures: Figures) -> Lines:
-    """Why there are no figures."""
-    yield f"left out: {figures['left_out']}"
-
-
 def data(options: Options) -> Figures:
     """Images a second that come out of CIFAR-10's Parquet files, prepared and augmented, and nothing else."""
     if options.data is None:
@@ -334,12 +324,6 @@ def data_lines(figures: Figures) -> Lines:
 
 
 STUDIES: Mapping[str, Study] = {
-    "checkpointed": Study(
-        "DARTS with each cell checkpointed",
-        checkpointed,
-        checkpointed_lines,
-        "3.5 times less memory than the original, stretch 5, at most 1.6 times the time of the fast step",
-    ),
     "counts": Study(
         "the authors' computations as written here, against their known counts", counts, counts_lines
     ),

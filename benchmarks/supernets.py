@@ -49,13 +49,13 @@ class Contender(Protocol):
         """The gradient of the alphas of normal and of reduction cells, E K each; changes no weight."""
 
 
-def supernet(setting: Setting, *, fused: bool = True) -> Model:
+def supernet(setting: Setting, *, fused: bool = True, recomputed: bool = False) -> Model:
     """The supernet that nasframe builds, the same for equal settings; everyone starts from its weights."""
     torch.manual_seed(0)
     space = _PARTS["spaces"]["darts"](
         Task(), channels=setting.channels, cells=setting.cells, operations=setting.operations
     )
-    return nasframe.supernet(space, "softmax", fused=fused).to(setting.dtype)
+    return nasframe.supernet(space, "softmax", fused=fused, recomputed=recomputed).to(setting.dtype)
 
 
 def batches(setting: Setting) -> tuple[Batch, Batch]:
@@ -84,15 +84,22 @@ class Nasframe:
     Args:
         setting: Supernet and batches.
         fused: The search's setting of this name.
+        recomputed: The search's setting of this name.
         channels_last: The trainer's setting of this name.
         settings: Of `darts_bilevel`.
     """
 
     def __init__(
-        self, setting: Setting, *, fused: bool = True, channels_last: bool = True, **settings: Any
+        self,
+        setting: Setting,
+        *,
+        fused: bool = True,
+        recomputed: bool = False,
+        channels_last: bool = True,
+        **settings: Any,
     ) -> None:
         objective = _PARTS["objectives"]["cross_entropy"]()
-        self.model = supernet(setting, fused=fused)
+        self.model = supernet(setting, fused=fused, recomputed=recomputed)
         self.train, self.valid = batches(setting)
         if channels_last:
             self.model.to(memory_format=torch.channels_last)

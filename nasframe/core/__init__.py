@@ -6,6 +6,7 @@ from nasframe.core.batch import Batch, map_tensors
 from nasframe.core.batch_norm import ExactBatchNorm2d
 from nasframe.core.batch_stream import BatchStream
 from nasframe.core.benchmark import Benchmark, Standing, benchmarks
+from nasframe.core.block import Block, recompute
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.cost import COUNT_UNITS, Cost, costs, on_meta
@@ -104,6 +105,7 @@ __all__ = [
     "Batch",
     "BatchStream",
     "Benchmark",
+    "Block",
     "Candidate",
     "Checkpoints",
     "Choice",
@@ -211,6 +213,7 @@ __all__ = [
     "previewed_by",
     "price",
     "read_amount",
+    "recompute",
     "removed",
     "renamed",
     "reports",

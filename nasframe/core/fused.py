@@ -15,6 +15,7 @@ from nasframe.core.batch_norm import (
     normalize,
     track,
 )
+from nasframe.core.block import Block
 from nasframe.core.depthwise import depthwise_convs
 from nasframe.core.mixed_op import MixedLayer, MixedOp, WeightedSum, is_zero, total_of
 from nasframe.core.phases import AS_IT_IS, Arrangement, arrangement_of
@@ -42,7 +43,7 @@ class States(list[torch.Tensor]):
 
 
 @final
-class FusedSum(nn.Module):
+class FusedSum(Block):
     """Adds up the mixtures of several states, as `SumOfInputs` of `MixedLayer` does, all in one go.
 
     In training on the CPU, what candidates of all edges have in common is computed once: the ReLU
@@ -78,7 +79,7 @@ class FusedSum(nn.Module):
             isinstance(each, MixedLayer) and isinstance(each.mixed_op, WeightedSum) for each in branches
         )
 
-    def forward(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
+    def compute(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
         used = states[: len(self.branches)]
         if not self.training or not all(map(can_normalize, used)):
             return total_of([branch(state) for branch, state in zip(self.branches, used, strict=True)])

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import nn
 
+from nasframe.core.block import Block
 from nasframe.core.choice import Choice
 from nasframe.core.parameter import Kind
 from nasframe.registry import Registry
@@ -111,7 +112,7 @@ def is_zero(candidate: Candidate) -> bool:
 
 
 @final
-class MixedLayer(nn.Module):
+class MixedLayer(Block):
     """A site of a layer or value choice in the supernet: its own candidates, the choice's mixed op."""
 
     def __init__(self, mixed_op: MixedOp, candidates: Sequence[nn.Module]) -> None:
@@ -124,12 +125,15 @@ class MixedLayer(nn.Module):
         """The mixed op of the choice, which the model owns."""
         return self._mixed_op[0]
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def calls(self) -> Sequence[nn.Module]:
+        return self._mixed_op
+
+    def compute(self, *args: Any, **kwargs: Any) -> Any:
         return self._mixed_op[0](list(self.candidates), *args, **kwargs)
 
 
 @final
-class MixedInput(nn.Module):
+class MixedInput(Block):
     """A site of an input choice in the supernet: each state through its branch, then mixed."""
 
     def __init__(self, mixed_op: MixedOp, branches: Sequence[nn.Module]) -> None:
@@ -137,13 +141,16 @@ class MixedInput(nn.Module):
         self.branches = nn.ModuleList(branches)
         self._mixed_op = (mixed_op,)
 
-    def forward(self, states: Sequence[torch.Tensor]) -> Any:
+    def calls(self) -> Sequence[nn.Module]:
+        return self._mixed_op
+
+    def compute(self, states: Sequence[torch.Tensor]) -> Any:
         inputs = zip(self.branches, states, strict=True)
         return self._mixed_op[0]([partial(branch, state) for branch, state in inputs])
 
 
 @final
-class SumOfInputs(nn.Module):
+class SumOfInputs(Block):
     """Adds up what the branches make of their states.
 
     Args:
@@ -156,20 +163,20 @@ class SumOfInputs(nn.Module):
         self.branches = nn.ModuleList(branches)
         self.indices = tuple(indices)
 
-    def forward(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
+    def compute(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
         inputs = zip(self.branches, self.indices, strict=True)
         return total_of([branch(states[index]) for branch, index in inputs])
 
 
 @final
-class SumOfLayers(nn.Module):
+class SumOfLayers(Block):
     """Adds up what several kept candidates make of one input."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def compute(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         return total_of([layer(*args, **kwargs) for layer in self.layers])
 
 

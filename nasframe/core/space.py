@@ -7,12 +7,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from nasframe.core.block import recompute
 from nasframe.core.choice import Choice
 from nasframe.core.filler import DerivedFiller, Filler, Nesting, SamplingFiller, SupernetFiller
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph
 from nasframe.core.mixed_op import MakeMixedOp, mixed_ops
 from nasframe.core.model import Model
+from nasframe.errors import UnsupportedError
 from nasframe.registry import Registry
 
 
@@ -46,7 +48,9 @@ class Fusable(Protocol):
     fused: bool
 
 
-def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax", *, fused: bool = True) -> Model:
+def supernet(
+    space: Space, mixed_op: MakeMixedOp | str = "softmax", *, fused: bool = True, recomputed: bool = False
+) -> Model:
     """Build the supernet of a space: a mixed op for each choice, shared by the choice's sites.
 
     Args:
@@ -55,6 +59,11 @@ def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax", *, fused: bo
             component.
         fused: Whether a node's inputs (see `FusedSum`) and the layers of a `Fusable` may be computed
             together: equal in value and gradient, faster on the CPU.
+        recomputed: Whether activations within a `Block` (a cell, or a site that is in none) are computed
+            again in the backward pass instead of being kept: equal in value and gradient, less memory.
+
+    Raises:
+        UnsupportedError: The network is to be recomputed, but has no block.
     """
     make: MakeMixedOp = mixed_ops.component(mixed_op) if isinstance(mixed_op, str) else mixed_op
     filler = SupernetFiller(make, fused=fused)
@@ -62,19 +71,37 @@ def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax", *, fused: bo
     for module in network.modules():
         if isinstance(module, Fusable):
             module.fused = fused
+    if recomputed:
+        _recompute(network)
     return Model(network, filler.choices, filler.mixed_ops, filler.nesting.conditions)
 
 
-def derived(space: Space, genotype: Genotype) -> Model:
+def derived(space: Space, genotype: Genotype, *, recomputed: bool = False) -> Model:
     """Build the network of one architecture, with new weights.
+
+    Args:
+        space: The blueprint.
+        genotype: What each choice keeps.
+        recomputed: As for a supernet.
 
     Raises:
         FormatError: The genotype does not fit the space.
+        UnsupportedError: The network is to be recomputed, but has no block.
     """
     filler = DerivedFiller(genotype)
     network = space.build(filler)
     filler.check_complete()
+    if recomputed:
+        _recompute(network)
     return Model(network)
+
+
+def _recompute(network: nn.Module) -> None:
+    if not recompute(network):
+        raise UnsupportedError(
+            "recomputed: the network must have a block, whose activations are computed again, but has none; "
+            "leave it out, or let the parts that the space is built of be a `Block`"
+        )
 
 
 def sample(space: Space, generator: torch.Generator) -> Genotype:

@@ -6,7 +6,7 @@ from typing import Any, Final, final
 import torch
 from torch import nn
 
-from nasframe.core import InTwoSteps, is_watched, ops
+from nasframe.core import Block, InTwoSteps, is_watched, ops
 from nasframe.core.batch_norm import can_normalize
 from nasframe.ops._normalized import is_joined, is_pointwise, moments, narrow, widen
 from nasframe.ops.conv_bn import conv_bn
@@ -15,7 +15,7 @@ _LARGE: Final = 2**17  # numbers of an input for which fewer passes over maps ou
 
 
 @final
-class InvertedResidual(nn.Module, InTwoSteps):
+class InvertedResidual(Block, InTwoSteps):
     """Widen, filter each channel, narrow; plus the input where the shape stays (Sandler et al. 2018).
 
     A 1x1 convolution to `expansion` times the channels (none at expansion 1), a depthwise one, both
@@ -65,7 +65,7 @@ class InvertedResidual(nn.Module, InTwoSteps):
         self.fused, self._stride = True, stride
         self._shortcut = stride == 1 and in_channels == out_channels
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def compute(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.second_step(self.first_step(x_BCHW), x_BCHW)
 
     def sharing_key(self) -> Hashable:

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
@@ -283,6 +284,7 @@ class _Measure:
         trainer = _trainer(recipe, name)
         batch_size = trainer.settings.get("batch_size")
         batches = "" if batch_size is None else f", batches of {batch_size}"
+        batches += ", recomputed" if getattr(recipe, name).recomputed else ""
         self.say(f"measuring steps of the {name}{batches}, on {device_named(recipe.device)}")
         try:
             found = rehearse(recipe, name, self.genotype, self.plugins)
@@ -294,15 +296,22 @@ class _Measure:
         return found, ""
 
     def _advice(self, name: str) -> Iterator[str]:
-        """What makes a stage fit; batch sizes are tried, halved each time."""
+        """What makes a stage fit: computing activations again, or batch sizes, halved each time."""
+        section = getattr(self.recipe, name)
+        if not section.recomputed:
+            again = replace(self.recipe, **{name: replace(section, recomputed=True)})
+            with suppress(UnsupportedError):  # no part of the network can be
+                if not self._rehearse(again, name)[1]:
+                    yield f"{name}.recomputed=true (measured: it fits), which changes nothing but the time"
+                    return
         trainer = _trainer(self.recipe, name)
         whole = size = trainer.settings.get("batch_size", 1)
         shortage = "yes"
         while size > 1 and shortage:
             size //= 2
             smaller = replace(trainer, settings={**trainer.settings, "batch_size": size})
-            section = replace(getattr(self.recipe, name), trainer=smaller)
-            shortage = self._rehearse(replace(self.recipe, **{name: section}), name)[1]
+            fewer = replace(section, trainer=smaller)
+            shortage = self._rehearse(replace(self.recipe, **{name: fewer}), name)[1]
         if shortage:
             yield (
                 "fewer channels, cells or layers in the space: no smaller batch fits"

@@ -53,6 +53,8 @@ class Search:
         augment: Augmentations of the training batches, in order.
         fused: Whether the mixtures of a node, and the layers of a mobile block, may be computed together, on
             the CPU: the same but for rounding, with about half the memory.
+        recomputed: Whether the activations within each block (a cell, or a choice that is in none) are
+            computed again in the backward pass instead of being kept: the same, slower, with less memory.
     """
 
     algorithm: Component[Algorithm] = algorithms.component("darts_bilevel")
@@ -65,6 +67,7 @@ class Search:
     valid_fraction: ProperFraction = 0.5
     augment: tuple[Component[Augmentation], ...] = ()
     fused: bool = True
+    recomputed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,7 @@ class Retrain:
         trainer: Owns the loop.
         valid_fraction: Share of the training data held out to watch the training; 0 for none.
         augment: Augmentations of the training batches, in order.
+        recomputed: As in the search.
     """
 
     space: Component[Space] = spaces.component("darts")
@@ -84,6 +88,7 @@ class Retrain:
     trainer: Component[Trainer] = trainers.component("standard")
     valid_fraction: ProperFraction = 0.1
     augment: tuple[Component[Augmentation], ...] = ()
+    recomputed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

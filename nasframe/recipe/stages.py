@@ -213,7 +213,7 @@ class _Stages:
         self._check_findings()
         torch.manual_seed(seed_for(seed, "search", "init"))
         space: Space = self._recipe.space(self._data.task)
-        model = supernet(space, section.mixed_op, fused=section.fused)
+        model = supernet(space, section.mixed_op, fused=section.fused, recomputed=section.recomputed)
         deriver, objective = section.deriver(), self._recipe.objective()
         make_algorithm: Callable[[Model, Objective], Algorithm] = section.algorithm
         pricing = self._pricing(model)
@@ -247,7 +247,7 @@ class _Stages:
         drawn = sample(self._recipe.space(task), generator_for(self._recipe.seed, "check"))
         self._standing(drawn)
         try:
-            derived(self._recipe.retrain.space(task), drawn)
+            derived(self._recipe.retrain.space(task), drawn, recomputed=self._recipe.retrain.recomputed)
         except (FormatError, UnsupportedError) as error:
             raise UnsupportedError(
                 f"retrain.space: must build what a search of `space` finds, but cannot: {error}"
@@ -256,7 +256,8 @@ class _Stages:
     def _retrain(self) -> None:
         section = self._recipe.retrain
         torch.manual_seed(seed_for(self._recipe.seed, "retrain", "init"))
-        model = derived(section.space(self._data.task), Genotype.load(self._directory.genotype))
+        genotype = Genotype.load(self._directory.genotype)
+        model = derived(section.space(self._data.task), genotype, recomputed=section.recomputed)
         algorithm = algorithms.component("weights_only")
         self._fit("retrain", section, model, section.objective(), algorithm, lambda record: record)
         # copies, because the format has no place for parameters that several cells share

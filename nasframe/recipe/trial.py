@@ -137,7 +137,11 @@ class _Trial:
             self._search(space, retrained, task)
         elif retrained is not None and genotype_file.is_file():
             with self._blaming(kinds.BAD_GENOTYPE, "genotype"):
-                derived(retrained, Genotype.load(genotype_file))
+                derived(retrained, Genotype.load(genotype_file), recomputed=self._recomputed)
+
+    @property
+    def _recomputed(self) -> bool:
+        return bool(self._get("retrain.recomputed"))
 
     def _space(self, path: str, task: Task) -> Space | None:
         space: Space | None = None
@@ -157,7 +161,7 @@ class _Trial:
         if retrained is not None:
             rule = "must build what a search of `space` finds, but cannot: "
             with self._blaming(kinds.OTHER_RETRAIN_SPACE, "retrain.space", rule):
-                derived(retrained, drawn)
+                derived(retrained, drawn, recomputed=self._recomputed)
 
     def _supernet(self, space: Space, retrained: Space | None, task: Task) -> None:
         model: Model | None = None

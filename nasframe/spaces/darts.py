@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from nasframe.core import (
+    Block,
     ExactBatchNorm2d,
     Filler,
     Genotype,
@@ -214,7 +215,7 @@ class _Stem(nn.Module):
 
 
 @final
-class _Cell(nn.Module):
+class _Cell(Block):
     """Nodes on two inputs, concatenated; `concat` are the states that make the output."""
 
     def __init__(
@@ -228,7 +229,7 @@ class _Cell(nn.Module):
         self.preprocess, self.nodes = nn.ModuleList(preprocess), nn.ModuleList(nodes)
         self.concat, self.out_channels = tuple(concat), channels * len(concat)
 
-    def forward(self, before_last: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    def compute(self, before_last: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
         states = States([self.preprocess[0](before_last), self.preprocess[1](last)])
         for node in self.nodes:
             states.append(node(states))

@@ -6,7 +6,7 @@ from pathlib import Path
 from nasframe import Genotype, load_recipe
 from nasframe.core import Space, Task, costs, derived
 from nasframe.recipe import plan, survey
-from nasframe.recipe.planning import Plan, StagePlan
+from nasframe.recipe.planning import Network, Plan, StagePlan, Survey
 from nasframe.recipe.rehearsal import Phase, Rehearsal
 from nasframe.spaces.macro import Macro
 
@@ -146,8 +146,48 @@ def test_where_memory_is_short_it_measures_the_batch_that_fits(tmp_path, monkeyp
     )
     assert [text for text in said if "batches of" in text] == [
         "measuring steps of the retrain, batches of 8, on cpu",
+        "measuring steps of the retrain, batches of 8, recomputed, on cpu",
         "measuring steps of the retrain, batches of 4, on cpu",
     ]
+
+
+def test_where_memory_is_short_it_measures_whether_computing_again_saves_enough(
+    tmp_path, monkeypatch, third_party
+):
+    source = """
+        import torch
+        from torch import nn
+        from nasframe.core import Block, LayerChoice, Space
+
+        class Hoarder(Block):
+            '''Wants an exbibyte unless it is computed again.'''
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(192, 4)
+            def compute(self, x):
+                if not self.recomputed:
+                    torch.empty(2**60, dtype=torch.uint8)
+                return self.layer(x)
+
+        class Hoarders(Space):
+            '''Two hoarders.'''
+            def __init__(self, task) -> None:
+                self.task = task
+            def build(self, filler):
+                choice = LayerChoice("only", ("a", "b"))
+                return nn.Sequential(nn.Flatten(), filler.layer(choice, lambda name: Hoarder()))
+    """
+    monkeypatch.chdir(tmp_path)
+    third_party("unit_planned", source, spaces="unit_hoarders = Hoarders")
+    Genotype({"only": ("a",)}).save(tmp_path / "known.json")
+    text = OTHER_SPACE % "unit_hoarders" + "retrain: {trainer: {epochs: 1, batch_size: 8}}\n"
+    recipe = _recipe(tmp_path, f"genotype={tmp_path}/known.json", text=text)
+    found = Survey(None, None, None, None, {"known": Network(Genotype.load(tmp_path / "known.json"), 0, 0)})
+    (stage,) = plan(recipe, found).stages
+    assert "more memory than there is" in stage.shortage
+    assert stage.advice == (
+        "retrain.recomputed=true (measured: it fits), which changes nothing but the time",
+    )
 
 
 def _stage(name: str, **changes: object) -> StagePlan:
