@@ -15,6 +15,7 @@ from typing import Any, final
 
 import nasframe
 from nasframe.core import Checkpoints, Prices
+from nasframe.core.json_text import read_json_file
 from nasframe.errors import FormatError
 
 STAGES = ("search", "retrain", "report")
@@ -112,10 +113,9 @@ class RunDirectory:
         path = self.root / "status.json"
         if not path.exists():
             return {}
-        try:
-            status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise FormatError(f"{path}: must be JSON: {error}") from error
+        status = read_json_file(path)
+        if not isinstance(status, dict):
+            raise FormatError(f"{path}: must be an object, got {status!r:.80}")
         return status
 
     def update_status(self, **changes: Any) -> None:
@@ -155,7 +155,8 @@ def _git_state() -> str | None:
     """Commit of the folder that the run was started in, with ``+`` if something is not committed."""
     try:
         described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            # no program that the configuration of a folder from elsewhere may name
+            ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty=+", "--abbrev=12"],
             capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, final
 
 from nasframe.core import Graph, Report, reports
 from nasframe.core.graph import draw, to_svg
+from nasframe.core.json_text import read_json_file
 from nasframe.errors import FormatError
 from nasframe.reports._chart import HEIGHT, WIDTH, Chart, Series, chart
 
@@ -37,20 +38,19 @@ class Html(Report):
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        page = environment.get_template("report.html").render(_view(content))
+        try:
+            page = environment.get_template("report.html").render(_view(content))
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise FormatError(
+                f"{run_dir / 'report.json'}: must be what a finished run leaves: {error!r:.200}"
+            ) from error
         path = run_dir / "report.html"
         path.write_text(page, encoding="utf-8")
         return path
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(
-            f"{path}: must be the JSON that a finished run leaves: {error}; "
-            "finish the run with `nasframe resume`"
-        ) from error
+    content: Any = read_json_file(path, "finish the run with `nasframe resume`")
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         raise FormatError(f"{path}: must be an object with the run's `name`")
     return content

@@ -3,9 +3,10 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from nasframe.core import Record, Tracker, trackers
+from nasframe.core.json_text import read_json
 from nasframe.errors import FormatError
 
 
@@ -52,10 +53,7 @@ def _drop_from(path: Path, start: int) -> None:
 
 
 def _step(line: str, where: str) -> int:
-    try:
-        record: Any = json.loads(line)
-    except ValueError as error:
-        raise FormatError(f"{where}: must be a line of JSON: {error}") from error
+    record = read_json(line, where)
     step = record.get("step") if isinstance(record, dict) else None
     if not isinstance(step, int):
         raise FormatError(f"{where}: must be an object with a whole number `step`, got {line:.80}")
