@@ -1,7 +1,9 @@
 """CIFAR-10, from the Hugging Face hub or from a folder of its Parquet files."""
 
+import hashlib
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +46,7 @@ def cifar10(
     *,
     path: ExistingFolder | None = None,
     name: str = "uoft-cs/cifar10",
+    sha256: str | None = None,
     train_limit: PositiveInt | None = None,
     test_limit: PositiveInt | None = None,
 ) -> Dataset:
@@ -53,6 +56,9 @@ def cifar10(
         path: Folder of Parquet files ``train*.parquet`` and ``test*.parquet`` with the columns
             ``img`` (or ``image``; a struct with ``bytes``) and ``label``; then nothing is downloaded.
         name: Data set of the Hugging Face hub that is taken where there is no `path`.
+        sha256: Checksum of what the hub gives, train before test: of each image's own SHA-256 (32 bytes), its
+            label in digits and the end of a line. What has another is refused, with what it has; null takes
+            what comes.
         train_limit: Take at most so many training images, the first of a fixed permutation.
         test_limit: Take at most so many test images, likewise.
 
@@ -60,7 +66,7 @@ def cifar10(
         DataError: The data is absent or not what it must be; the message says how to get it, or
             names file and row.
     """
-    splits = _from_hub(name) if path is None else _from_folder(path)
+    splits = _from_hub(name, sha256) if path is None else _from_folder(path)
     train_images, train_labels = _decode(splits["train"], "train", train_limit)
     return Dataset(
         TensorSplit(train_images, train_labels),
@@ -100,7 +106,7 @@ def _read_files(folder: Path, split: str) -> Iterator[_Example]:
         yield from _examples(table, str(file))
 
 
-def _from_hub(name: str) -> dict[str, list[_Example]]:
+def _from_hub(name: str, sha256: str | None) -> dict[str, list[_Example]]:
     try:
         from datasets import load_dataset
     except ImportError as error:
@@ -118,10 +124,23 @@ def _from_hub(name: str) -> dict[str, list[_Example]]:
         ) from error
     if missing := {"train", "test"} - set(splits):
         raise DataError(f"{name}: must have the splits train and test, but lacks {sorted(missing)}")
-    return {
+    found = {
         split: list(_examples(splits[split].with_format("arrow")[:], f"{name} {split}"))
         for split in ("train", "test")
     }
+    if sha256 is not None and (got := _checksum(found)) != sha256:
+        raise DataError(
+            f"{name}: data.sha256 must be the checksum of what the hub gives, {sha256}, got {got}; it is not "
+            "the data that was meant, or a broken download: remove it from the cache to get it anew"
+        )
+    return found
+
+
+def _checksum(splits: Mapping[str, Iterable[_Example]]) -> str:
+    lines = hashlib.sha256()
+    for example in itertools.chain(splits["train"], splits["test"]):
+        lines.update(hashlib.sha256(_encoded(example)).digest() + f"{example.label}\n".encode())
+    return lines.hexdigest()
 
 
 def _examples(table: "pyarrow.Table", where: str) -> Iterator[_Example]:
@@ -149,11 +168,7 @@ def _decode(examples: list[_Example], split: str, limit: int | None) -> tuple[to
 def _pixels(example: _Example) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     from PIL import Image
 
-    encoded = example.image.get("bytes") if isinstance(example.image, dict) else None
-    if not isinstance(encoded, bytes):
-        raise DataError(
-            f"{example.where}: the image must be a struct with `bytes`, got {example.image!r:.80}"
-        )
+    encoded = _encoded(example)
     try:
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
             mode, size = image.mode, image.size
@@ -163,6 +178,15 @@ def _pixels(example: _Example) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     if mode != "RGB" or pixels is None:
         raise DataError(f"{example.where}: the image must be 32 x 32 RGB, got {size[0]} x {size[1]} {mode}")
     return pixels
+
+
+def _encoded(example: _Example) -> bytes:
+    encoded = example.image.get("bytes") if isinstance(example.image, dict) else None
+    if not isinstance(encoded, bytes):
+        raise DataError(
+            f"{example.where}: the image must be a struct with `bytes`, got {example.image!r:.80}"
+        )
+    return encoded
 
 
 def _label(example: _Example) -> int:
