@@ -60,6 +60,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="mutated recipes that each property is tried on, drawn anew each time (default: few and fixed)",
     )
     parser.addoption(
+        "--fuzz-inputs",
+        metavar="NUMBER",
+        type=int,
+        default=20,
+        help="inputs that fuzzing found, of each reader, that are read again (default: %(default)s)",
+    )
+    parser.addoption(
         "--from-index",
         action="store_true",
         help="let the fresh environment of the tests of plugins download all that nasframe needs (minutes, "

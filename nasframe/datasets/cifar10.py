@@ -34,6 +34,7 @@ _FORMATS = ("PNG", "JPEG")  # Pillow starts programs for some others
 _SIZE = (32, 32)
 _TASK = Task((3, *_SIZE), len(CLASS_NAMES))
 _NUM_TRAIN = 50_000
+_MAX_ROWS = 1_000_000  # a small file may say that it has very many, all alike
 
 
 def _preview(*, train_limit: int | None, **others: object) -> Preview:
@@ -100,6 +101,10 @@ def _read_files(folder: Path, split: str) -> Iterator[_Example]:
         )
     for file in files:
         try:
+            if (rows := parquet.read_metadata(file).num_rows) > _MAX_ROWS:
+                raise DataError(
+                    f"{file}: must have at most {_MAX_ROWS:,} rows, got {rows:,}; is it another's?"
+                )
             table = parquet.read_table(file)
         except (OSError, pyarrow.ArrowException) as error:
             raise DataError(f"{file}: must be a Parquet file: {error}; get it anew") from error

@@ -63,6 +63,12 @@ class RunDirectory:
         run = cls(root.resolve())
         if not run.recipe.is_file():
             raise FormatError(f"{root}: must be a run directory, but has no recipe.yaml")
+        for path in run.root.rglob("*"):
+            if path.is_symlink() and not path.resolve().is_relative_to(run.root):
+                raise FormatError(
+                    f"{path}: must not be a link out of the run directory, where a run would write; "
+                    "put what it points to in its place"
+                )
         if (version := run.status().get("version")) != _VERSION:
             raise FormatError(f"{root}/status.json: version must be {_VERSION}, got {version!r}")
         return run

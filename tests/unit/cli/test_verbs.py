@@ -443,6 +443,29 @@ def test_what_the_recipe_must_change_exits_with_2_and_without_traceback(
     assert "Traceback" not in err
 
 
+def test_no_character_of_a_file_reaches_the_terminal_as_a_command(nas: Verb) -> None:
+    Path("run").mkdir()
+    Path("run/recipe.yaml").write_text(TINY)
+    Path("run/status.json").write_text(json.dumps({"version": "\x1b]0;owned\x07\u202e"}))
+    code, _, err = nas("resume", "run")
+    assert code == 1
+    assert err.startswith("error: ")
+    assert not {"\x1b", "\x07", "\u202e"} & set(err)
+
+
+def test_a_recipe_reaches_out_of_its_folder_by_an_option_alone(nas: Verb) -> None:
+    Path("sub").mkdir()
+    Path("sub/x.yaml").write_text("include: ../tiny.yaml\n")
+    for verb in ("validate", "config", "run", "plan"):
+        code, _, err = nas(verb, "sub/x.yaml")
+        assert code == 2
+        assert "NF025 include: must lie in sub or below" in err
+        assert "allow it by --outside" in err
+    for verb in ("validate", "config"):
+        assert nas(verb, "sub/x.yaml", "--outside").code == 0
+    assert nas("run", "sub/x.yaml", "--outside", "--dry-run").code == 0
+
+
 def test_an_interrupted_run_exits_with_130_and_says_how_to_go_on(nas: Verb) -> None:
     overrides = ["search.trainer.epochs=100000", "--out", "long"]
     process = subprocess.Popen(
