@@ -52,7 +52,7 @@ class MustExist:
 class Written:
     """Marks a path that a run may write to, and so must lie where a recipe may write."""
 
-    spelling: ClassVar[str] = "file below the recipe's folder, or the one that nasframe is started in"
+    spelling: ClassVar[str] = "file below the recipe's folder or the working folder"
     kind: ClassVar[ProblemKind] = OUTER_OUTPUT
 
     def wrong(self, path: Path, folders: Sequence[Path]) -> tuple[str, str] | None:
