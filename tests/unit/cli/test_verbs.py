@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer
 import yaml
 
 import nasframe
 from nasframe.cli import main
+from nasframe.cli.run import _resumable
 from nasframe.problem_kinds import KINDS
 from nasframe.recipe import dump_recipe, load_recipe
 from nasframe.recipe.discovery import shipped_recipes
@@ -464,6 +466,22 @@ def test_a_recipe_reaches_out_of_its_folder_by_an_option_alone(nas: Verb) -> Non
     for verb in ("validate", "config"):
         assert nas(verb, "sub/x.yaml", "--outside").code == 0
     assert nas("run", "sub/x.yaml", "--outside", "--dry-run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "option"), [("latency.json", ""), ("sub/latency.json", ""), ("../latency.json", " --outside")]
+)
+def test_an_interrupted_run_that_writes_outside_is_resumed_by_the_option(
+    nas: Verb, table: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = nas("config", "tiny.yaml", "search.cost.type=latency", f"search.cost.table={table}")
+    assert code == 0
+    Path("run").mkdir()
+    Path("run/recipe.yaml").write_text(out)
+    Path("run/status.json").write_text("{}")
+    with pytest.raises(typer.Exit), _resumable(Path("run"), ()):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err.endswith(f"go on with: nasframe resume run{option}\n")
 
 
 def test_an_interrupted_run_exits_with_130_and_says_how_to_go_on(nas: Verb) -> None:
