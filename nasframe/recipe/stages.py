@@ -462,7 +462,7 @@ def _benchmark_entry(recipe: Recipe, standing: Standing | None) -> dict[str, Any
 
 def _curves(path: Path) -> dict[str, list[float | None]]:
     """Each tag's values over the epochs; empty where no jsonl tracker wrote them."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines() if path.exists() else []
     records = [read_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
     tags = dict.fromkeys(tag for record in records for tag in record if tag != "step")
     return {tag: [record.get(tag) for record in records] for tag in tags}

@@ -61,7 +61,7 @@ def take_turn(name: str, known: Mapping[str, bytes], seconds: float) -> Mapping[
         limits = [
             f"-max_total_time={seconds:.0f}",
             f"-max_len={LONGEST}",
-            "-timeout=120",
+            "-timeout=600",
             "-rss_limit_mb=4000",
         ]
         print(*[*command, *limits], flush=True)
