@@ -63,7 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fuzz-inputs",
         metavar="NUMBER",
         type=int,
-        default=20,
+        default=10,
         help="inputs that fuzzing found, of each reader, that are read again (default: %(default)s)",
     )
     parser.addoption(

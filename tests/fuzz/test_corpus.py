@@ -10,8 +10,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from corpus import FOLDER, inputs_of
 from readers import READERS, read
 
-SECONDS = 60
-
 
 def test_every_reader_has_inputs_and_none_is_of_a_reader_that_is_gone() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == set(READERS)
