@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 _WIDEST: Final = 3  # columns of a depthwise kernel whose gradient oneDNN has a fast kernel for on AVX2
-_FEW: Final = 64  # channels for which a convolution of the gradient is faster than oneDNN's own kernel for it
 
 
 def depthwise_conv(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor, *, stride: int = 1) -> torch.Tensor:
@@ -46,13 +45,13 @@ def _is_avx2() -> bool:
 
 def _has_slow_gradients(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> bool:
     return (
-        x_BCHW.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x_BCHW.device.type == "cpu"
         and torch.is_grad_enabled()
         and x_BCHW.dtype == weight_C1KK.dtype
         and x_BCHW.is_contiguous(memory_format=torch.channels_last)
         and _is_avx2()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 
@@ -89,40 +88,34 @@ class _Depthwise(torch.autograd.Function):
             any(ctx.needs_input_grad[3 : 3 + num]),
             any(ctx.needs_input_grad[3 + num :]),
         )
-        # what was joined is joined again: to keep it would double what is kept
-        x_BCHW, weight_C1KK = _joined(saved[:num], 1), _joined(saved[num:], 0)
+        xs, weight_C1KK = saved[:num], _joined(saved[num:], 0)
+        padding = [weight_C1KK.shape[-1] // 2 * dilation] * 2
         of_x, of_weight = None, None
         if torch.is_grad_enabled() or dilation > 1 or stride > 1 or not _is_avx2():
-            of_x, of_weight, _ = _gradients(
-                grad_BCHW,
-                x_BCHW,
-                weight_C1KK,
-                [weight_C1KK.shape[-1] // 2 * dilation] * 2,
-                [want_inputs, want_weights, False],
-                stride,
-                dilation,
-            )
+            wanted = [want_inputs, want_weights, False]
+            x_BCHW = _joined(xs, 1)  # again: to keep it would double what is kept
+            of_x, of_weight, _ = _gradients(grad_BCHW, x_BCHW, weight_C1KK, padding, wanted, stride, dilation)
         else:
-            of_x = _gradient_of_input(grad_BCHW, x_BCHW, weight_C1KK) if want_inputs else None
-            of_weight = _gradient_of_weight(grad_BCHW, x_BCHW, weight_C1KK) if want_weights else None
+            if want_inputs:  # no value of the input is read
+                wanted = [True, False, False]
+                of_x = _gradients(grad_BCHW, grad_BCHW, weight_C1KK, padding, wanted)[0]
+            if want_weights:
+                of_weight = _gradient_of_weight(grad_BCHW, xs, weight_C1KK)
         return None, None, None, *_split(of_x, num, 1), *_split(of_weight, len(saved) - num, 0)
 
 
-def _gradient_of_input(grad_BCHW: torch.Tensor, x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> Any:
-    if len(weight_C1KK) <= _FEW:  # a convolution too, whose kernel starts quicker
-        return _plain(grad_BCHW, weight_C1KK.flip(2, 3))
-    padding = [weight_C1KK.shape[-1] // 2] * 2
-    return _gradients(grad_BCHW, x_BCHW, weight_C1KK, padding, [True, False, False])[0]
-
-
-def _gradient_of_weight(grad_BCHW: torch.Tensor, x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> Any:
-    """Put together from columns of the kernel, which read an input that is padded accordingly."""
-    size, (height, width) = weight_C1KK.shape[-1], x_BCHW.shape[2:]
+def _gradient_of_weight(
+    grad_BCHW: torch.Tensor, xs: Sequence[torch.Tensor], weight_C1KK: torch.Tensor
+) -> Any:
+    """Put together from columns of the kernel."""
+    size, (height, width) = weight_C1KK.shape[-1], xs[0].shape[2:]
     padding, wanted = size // 2, [False, True, False]
     if size <= _WIDEST or width <= padding:
-        return _gradients(grad_BCHW, x_BCHW, weight_C1KK, [padding] * 2, wanted)[1]
+        return _gradients(grad_BCHW, _joined(xs, 1), weight_C1KK, [padding] * 2, wanted)[1]
     rows = 0 if height >= size else padding  # the fast kernels want maps as high as the kernel
-    parts = []
+    if size < 2 * _WIDEST:
+        return _gradient_of_halves(grad_BCHW, xs, weight_C1KK, rows)
+    x_BCHW, parts = _joined(xs, 1), []
     for first, count in _columns(size):
         left, right = padding - first, first + count - 1 - padding
         if left == right and not rows:
@@ -132,6 +125,45 @@ def _gradient_of_weight(grad_BCHW: torch.Tensor, x_BCHW: torch.Tensor, weight_C1
             pads = [padding - rows, 0]
         parts.append(_gradients(grad_BCHW, read_BCHW, weight_C1KK[..., :count], pads, wanted)[1])
     return torch.cat(parts, dim=3)
+
+
+def _gradient_of_halves(
+    grad_BCHW: torch.Tensor, xs: Sequence[torch.Tensor], weight_C1KK: torch.Tensor, rows: int
+) -> torch.Tensor:
+    """From the columns up to the middle one, and from it on.
+
+    The input lies in memory with zeros behind each row and before the first, so that one half reads it
+    from its first number on, and the other reads the same numbers from some zeros before.
+
+    Args:
+        grad_BCHW: Of the output.
+        xs: Make up the input.
+        weight_C1KK: Of the convolution.
+        rows: Zeros above and below.
+    """
+    (b, _, height, width), num_channels = xs[0].shape, len(weight_C1KK)
+    half = weight_C1KK.shape[-1] // 2
+    high, wide = height + 2 * rows, width + half
+    memory = grad_BCHW.new_empty((b * high * wide + half) * num_channels)
+    memory[: half * num_channels].zero_()
+    right_BHWC = memory[half * num_channels :].view(b, high, wide, num_channels)
+    left_BHWC = memory[: -half * num_channels].view(b, high, wide, num_channels)
+    right_BHWC[:, :, width:].zero_()
+    if rows:
+        right_BHWC[:, :rows].zero_()
+        right_BHWC[:, -rows:].zero_()
+    torch.cat([x.permute(0, 2, 3, 1) for x in xs], 3, out=right_BHWC[:, rows : rows + height, :width])
+    up_to, on = (
+        _gradients(
+            grad_BCHW,
+            read_BHWC.permute(0, 3, 1, 2),
+            weight_C1KK[..., : half + 1],
+            [half - rows, 0],
+            [False, True, False],
+        )[1]
+        for read_BHWC in (left_BHWC, right_BHWC)
+    )
+    return torch.cat([up_to, on[..., 1:]], dim=3)
 
 
 def _columns(size: int) -> Iterator[tuple[int, int]]:
