@@ -105,10 +105,10 @@ def _read_files(folder: Path, split: str) -> Iterator[_Example]:
                 raise DataError(
                     f"{file}: must have at most {_MAX_ROWS:,} rows, got {rows:,}; is it another's?"
                 )
-            table = parquet.read_table(file)
-        except (OSError, pyarrow.ArrowException) as error:
+            examples = list(_examples(parquet.read_table(file), str(file)))
+        except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
             raise DataError(f"{file}: must be a Parquet file: {error}; get it anew") from error
-        yield from _examples(table, str(file))
+        yield from examples
 
 
 def _from_hub(name: str, sha256: str | None) -> dict[str, list[_Example]]:

@@ -142,6 +142,24 @@ def test_a_file_that_is_no_parquet_is_named(folder):
         cifar10(path=folder)
 
 
+def test_a_small_file_with_very_many_rows_is_refused(folder):
+    parquet.write_table(
+        pa.table({"img": pa.nulls(1_000_001), "label": pa.nulls(1_000_001)}), folder / "train-1.parquet"
+    )
+    assert (folder / "train-1.parquet").stat().st_size < 10_000
+    with pytest.raises(DataError, match="must have at most 1,000,000 rows, got 1,000,001"):
+        cifar10(path=folder)
+
+
+def test_names_that_are_no_text_are_refused(folder):
+    file = folder / "train-1.parquet"
+    content = file.read_bytes()
+    assert content.count(b"label") > 1
+    file.write_bytes(content.replace(b"label", b"l\x9ebel"))
+    with pytest.raises(DataError, match=r"train-1\.parquet: must be a Parquet file"):
+        cifar10(path=folder)
+
+
 def test_an_empty_split_is_refused(folder):
     _write(folder / "test-0.parquet", [], pa.array([], pa.int64()))
     with pytest.raises(DataError, match="test split must have images"):
