@@ -6,10 +6,11 @@ from typing import Any, final
 
 import torch
 
+from nasframe.core.packing import pack, unpack
 from nasframe.core.tensor_file import load_checkpoint
 from nasframe.errors import FormatError
 
-_VERSION = 2
+_VERSION = 3  # 2 had tensors that were not packed
 
 
 @final
@@ -32,7 +33,7 @@ class Checkpoints:
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._folder / "partial"
         with partial.open("wb") as file:
-            torch.save({"version": _VERSION, "step": step, "state": state}, file)
+            torch.save({"version": _VERSION, "step": step, "state": pack(state)}, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self._folder / f"step-{step:09d}.pt")
@@ -49,10 +50,10 @@ class Checkpoints:
         for path in reversed(self._paths()):
             try:
                 content = load_checkpoint(path)
-                if content["version"] != _VERSION:
+                if content["version"] not in (2, _VERSION):
                     raise FormatError(f"version must be {_VERSION}, got {content['version']}")
                 state: dict[str, Any] = content["state"]
-                return state
+                return state if content["version"] == 2 else unpack(state)
             except Exception as error:
                 failures.append(f"{path}: {error}")
         if failures:

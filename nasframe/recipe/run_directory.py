@@ -17,6 +17,7 @@ import nasframe
 from nasframe.core import Checkpoints, Prices
 from nasframe.core.json_text import read_json_file
 from nasframe.errors import FormatError
+from nasframe.recipe.allocator import allocator_settings
 
 STAGES = ("search", "retrain", "report")
 _VERSION = 1
@@ -30,7 +31,9 @@ class RunDirectory:
     root: Path
 
     @classmethod
-    def create(cls, root: Path | None, name: str, recipe_text: str, device: str) -> "RunDirectory":
+    def create(
+        cls, root: Path | None, name: str, recipe_text: str, device: str, threads: int | None = None
+    ) -> "RunDirectory":
         """Make the folder (by default ``runs/<name>/<time>-<hash>``) and write the recipe into it.
 
         Raises:
@@ -49,7 +52,7 @@ class RunDirectory:
         root.mkdir(parents=True, exist_ok=True)
         run = cls(root.resolve())
         _write(run.recipe, recipe_text)
-        _write(run.environment, json.dumps(_environment(device), indent=2) + "\n")
+        _write(run.environment, json.dumps(_environment(device, threads), indent=2) + "\n")
         run.update_status(version=_VERSION, ended="running", finished=[], seconds={}, steps={})
         return run
 
@@ -137,7 +140,7 @@ def _write(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def _environment(device: str) -> dict[str, Any]:
+def _environment(device: str, threads: int | None) -> dict[str, Any]:
     import numpy
     import torch
 
@@ -148,7 +151,8 @@ def _environment(device: str) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "platform": platform.platform(),
         "processor_cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
+        "allocator": allocator_settings(),
         "device": device,
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "git": _git_state(),

@@ -4,7 +4,9 @@ import time
 from pathlib import Path
 from typing import final
 
-from nasframe.core import Record, Tracker, trackers
+import numpy as np
+
+from nasframe.core import Graph, Record, Tracker, trackers
 from nasframe.core.graph import draw, to_pixels
 
 
@@ -24,6 +26,7 @@ class TensorBoard(Tracker):
         _wait_for_a_new_name(directory / "tensorboard")
         # also at the first step: a run may have been interrupted before its first checkpoint
         self._writer = SummaryWriter(directory / "tensorboard", purge_step=start)
+        self._pictures: dict[str, tuple[Graph, np.ndarray]] = {}
 
     def log(self, record: Record) -> None:
         for tag, value in record.scalars.items():
@@ -34,11 +37,17 @@ class TensorBoard(Tracker):
             if len(finite):
                 self._writer.add_histogram(tag, finite, record.step)
         for tag, graph in record.graphs.items():
-            self._writer.add_image(tag, to_pixels(draw(graph)), record.step, dataformats="HWC")
+            self._writer.add_image(tag, self._picture(tag, graph), record.step, dataformats="HWC")
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
+
+    def _picture(self, tag: str, graph: Graph) -> np.ndarray:
+        """A graph's pixels, drawn anew if it is another than the tag had last."""
+        if tag not in self._pictures or self._pictures[tag][0] != graph:
+            self._pictures[tag] = graph, to_pixels(draw(graph))
+        return self._pictures[tag][1]
 
 
 def _wait_for_a_new_name(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -482,6 +483,20 @@ def test_an_interrupted_run_that_writes_outside_is_resumed_by_the_option(
     with pytest.raises(typer.Exit), _resumable(Path("run"), ()):
         raise KeyboardInterrupt
     assert capsys.readouterr().err.endswith(f"go on with: nasframe resume run{option}\n")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+@pytest.mark.parametrize(("wish", "kept"), [("keep", True), ("system", False)])
+def test_a_run_keeps_freed_memory_unless_the_user_does_not_want_it(
+    nas: Verb, monkeypatch: pytest.MonkeyPatch, wish: str, kept: bool
+) -> None:
+    for name in ("MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NASFRAME_ALLOCATOR", wish)
+    assert nas("run", "tiny.yaml", "--out", "here")[0] == 0
+    environment = json.loads(Path("here/environment.json").read_text())
+    assert ("MALLOC_MMAP_MAX_" in environment["allocator"]) is kept
 
 
 def test_an_interrupted_run_exits_with_130_and_says_how_to_go_on(nas: Verb) -> None:
