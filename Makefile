@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 BIN := .venv/bin
 RECIPE ?= recipes/digits_darts.yaml
 
-.PHONY: run test docs lint types layers check format bench clean
+.PHONY: run test docs lint types layers check audit format bench clean
 
 run: .venv/.run
 	$(BIN)/nasframe run $(RECIPE)
@@ -28,6 +28,9 @@ layers: .venv/.test
 
 check: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal $(PYTEST_ARGS)
+
+audit: .venv/.test
+	bash .ci/audit $(BIN)/pip-audit
 
 format: .venv/.test
 	$(BIN)/ruff format .

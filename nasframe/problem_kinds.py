@@ -194,6 +194,14 @@ MANY_INCLUDES = _kind(
     wrong=Example(f"include: [{', '.join(['seed.yaml'] * 100)}]\n{_TINY}", files={"seed.yaml": "seed: 1\n"}),
     right=Example(f"include: [seed.yaml]\n{_TINY}", files={"seed.yaml": "seed: 1\n"}),
 )
+OUTER_INCLUDE = _kind(
+    "NF025",
+    "A recipe includes a file outside of its folder.",
+    """A recipe from elsewhere must not read what it likes: it may include what lies in its own folder or
+    below, links followed, and shipped recipes. Copy the file there, or give `--outside` to allow it.""",
+    wrong=f"include: ../base.yaml\n{_TINY}",
+    right=Example("include: sub/base.yaml\nname: other\n", files={"sub/base.yaml": _TINY}),
+)
 
 # overrides
 
@@ -308,6 +316,15 @@ NOT_AN_OPTION = _kind(
     "The message lists them.",
     wrong=f"{_TINY}device: gpu\n",
     right=f"{_TINY}device: cpu\n",
+)
+OUTER_OUTPUT = _kind(
+    "NF064",
+    "A recipe writes outside of its folder.",
+    """A recipe from elsewhere must not write where it likes: a file that it names is written below its own
+    folder, or below the one that nasframe is started in, links followed. Give the path on the command line,
+    or `--outside` to allow it.""",
+    wrong=f"{_TINY}search: {{cost: {{type: latency, table: ../latency.json}}}}\n",
+    right=f"{_TINY}search: {{cost: {{type: latency, table: latency.json}}}}\n",
 )
 
 # names

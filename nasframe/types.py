@@ -4,14 +4,14 @@ Shape letters on tensor names: B batch, C channels, H height, W width, K candida
 N examples of a split, P parameters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias, final
 
 from annotated_types import Ge, Gt, Interval, Lt
 
-from nasframe.problem_kinds import ABSENT_FILE, ProblemKind
+from nasframe.problem_kinds import ABSENT_FILE, OUTER_OUTPUT, ProblemKind
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,25 @@ class MustExist:
         return f"must be a {self.spelling}", f"{there} at {path}"
 
 
+@final
+@dataclass(frozen=True)
+class Written:
+    """Marks a path that a run may write to, and so must lie where a recipe may write."""
+
+    spelling: ClassVar[str] = "file below the recipe's folder or the working folder"
+    kind: ClassVar[ProblemKind] = OUTER_OUTPUT
+
+    def wrong(self, path: Path, folders: Sequence[Path]) -> tuple[str, str] | None:
+        """What must hold and advice, if it lies in none of the folders, links followed."""
+        try:
+            if any(path.resolve().is_relative_to(folder.resolve()) for folder in folders):
+                return None
+        except (OSError, RuntimeError, ValueError):  # too long, or a circle of links
+            pass
+        return f"must be a {self.spelling}", "give it on the command line, or allow it by --outside"
+
+
+WrittenFile: TypeAlias = Annotated[Path, Written()]
 ExistingFile: TypeAlias = Annotated[Path, MustExist("file")]
 ExistingFolder: TypeAlias = Annotated[Path, MustExist("folder")]
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import sys
 import textwrap
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+_HERE = {"localhost", "127.0.0.1", "::1", "", None}
+
+
+def _offline(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto"):
+        address = arguments[1]  # of this machine's own sockets it is a path
+        host = address[0] if isinstance(address, tuple) else None
+    elif event == "socket.getaddrinfo":
+        host = arguments[0].decode() if isinstance(arguments[0], bytes) else arguments[0]
+    else:
+        return
+    if host not in _HERE:
+        raise RuntimeError(f"no test may use the network, but one asks for {host}")
+
+
+def pytest_configure() -> None:
+    sys.addaudithook(_offline)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,6 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NUMBER",
         type=int,
         help="mutated recipes that each property is tried on, drawn anew each time (default: few and fixed)",
+    )
+    parser.addoption(
+        "--fuzz-inputs",
+        metavar="NUMBER",
+        type=int,
+        default=10,
+        help="inputs that fuzzing found, of each reader, that are read again (default: %(default)s)",
     )
     parser.addoption(
         "--from-index",

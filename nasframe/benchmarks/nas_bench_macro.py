@@ -1,12 +1,12 @@
 """NAS-Bench-Macro: a table of 6,561 networks on CIFAR-10."""
 
 import itertools
-import json
 from bisect import bisect_right
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, final
+from typing import Any, ClassVar, final
 
 from nasframe.core import Benchmark, Choice, Genotype, Space, Standing, Task, benchmarks, choices_of, spaces
+from nasframe.core.json_text import read_json_file
 from nasframe.errors import DataError, FormatError
 from nasframe.registry import Component
 from nasframe.types import ExistingFile
@@ -81,28 +81,7 @@ def _read(path: Path, keys: set[str]) -> dict[str, float]:
 def _parsed(path: Path) -> Any:
     if not path.is_file():
         raise DataError(f"{path}: must be the table of NAS-Bench-Macro, but is no file; {_SOURCE}")
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path}: must be readable: {error}") from error
-    if len(content) > _MAX_BYTES:
-        raise FormatError(f"{path}: must have at most {_MAX_BYTES:,} bytes, got more; {_SOURCE}")
-    try:
-        return json.loads(content, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: must be JSON: {error}; {_SOURCE}") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        raise ValueError("a key occurs twice")
-    return entries
+    return read_json_file(path, _SOURCE, _MAX_BYTES)
 
 
 def _accuracy(where: str, entry: Any) -> float:

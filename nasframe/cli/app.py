@@ -8,7 +8,7 @@ import typer
 
 import nasframe
 from nasframe.cli import catalog, check, doctor, explain, new, plan, run, schema, shipped
-from nasframe.cli.output import show_problems, shown_warnings
+from nasframe.cli.output import printable, show_problems, shown_warnings
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 
 app: Final = typer.Typer(
@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show_problems(error)
         sys.exit(2)
     except NasframeError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+        message = "\n".join(map(printable, str(error).splitlines()))
+        typer.secho(f"error: {message}", err=True, fg="red")
         asked_for = isinstance(error, (UnsupportedError, LookupError))  # the recipe must change
         sys.exit(2 if asked_for else 1)
     except (KeyboardInterrupt, typer.Abort):

@@ -28,4 +28,8 @@ Plugins: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE.py", help="Import a module that registers components."),
 ]
+Outside: TypeAlias = Annotated[
+    bool,
+    typer.Option("--outside", help="Let the recipe include, and write, files outside of its folder."),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasframe.cli.arguments import AsJson, Overrides, Plugins, RecipeName
+from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
 from nasframe.cli.completion import complete_recipe
 from nasframe.cli.output import flow, print_json, problem_as_json
 from nasframe.errors import RecipeError
@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
 
 def validate(
-    recipe: RecipeName, overrides: Overrides = None, plugin: Plugins = None, as_json: AsJson = False
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+    outside: Outside = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find all problems of a recipe; nothing is run."""
     from nasframe.recipe import load_recipe
 
     problems = []
     try:
-        load_recipe(recipe, overrides or (), plugin or ())
+        load_recipe(recipe, overrides or (), plugin or (), outside=outside)
     except RecipeError as error:
         if not as_json:
             raise
@@ -54,6 +58,7 @@ def config(
             autocompletion=complete_recipe,
         ),
     ] = None,
+    outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the complete recipe, all defaults filled in."""
@@ -65,9 +70,9 @@ def config(
 
     if diff is not None and (provenance or minimal):
         raise typer.BadParameter("--diff prints values with their places; leave the other options out")
-    complete, places = load_with_places(recipe, overrides or (), plugin or (), check=False)
+    complete, places = load_with_places(recipe, overrides or (), plugin or (), check=False, outside=outside)
     if diff is not None:
-        other = load_with_places(diff, (), plugin or (), check=False)
+        other = load_with_places(diff, (), plugin or (), check=False, outside=outside)
         _print_differences(sourced_values(*other), sourced_values(complete, places), as_json)
         return
     mapping = minimal_mapping(complete) if minimal else recipe_to_mapping(complete)

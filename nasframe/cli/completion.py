@@ -209,20 +209,23 @@ def _root() -> Any:
     return _catalog()["schema"]["else"]
 
 
-def _plain_recipe(recipe: str, depth: int = _MAX_FILES) -> Any:
-    """What a recipe's files say, as far as they can be read."""
-    import yaml
-
+def _plain_recipe(recipe: str, read: list[Path] | None = None) -> Any:
+    """What a recipe's files say, as far as they can be read; `read` are those that were read before."""
     from nasframe.recipe.discovery import shipped_recipes
+    from nasframe.recipe.yaml_text import MAX_CHARACTERS, read_yaml
 
+    read = [] if read is None else read
     path = shipped_recipes().get(recipe, Path(recipe))
-    said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    said = said if isinstance(said, dict) else {}
+    if len(read) >= _MAX_FILES or not path.is_file() or path.stat().st_size > MAX_CHARACTERS:
+        return {}
+    read.append(path)
+    node = read_yaml(path.read_text(encoding="utf-8"), str(path), [])
+    said = node.plain if node and isinstance(node.value, dict) else {}
     include = said.pop("include", [])
     found: Any = {}
-    for name in ([include] if isinstance(include, str) else include) if depth else ():
+    for name in [include] if isinstance(include, str) else include:
         beside = path.parent / name
-        found = _laid_over(found, _plain_recipe(str(beside) if beside.is_file() else name, depth - 1))
+        found = _laid_over(found, _plain_recipe(str(beside) if beside.is_file() else name, read))
     return _laid_over(found, said)
 
 

@@ -76,7 +76,7 @@ def shown_warnings() -> Iterator[None]:
 
         def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, FormerNameWarning):
-                typer.secho(f"warning: {_printable(str(message))}", err=True, fg="yellow")
+                typer.secho(f"warning: {printable(str(message))}", err=True, fg="yellow")
             else:
                 show_other(message, category, *where, **more)
 
@@ -94,11 +94,11 @@ def problem_as_json(problem: Problem) -> dict[str, Any]:
 def _described(problem: Problem) -> str:
     given = f", got {problem.given}" if problem.given else ""
     rule = f"{problem.path}: {problem.rule}" if problem.path else problem.rule
-    where = typer.style(f"{problem.where}:", bold=True)
-    lines = [f"{where} {problem.kind.code} {typer.style(_printable(rule + given), fg='red')}"]
+    where = typer.style(f"{printable(problem.where)}:", bold=True)
+    lines = [f"{where} {problem.kind.code} {typer.style(printable(rule + given), fg='red')}"]
     lines += _excerpt(*problem.position)
     if problem.advice:
-        lines.append(f"      = {_printable(problem.advice)}")
+        lines.append(f"      = {printable(problem.advice)}")
     return "\n".join(lines)
 
 
@@ -111,10 +111,10 @@ def _excerpt(file: str, line: int, column: int) -> list[str]:
     if not 0 < line <= len(source):
         return []
     start = max(0, column - _EXCERPT)
-    text = _printable(source[line - 1][start : start + _EXCERPT + 20])
+    text = printable(source[line - 1][start : start + _EXCERPT + 20])
     return [f"{line:5} | {text}", f"      | {' ' * (column - 1 - start)}{typer.style('^', fg='red')}"]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without characters that a terminal would obey."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasframe.cli.arguments import AsJson, Overrides, Plugins, RecipeName
+from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
 from nasframe.cli.output import print_json, print_table
 from nasframe.cli.quantity import spell_bytes, spell_count, spell_seconds
 
@@ -21,6 +21,7 @@ def plan(
     overrides: Overrides = None,
     no_measure: Annotated[bool, typer.Option("--no-measure", help="Count only; run no step.")] = False,
     plugin: Plugins = None,
+    outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell what a run would take, by real steps. Exit code 1 if its memory or disk does not suffice."""
@@ -28,7 +29,7 @@ def plan(
     from nasframe.recipe import plan as plan_recipe
     from nasframe.recipe.allocator import keep_freed_memory
 
-    complete = load_recipe(recipe, overrides or (), plugin or ())
+    complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
     found = survey(complete, _say)
     if not as_json:
         _show_survey(found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nasframe.cli.arguments import AsJson, Overrides, Plugins, RecipeName
+from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
 from nasframe.cli.output import print_json, print_table
 from nasframe.cli.progress import shown_progress
 
@@ -27,6 +27,7 @@ def run(
         bool, typer.Option("--dry-run", help="Print the complete recipe that would be run, and stop.")
     ] = False,
     plugin: Plugins = None,
+    outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
     """Take a recipe through the whole search."""
@@ -34,7 +35,7 @@ def run(
     from nasframe.recipe import run as run_recipe
     from nasframe.recipe.allocator import keep_freed_memory
 
-    complete = load_recipe(recipe, overrides or (), plugin or ())
+    complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise typer.BadParameter(f"--out {out} must be a new or empty folder, but holds something")
     if dry_run:
@@ -49,6 +50,7 @@ def run(
 def resume(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What an interrupted run left behind.")],
     plugin: Plugins = None,
+    outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run that was interrupted."""
@@ -61,7 +63,7 @@ def resume(
     import_modules(plugin or ())
     keep_freed_memory()
     with _resumable(run_dir, plugin or ()), shown_progress() as progress:
-        finished = resume_run(run_dir, progress)
+        finished = resume_run(run_dir, progress, outside=outside)
     _show(finished, as_json)
 
 
@@ -75,10 +77,22 @@ def _resumable(folder: Path, plugins: Sequence[Path]) -> Iterator[None]:
         if found:
             newest = max(found, key=lambda path: path.stat().st_mtime).parent
             needed = "".join(f" --plugin {plugin}" for plugin in plugins)
+            needed += " --outside" if _writes_outside(newest / "recipe.yaml") else ""
             typer.echo(f"\ninterrupted; go on with: nasframe resume {newest}{needed}", err=True)
         else:
             typer.echo("\ninterrupted before anything was done", err=True)
         raise typer.Exit(130) from None
+
+
+def _writes_outside(recipe: Path) -> bool:
+    from nasframe.errors import RecipeError
+    from nasframe.recipe import load_recipe
+
+    try:
+        load_recipe(recipe, check=False)
+    except RecipeError:
+        return True
+    return False
 
 
 def _show(finished: "Run", as_json: bool) -> None:

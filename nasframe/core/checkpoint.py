@@ -7,6 +7,7 @@ from typing import Any, final
 import torch
 
 from nasframe.core.packing import pack, unpack
+from nasframe.core.tensor_file import load_checkpoint
 from nasframe.errors import FormatError
 
 _VERSION = 3  # 2 had tensors that were not packed
@@ -48,7 +49,7 @@ class Checkpoints:
         failures = []
         for path in reversed(self._paths()):
             try:
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                content = load_checkpoint(path)
                 if content["version"] not in (2, _VERSION):
                     raise FormatError(f"version must be {_VERSION}, got {content['version']}")
                 state: dict[str, Any] = content["state"]

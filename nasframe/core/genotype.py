@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from nasframe.core.json_text import read_bounded, read_json
 from nasframe.errors import FormatError
 
 _FORMAT = "nasframe.genotype"
@@ -56,10 +57,7 @@ class Genotype:
         Raises:
             FormatError: It is not a genotype, or one of a newer version.
         """
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise FormatError(f"genotype: must be JSON: {error}") from error
+        data = read_json(text, "genotype")
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             raise FormatError(f"genotype: must be an object with format `{_FORMAT}`")
         if type(data.get("version")) is not int or data["version"] != _VERSION:
@@ -82,8 +80,8 @@ class Genotype:
             FormatError: The file is not a genotype; the message names it.
         """
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, FormatError) as error:
+            return cls.from_json(read_bounded(path).decode("utf-8"))
+        except (UnicodeDecodeError, FormatError) as error:
             raise FormatError(f"{path}: {error}") from error
 
     @classmethod

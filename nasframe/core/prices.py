@@ -1,7 +1,6 @@
 """Prices: the cost of every architecture of a space as a sum over its choices, and its expectation."""
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -16,6 +15,7 @@ from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.cost import Cost
 from nasframe.core.filler import Filler, Given, Nesting
 from nasframe.core.genotype import Genotype
+from nasframe.core.json_text import read_json
 from nasframe.core.kept import keep_probabilities
 from nasframe.core.mixed_op import SumOfInputs
 from nasframe.core.model import Model
@@ -66,11 +66,11 @@ class Prices:
             FormatError: It is nothing of that sort, or of another version.
         """
         try:
-            plain = json.loads(text)
+            plain = read_json(text, "prices")
             if (plain.pop("format"), plain.pop("version")) != (_FORMAT, _VERSION):
                 raise ValueError(f"must have format {_FORMAT}, version {_VERSION}")
             return cls._of_plain(plain)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"prices: must be what nasframe wrote: {error}") from error
 
     @classmethod
@@ -79,9 +79,12 @@ class Prices:
             choice: MappingProxyType({name: cls._of_plain(each) for name, each in candidates.items()})
             for choice, candidates in plain.get("choices", {}).items()
         }
-        if not math.isfinite(plain["fixed"]):
-            raise ValueError(f"a price must be finite, got {plain['fixed']}")
-        return cls(plain["fixed"], MappingProxyType(choices), frozenset(plain.get("prunable", ())))
+        fixed, prunable = plain["fixed"], plain.get("prunable", [])
+        if type(fixed) not in (int, float):
+            raise ValueError(f"a price must be a number, got {fixed!r:.80}")
+        if not isinstance(prunable, list) or not all(isinstance(name, str) for name in prunable):
+            raise ValueError(f"`prunable` must be a list of choice ids, got {prunable!r:.80}")
+        return cls(fixed, MappingProxyType(choices), frozenset(prunable))
 
     def of(self, genotype: Genotype) -> float:
         """The cost of one architecture.

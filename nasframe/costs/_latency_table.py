@@ -11,6 +11,7 @@ from typing import Any, final
 
 import torch
 
+from nasframe.core.json_text import read_json_file
 from nasframe.errors import FormatError, UnsupportedError
 
 _FORMAT, _VERSION = "nasframe.latency", 1
@@ -98,19 +99,23 @@ def _processor() -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Timing]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: must be JSON: {error}") from error
+    content = read_json_file(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise FormatError(f"{path}: must be an object with format `{_FORMAT}`; give another path")
     if content.get("version") != _VERSION:
         raise FormatError(f"{path}: version must be {_VERSION}, got {content.get('version')!r}")
     try:
         timings = {
-            str(key): Timing(float(each["median_ms"]), float(each["iqr_ms"]), int(each["repeats"]))
+            str(key): _timing(key, each["median_ms"], each["iqr_ms"], each["repeats"])
             for key, each in content["timings"].items()
         }
         return dict(content["device"]), timings
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{path}: must have `device` and `timings`: {error!r}") from error
+
+
+def _timing(key: str, *figures: Any) -> Timing:
+    if not all(type(figure) in (int, float) and figure >= 0 for figure in figures):
+        raise ValueError(f"{key:.80} must have figures that are not negative, got {figures!r:.80}")
+    median_ms, iqr_ms, repeats = figures
+    return Timing(float(median_ms), float(iqr_ms), int(repeats))

@@ -4,7 +4,6 @@ import copy
 import hashlib
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, final
 
@@ -14,7 +13,7 @@ from torch import nn
 
 from nasframe.core import Cost, Model, Task, costs, kept_random_state, map_tensors, on_meta
 from nasframe.costs._latency_table import LatencyTable, Timing
-from nasframe.types import NonNegativeInt
+from nasframe.types import NonNegativeInt, WrittenFile
 
 
 @costs.register("latency")
@@ -43,7 +42,7 @@ class Latency(Cost):
         device: Literal["cpu", "cuda", "mps"] = "cpu",
         warmup: NonNegativeInt = 5,
         repeats: Annotated[int, Ge(2)] = 30,
-        table: Path | None = None,
+        table: WrittenFile | None = None,
     ) -> None:
         self._device, self._warmup, self._repeats = torch.device(device), warmup, repeats
         self._path = table

@@ -1,7 +1,9 @@
 """CIFAR-10, from the Hugging Face hub or from a folder of its Parquet files."""
 
+import hashlib
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,9 +30,11 @@ CLASS_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 _IMAGE_COLUMNS = ("img", "image")
+_FORMATS = ("PNG", "JPEG")  # Pillow starts programs for some others
 _SIZE = (32, 32)
 _TASK = Task((3, *_SIZE), len(CLASS_NAMES))
 _NUM_TRAIN = 50_000
+_MAX_ROWS = 1_000_000  # a small file may say that it has very many, all alike
 
 
 def _preview(*, train_limit: int | None, **others: object) -> Preview:
@@ -43,6 +47,7 @@ def cifar10(
     *,
     path: ExistingFolder | None = None,
     name: str = "uoft-cs/cifar10",
+    sha256: str | None = None,
     train_limit: PositiveInt | None = None,
     test_limit: PositiveInt | None = None,
 ) -> Dataset:
@@ -52,6 +57,9 @@ def cifar10(
         path: Folder of Parquet files ``train*.parquet`` and ``test*.parquet`` with the columns
             ``img`` (or ``image``; a struct with ``bytes``) and ``label``; then nothing is downloaded.
         name: Data set of the Hugging Face hub that is taken where there is no `path`.
+        sha256: Checksum of what the hub gives, train before test: of each image's own SHA-256 (32 bytes), its
+            label in digits and the end of a line. What has another is refused, with what it has; null takes
+            what comes.
         train_limit: Take at most so many training images, the first of a fixed permutation.
         test_limit: Take at most so many test images, likewise.
 
@@ -59,7 +67,7 @@ def cifar10(
         DataError: The data is absent or not what it must be; the message says how to get it, or
             names file and row.
     """
-    splits = _from_hub(name) if path is None else _from_folder(path)
+    splits = _from_hub(name, sha256) if path is None else _from_folder(path)
     train_images, train_labels = _decode(splits["train"], "train", train_limit)
     return Dataset(
         TensorSplit(train_images, train_labels),
@@ -93,13 +101,17 @@ def _read_files(folder: Path, split: str) -> Iterator[_Example]:
         )
     for file in files:
         try:
-            table = parquet.read_table(file)
-        except (OSError, pyarrow.ArrowException) as error:
+            if (rows := parquet.read_metadata(file).num_rows) > _MAX_ROWS:
+                raise DataError(
+                    f"{file}: must have at most {_MAX_ROWS:,} rows, got {rows:,}; is it another's?"
+                )
+            examples = list(_examples(parquet.read_table(file), str(file)))
+        except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
             raise DataError(f"{file}: must be a Parquet file: {error}; get it anew") from error
-        yield from _examples(table, str(file))
+        yield from examples
 
 
-def _from_hub(name: str) -> dict[str, list[_Example]]:
+def _from_hub(name: str, sha256: str | None) -> dict[str, list[_Example]]:
     try:
         from datasets import load_dataset
     except ImportError as error:
@@ -117,10 +129,23 @@ def _from_hub(name: str) -> dict[str, list[_Example]]:
         ) from error
     if missing := {"train", "test"} - set(splits):
         raise DataError(f"{name}: must have the splits train and test, but lacks {sorted(missing)}")
-    return {
+    found = {
         split: list(_examples(splits[split].with_format("arrow")[:], f"{name} {split}"))
         for split in ("train", "test")
     }
+    if sha256 is not None and (got := _checksum(found)) != sha256:
+        raise DataError(
+            f"{name}: data.sha256 must be the checksum of what the hub gives, {sha256}, got {got}; it is not "
+            "the data that was meant, or a broken download: remove it from the cache to get it anew"
+        )
+    return found
+
+
+def _checksum(splits: Mapping[str, Iterable[_Example]]) -> str:
+    lines = hashlib.sha256()
+    for example in itertools.chain(splits["train"], splits["test"]):
+        lines.update(hashlib.sha256(_encoded(example)).digest() + f"{example.label}\n".encode())
+    return lines.hexdigest()
 
 
 def _examples(table: "pyarrow.Table", where: str) -> Iterator[_Example]:
@@ -148,19 +173,25 @@ def _decode(examples: list[_Example], split: str, limit: int | None) -> tuple[to
 def _pixels(example: _Example) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     from PIL import Image
 
+    encoded = _encoded(example)
+    try:
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+            mode, size = image.mode, image.size
+            pixels = np.asarray(image) if size == _SIZE else None  # another may be too large to decode
+    except Exception as error:  # a broken file may raise almost anything
+        raise DataError(f"{example.where}: the image cannot be decoded: {error}") from error
+    if mode != "RGB" or pixels is None:
+        raise DataError(f"{example.where}: the image must be 32 x 32 RGB, got {size[0]} x {size[1]} {mode}")
+    return pixels
+
+
+def _encoded(example: _Example) -> bytes:
     encoded = example.image.get("bytes") if isinstance(example.image, dict) else None
     if not isinstance(encoded, bytes):
         raise DataError(
             f"{example.where}: the image must be a struct with `bytes`, got {example.image!r:.80}"
         )
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            mode, size, pixels = image.mode, image.size, np.asarray(image)
-    except Exception as error:  # a broken file may raise almost anything
-        raise DataError(f"{example.where}: the image cannot be decoded: {error}") from error
-    if mode != "RGB" or size != _SIZE:
-        raise DataError(f"{example.where}: the image must be 32 x 32 RGB, got {size[0]} x {size[1]} {mode}")
-    return pixels
+    return encoded
 
 
 def _label(example: _Example) -> int:

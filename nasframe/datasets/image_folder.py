@@ -21,6 +21,7 @@ from nasframe.errors import DataError
 from nasframe.types import ExistingFolder, PositiveInt, ProperFraction
 
 _SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow starts programs for others
 _SPLITS: Final = {"train", "valid", "test"}
 _TEST_FRACTION: Final = 0.2
 
@@ -162,7 +163,7 @@ def _pixels(file: Path, size: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             mode, upright = image.mode, ImageOps.exif_transpose(image)
             # a palette with transparency goes by way of RGBA, which is what Pillow asks for
             colored = (upright.convert("RGBA") if mode == "P" else upright).convert("RGB")

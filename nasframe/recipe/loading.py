@@ -29,7 +29,12 @@ _REFERENCE: Final = re.compile(r"\$\{(\.*)([^\s{}:.\[\]]+(?:\.[^\s{}:.\[\]]+)*)\
 
 
 def load_recipe(
-    recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = (), *, check: bool = True
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[Path] = (),
+    *,
+    check: bool = True,
+    outside: bool = False,
 ) -> Recipe:
     """Read a recipe.
 
@@ -40,6 +45,7 @@ def load_recipe(
         plugins: Python modules that register components, imported first.
         check: Also find what a run on this machine would refuse at its start: absent files and devices,
             and parts that cannot be built.
+        outside: Let it include files outside of its folder, and name such as are written to.
 
     Raises:
         RecipeError: Something is wrong; it holds all problems.
@@ -47,16 +53,22 @@ def load_recipe(
     Warns:
         FormerNameWarning: It says something by a name that it had before, and is read all the same.
     """
-    return load_with_places(recipe, overrides, plugins, check=check)[0]
+    return load_with_places(recipe, overrides, plugins, check=check, outside=outside)[0]
 
 
 def load_with_places(
-    recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = (), *, check: bool = True
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[Path] = (),
+    *,
+    check: bool = True,
+    outside: bool = False,
 ) -> tuple[Recipe, dict[KeyPath, Place]]:
     """As `load_recipe`; also tells where each value was written, by its path (see `read_recipe`)."""
     import_modules(plugins)
-    files = _Files()
-    tree = files.read(_locate(str(recipe)))
+    located = _locate(str(recipe))
+    files = _Files(None if outside else located.resolve().parent)
+    tree = files.read(located)
     if tree is None:
         assigned = [text for text in overrides if not text.startswith("~")]
         _overridden(
@@ -66,7 +78,7 @@ def load_with_places(
     tree = _overridden(tree, overrides, files.problems)
     tree = _interpolated(tree, files.problems)
     tree = migrated(tree, files.problems)
-    return read_recipe(tree, files.problems, check=check)
+    return read_recipe(tree, files.problems, check=check, outside=outside)
 
 
 def _locate(recipe: str) -> Path:
@@ -105,10 +117,15 @@ def _meant_file(path: Path, folder: Path | None = None) -> str:
 
 @final
 class _Files:
-    """Reads files with what they include; each problem is added to `problems`."""
+    """Reads files with what they include; each problem is added to `problems`.
 
-    def __init__(self) -> None:
+    Args:
+        folder: What is included lies in it, or comes with nasframe; None lets it lie anywhere.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
         self.problems: list[Problem] = []
+        self._folder = folder
         self._open: list[Path] = []
         self._count = 0
         self._characters = 0
@@ -170,22 +187,42 @@ class _Files:
             return None
         shipped = shipped_recipes()
         path = entry.at.folder / entry.value
-        if not path.is_file():
+        if not _is_file(path):
             path = shipped.get(entry.value.removesuffix(".yaml"), path)
-        if path.resolve() in self._open:
+        if self._folder is not None and not self._may_read(path, self._folder):
+            rule = f"must lie in {_shown(self._folder)} or below, or be a shipped recipe's name"
+            advice = "copy it there, or allow it by --outside"
+            self._say(kinds.OUTER_INCLUDE, entry.at, "include", rule, f"`{entry.value}`", advice)
+        elif path.resolve() in self._open:
             chain = " → ".join(file.name for file in [*self._open, path])
             rule = "a recipe must not include itself"
             self._say(kinds.CIRCULAR_INCLUDE, entry.at, "include", rule, chain)
         elif self._count >= _MAX_FILES:
             rule = f"a recipe must include at most {_MAX_FILES} files"
             self._say(kinds.MANY_INCLUDES, entry.at, "include", rule)
-        elif path.is_file():
+        elif _is_file(path):
             return self.read(path)
         else:
             advice = _meant_file(Path(entry.value), path.parent) or f"there is no {path}"
             rule = "must be a file (relative to this one) or a shipped recipe's name"
             self._say(kinds.NO_INCLUDE, entry.at, "include", rule, f"`{entry.value}`", advice)
         return None
+
+    def _may_read(self, path: Path, folder: Path) -> bool:
+        """Whether a file may be included, be it there or not; links are followed."""
+        try:
+            found = path.resolve()
+        except (OSError, RuntimeError, ValueError):  # too long, or a circle of links
+            return False
+        shipped = {each.resolve() for each in shipped_recipes().values()}
+        return found.is_relative_to(folder) or found in shipped
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # such as too long a name
+        return False
 
 
 def _shown(path: Path) -> str:

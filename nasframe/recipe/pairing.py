@@ -14,6 +14,8 @@ from nasframe.recipe.tree import Node
 from nasframe.registry import Component, registries
 from nasframe.types import Amount
 
+_LONGEST_NAME: Final = 200  # a folder's may have 255 bytes on most systems
+
 
 @final
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ def _name(parts: Parts) -> Iterator[Problem]:
     if name is not None and not re.fullmatch(r"[\w][\w. +-]*", name):
         rule = "must be usable as the name of a folder: letters, digits and _ . + -, not a dot first"
         yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", rule, f"`{name}`")
+    elif name is not None and len(name.encode()) > _LONGEST_NAME:
+        rule = f"must be usable as the name of a folder: at most {_LONGEST_NAME} bytes"
+        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", rule, f"{len(name.encode())}")
 
 
 def _kinds(parts: Parts) -> Iterator[Problem]:

@@ -166,7 +166,7 @@ def main(name: str, *plugins: str) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     try:
         import_modules([Path(plugin) for plugin in plugins])
-        recipe = load_recipe(folder / "recipe.yaml", check=False)
+        recipe = load_recipe(folder / "recipe.yaml", check=False, outside=True)
         watch = _Watch(device_named(recipe.device))
         with suppress(_Enough):
             run_fitted_by(recipe, folder / "run", watch.fit)

@@ -15,6 +15,7 @@ from typing import Any, final
 
 import nasframe
 from nasframe.core import Checkpoints, Prices
+from nasframe.core.json_text import read_json_file
 from nasframe.errors import FormatError
 from nasframe.recipe.allocator import allocator_settings
 
@@ -65,6 +66,12 @@ class RunDirectory:
         run = cls(root.resolve())
         if not run.recipe.is_file():
             raise FormatError(f"{root}: must be a run directory, but has no recipe.yaml")
+        for path in run.root.rglob("*"):
+            if path.is_symlink() and not path.resolve().is_relative_to(run.root):
+                raise FormatError(
+                    f"{path}: must not be a link out of the run directory, where a run would write; "
+                    "put what it points to in its place"
+                )
         if (version := run.status().get("version")) != _VERSION:
             raise FormatError(f"{root}/status.json: version must be {_VERSION}, got {version!r}")
         return run
@@ -115,10 +122,9 @@ class RunDirectory:
         path = self.root / "status.json"
         if not path.exists():
             return {}
-        try:
-            status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise FormatError(f"{path}: must be JSON: {error}") from error
+        status = read_json_file(path)
+        if not isinstance(status, dict):
+            raise FormatError(f"{path}: must be an object, got {status!r:.80}")
         return status
 
     def update_status(self, **changes: Any) -> None:
@@ -159,7 +165,8 @@ def _git_state() -> str | None:
     """Commit of the folder that the run was started in, with ``+`` if something is not committed."""
     try:
         described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            # no program that the configuration of a folder from elsewhere may name
+            ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty=+", "--abbrev=12"],
             capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):

@@ -23,6 +23,7 @@ from nasframe.recipe.yaml_text import dump_yaml
 from nasframe.registry import Component, Registry, UnknownNameError, registry_for
 from nasframe.settings import REQUIRED, Setting, marks_of, mentions, read_value, signature_of
 from nasframe.suggestion import did_you_mean, nearest
+from nasframe.types import MustExist, Written
 
 _MAX_MEANT: typing.Final = 3
 
@@ -31,7 +32,7 @@ VERSION: Final = 1
 
 
 def read_recipe(
-    tree: Node, problems: Iterable[Problem] = (), *, check: bool = True
+    tree: Node, problems: Iterable[Problem] = (), *, check: bool = True, outside: bool = False
 ) -> tuple[Recipe, dict[KeyPath, Place]]:
     """Read a whole recipe; defaults are filled in down to the last setting.
 
@@ -39,6 +40,7 @@ def read_recipe(
         tree: The recipe as it was written, in one piece.
         problems: Those that are known already.
         check: Also find what a run on this machine would refuse at its start.
+        outside: Let it write outside of its folder.
 
     Returns:
         The recipe, and where each of its values was written, by the paths of `recipe_to_mapping`.
@@ -46,7 +48,7 @@ def read_recipe(
     Raises:
         RecipeError: Something is wrong; it holds all problems.
     """
-    reader = _Reader(problems)
+    reader = _Reader(problems, outside=outside)
     recipe = reader.recipe(tree)
     parts = Parts(tree, reader.parts)
     pairing = list(pairing_problems(parts))
@@ -152,8 +154,8 @@ class _Reader:
             item, or the list if it is empty.
     """
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = list(problems)
+    def __init__(self, problems: Iterable[Problem], *, outside: bool) -> None:
+        self.problems, self._outside = list(problems), outside
         self.absent: list[Problem] = []
         self.parts: dict[str, Any] = {}
         self.places: dict[KeyPath, Place] = {}
@@ -347,10 +349,15 @@ class _Reader:
         """Whether a value is what marks in its type ask for; a file may be absent."""
         fits = True
         for location, mark, marked in marks_of(annotation, value):
-            if (found := mark.wrong(marked)) is not None:
+            at = (node.find(location) or node).at
+            if isinstance(mark, Written):
+                free = self._outside or not at.file  # what the command line names may be anywhere
+                found = None if free else mark.wrong(marked, (at.folder, Path.cwd()))
+            else:
+                found = mark.wrong(marked)
+            if found is not None:
                 rule, advice = found
-                at = (node.find(location) or node).at
-                if isinstance(marked, Path):
+                if isinstance(mark, MustExist):
                     where = ".".join(map(str, (*path, *location)))
                     self.absent.append(Problem(mark.kind, str(at), where, rule, "", advice))
                 else:
@@ -396,7 +403,8 @@ def _inherited(tree: Node) -> Node:
 def _with_absolute_paths(value: Any, node: Node) -> Any:
     """Relative paths start from the folder of the file that they are written in."""
     if isinstance(value, Path):
-        return Path(os.path.abspath(node.at.folder / value.expanduser()))
+        # the home of a user who is not there stays as it is written, as in a shell
+        return Path(os.path.abspath(node.at.folder / os.path.expanduser(value)))
     if isinstance(value, (list, tuple)) and isinstance(node.value, list):
         items = [_with_absolute_paths(item, part) for item, part in zip(value, node.value, strict=True)]
         return type(value)(items)

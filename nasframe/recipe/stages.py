@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from nasframe.core import (
     Algorithm,
@@ -41,6 +41,8 @@ from nasframe.core import (
     seed_for,
     supernet,
 )
+from nasframe.core.json_text import read_json, read_json_file
+from nasframe.core.tensor_file import load_weights
 from nasframe.errors import DataError, FormatError, UnsupportedError
 from nasframe.recipe.devices import default_threads, device_named
 from nasframe.recipe.loading import load_recipe
@@ -73,11 +75,11 @@ class Run:
 
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
-        recipe = load_recipe(self.folder / "recipe.yaml", check=False)
-        described = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))["task"]
+        recipe = load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
+        described = _reported(self.folder / "report.json", "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"])
         model = derived(recipe.retrain.space(task), self.genotype)
-        model.load_state_dict(load_file(self.folder / "retrain" / "model.safetensors"))
+        _load_weights(model, self.folder / "retrain" / "model.safetensors")
         return model.eval()
 
 
@@ -111,14 +113,21 @@ def _new_directory(recipe: Recipe, out: Path | None) -> RunDirectory:
     return RunDirectory.create(out, recipe.name, dump_recipe(recipe), device, threads)
 
 
-def resume(run_dir: Path, progress: Progress | None = None) -> Run:
+def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = False) -> Run:
     """Go on with a run from its last checkpoint, or its first unfinished stage.
+
+    Args:
+        run_dir: What `run` left behind.
+        progress: Hears each step.
+        outside: Let it write files outside of the run directory, and of the folder that this runs in, that
+            its recipe names.
 
     Raises:
         FormatError: `run_dir` is not a run directory.
     """
     directory = RunDirectory.open(run_dir)
-    return _Stages(load_recipe(directory.recipe, check=False), directory, progress or _silent).run()
+    recipe = load_recipe(directory.recipe, check=False, outside=outside)
+    return _Stages(recipe, directory, progress or _silent).run()
 
 
 def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
@@ -322,7 +331,7 @@ class _Stages:
         space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
         model = derived(space, genotype)
-        model.load_state_dict(load_file(self._directory.weights))
+        _load_weights(model, self._directory.weights)
         model.to(self._device)
         tested = section.trainer().evaluate(
             model, section.objective(), self._data.test, self._data.preprocess
@@ -351,9 +360,25 @@ def open_run(folder: Path) -> Run:
     directory = RunDirectory.open(folder)
     if "report" not in directory.status()["finished"]:
         raise FormatError(f"{folder}: must be a finished run; finish it with `nasframe resume {folder}`")
-    content = json.loads(directory.report.read_text(encoding="utf-8"))
+    metrics = _reported(directory.report, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
-    return Run(directory.root, Genotype.load(directory.genotype), content["metrics"], report)
+    return Run(directory.root, Genotype.load(directory.genotype), metrics, report)
+
+
+def _reported(path: Path, part: str) -> dict[str, Any]:
+    """An object that the report has."""
+    content = read_json_file(path)
+    found = content.get(part) if isinstance(content, dict) else None
+    if not isinstance(found, dict):
+        raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
+    return found
+
+
+def _load_weights(model: Model, path: Path) -> None:
+    try:
+        model.load_state_dict(load_weights(path))
+    except RuntimeError as error:
+        raise FormatError(f"{path}: must be the weights of the run's network: {error}") from error
 
 
 def _with_alphas(record: Record, model: Model, space: Space, genotype: Genotype) -> Record:
@@ -412,7 +437,7 @@ def _write_report(
 ) -> None:
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
-    environment = json.loads(directory.environment.read_text(encoding="utf-8"))
+    environment = read_json_file(directory.environment)
     for name in ("derived_cost", "max_cost"):
         if (last := curves["search"].get(f"search/{name}", [None])[-1]) is not None:
             metrics[name] = last
@@ -446,8 +471,8 @@ def _benchmark_entry(recipe: Recipe, standing: Standing | None) -> dict[str, Any
 
 def _curves(path: Path) -> dict[str, list[float | None]]:
     """Each tag's values over the epochs; empty where no jsonl tracker wrote them."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    records = [json.loads(line) for line in lines]
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    records = [read_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
     tags = dict.fromkeys(tag for record in records for tag in record if tag != "step")
     return {tag: [record.get(tag) for record in records] for tag in tags}
 

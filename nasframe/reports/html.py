@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, final
 
 from nasframe.core import Graph, Report, reports
 from nasframe.core.graph import draw, to_svg
+from nasframe.core.json_text import read_json_file
 from nasframe.errors import FormatError
 from nasframe.reports._chart import HEIGHT, WIDTH, Chart, Series, chart
 
 _SPLITS = ("train", "valid", "test")
+_MOST_DRAWN, _LONGEST_DRAWN = 600, 200  # nodes and edges of a graph; characters of a name
 
 
 @reports.register("html")
@@ -37,20 +39,19 @@ class Html(Report):
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        page = environment.get_template("report.html").render(_view(content))
+        try:
+            page = environment.get_template("report.html").render(_view(content))
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise FormatError(
+                f"{run_dir / 'report.json'}: must be what a finished run leaves: {error!r:.200}"
+            ) from error
         path = run_dir / "report.html"
         path.write_text(page, encoding="utf-8")
         return path
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(
-            f"{path}: must be the JSON that a finished run leaves: {error}; "
-            "finish the run with `nasframe resume`"
-        ) from error
+    content: Any = read_json_file(path, "finish the run with `nasframe resume`")
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         raise FormatError(f"{path}: must be an object with the run's `name`")
     return content
@@ -109,13 +110,18 @@ class _Cell(NamedTuple):
 def _cell(graph: Mapping[str, Any]) -> _Cell:
     from markupsafe import Markup
 
+    title, nodes = str(graph["title"]), tuple(map(str, graph["nodes"]))
     edges = tuple((str(start), str(end), str(label)) for start, end, label in graph["edges"])
-    drawn = to_svg(draw(Graph(graph["title"], tuple(graph["nodes"]), edges)))
+    longest = max(map(len, (title, *nodes, *(part for edge in edges for part in edge))))
+    if len(nodes) + len(edges) > _MOST_DRAWN or longest > _LONGEST_DRAWN:
+        large = f"{title:.{_LONGEST_DRAWN}}: {len(nodes)} nodes and {len(edges)} edges, too large to be drawn"
+        return _Cell(large, large)
+    drawn = to_svg(draw(Graph(title, nodes, edges)))
     # several drawings stand on one page, so that their groups' names would not be unique; matplotlib
     # has escaped the labels
     svg = re.sub(r'<g id="[^"]*"', "<g", drawn[drawn.index("<svg") :])
     labels = "; ".join(f"{start} to {end}: {label}" for start, end, label in edges if label)
-    return _Cell(f"{graph['title']}. {labels}", Markup(svg))
+    return _Cell(f"{title}. {labels}", Markup(svg))
 
 
 def _grouped(curves: Mapping[str, Series]) -> dict[str, dict[str, Series]]:

@@ -1,11 +1,11 @@
 """The JSON in which the authors of ProxylessNAS published networks, read as plain data."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, final
 
+from nasframe.core.json_text import read_json
 from nasframe.errors import FormatError, UnsupportedError
 
 _WHERE = "proxyless config"
@@ -63,10 +63,7 @@ def read_config(text: str) -> Config:
         FormatError: It is not such a JSON text, or its parts do not fit together.
         UnsupportedError: It is a network of another form.
     """
-    try:
-        config = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{_WHERE}: must be JSON: {error}") from error
+    config = read_json(text, _WHERE)
     name = _field(_WHERE, config, "name", str)
     if name == "PyramidTreeNet":
         raise UnsupportedError(

@@ -3,9 +3,10 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from nasframe.core import Record, Tracker, trackers
+from nasframe.core.json_text import read_json
 from nasframe.errors import FormatError
 
 
@@ -44,19 +45,16 @@ def _finite(value: float) -> float | None:
 
 def _drop_from(path: Path, start: int) -> None:
     """Keep the lines of the steps before `start`; what follows the last line break was torn off."""
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    *lines, _ = path.read_bytes().split(b"\n")
     kept = [line for number, line in enumerate(lines, 1) if _step(line, f"{path}:{number}") < start]
     partial = path.with_suffix(".partial")
-    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    partial.write_bytes(b"".join(line + b"\n" for line in kept))
     partial.replace(path)
 
 
-def _step(line: str, where: str) -> int:
-    try:
-        record: Any = json.loads(line)
-    except ValueError as error:
-        raise FormatError(f"{where}: must be a line of JSON: {error}") from error
+def _step(line: bytes, where: str) -> int:
+    record = read_json(line, where)
     step = record.get("step") if isinstance(record, dict) else None
     if not isinstance(step, int):
-        raise FormatError(f"{where}: must be an object with a whole number `step`, got {line:.80}")
+        raise FormatError(f"{where}: must be an object with a whole number `step`, got {line!r:.80}")
     return step

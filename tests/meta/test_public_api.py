@@ -20,7 +20,7 @@ def test_what_is_public_is_what_the_committed_list_says() -> None:
     "line",
     [
         "python nasframe.load_recipe(recipe: str | Path, overrides: Sequence[str]=(), "
-        "plugins: Sequence[Path]=(), *, check: bool=True) -> Recipe",
+        "plugins: Sequence[Path]=(), *, check: bool=True, outside: bool=False) -> Recipe",
         "python nasframe.core.Algorithm.step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) "
         "-> Metrics",
         "python nasframe.core.algorithms: registry, gives (model, objective)",

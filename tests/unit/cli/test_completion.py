@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,3 +193,23 @@ def test_with_a_cache_nothing_heavy_is_imported(complete: Complete, cache: Path)
         0,
         ["search.trainer.epochs=", "search.trainer.epochs=8"],
     ), done.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "include: [x.yaml, x.yaml, x.yaml]\n",
+        "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}}}\n" for n in range(1, 35)),
+        "a: &a {b: *a}\n",
+        "a: " + "[" * 5000,
+        "a: !!python/object/apply:os.system ['touch ran']\n",
+    ],
+    ids=["includes itself", "aliases of aliases", "an alias to itself", "deep", "a tag"],
+)
+def test_a_hostile_recipe_does_not_hold_up_the_shell(complete: Complete, text: str) -> None:
+    Path("x.yaml").write_text(text)
+    started = time.process_time()
+    complete("nasframe run x.yaml search.al")
+    complete("nasframe run x.yaml ~a")
+    assert time.process_time() - started < 5
+    assert not Path("ran").exists()

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer
 import yaml
 
 import nasframe
 from nasframe.cli import main
+from nasframe.cli.run import _resumable
 from nasframe.problem_kinds import KINDS
 from nasframe.recipe import dump_recipe, load_recipe
 from nasframe.recipe.discovery import shipped_recipes
@@ -442,6 +444,45 @@ def test_what_the_recipe_must_change_exits_with_2_and_without_traceback(
     assert code == 2
     assert said in err
     assert "Traceback" not in err
+
+
+def test_no_character_of_a_file_reaches_the_terminal_as_a_command(nas: Verb) -> None:
+    Path("run").mkdir()
+    Path("run/recipe.yaml").write_text(TINY)
+    Path("run/status.json").write_text(json.dumps({"version": "\x1b]0;owned\x07\u202e"}))
+    code, _, err = nas("resume", "run")
+    assert code == 1
+    assert err.startswith("error: ")
+    assert not {"\x1b", "\x07", "\u202e"} & set(err)
+
+
+def test_a_recipe_reaches_out_of_its_folder_by_an_option_alone(nas: Verb) -> None:
+    Path("sub").mkdir()
+    Path("sub/x.yaml").write_text("include: ../tiny.yaml\n")
+    for verb in ("validate", "config", "run", "plan"):
+        code, _, err = nas(verb, "sub/x.yaml")
+        assert code == 2
+        assert "NF025 include: must lie in sub or below" in err
+        assert "allow it by --outside" in err
+    for verb in ("validate", "config"):
+        assert nas(verb, "sub/x.yaml", "--outside").code == 0
+    assert nas("run", "sub/x.yaml", "--outside", "--dry-run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "option"), [("latency.json", ""), ("sub/latency.json", ""), ("../latency.json", " --outside")]
+)
+def test_an_interrupted_run_that_writes_outside_is_resumed_by_the_option(
+    nas: Verb, table: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = nas("config", "tiny.yaml", "search.cost.type=latency", f"search.cost.table={table}")
+    assert code == 0
+    Path("run").mkdir()
+    Path("run/recipe.yaml").write_text(out)
+    Path("run/status.json").write_text("{}")
+    with pytest.raises(typer.Exit), _resumable(Path("run"), ()):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err.endswith(f"go on with: nasframe resume run{option}\n")
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")

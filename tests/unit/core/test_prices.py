@@ -385,12 +385,14 @@ def test_prices_come_back_from_json_as_they_were(space):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "must be what nasframe wrote"),
+        ("{", "prices: must be JSON"),
         ("[]", "must be what nasframe wrote"),
         ('{"fixed": 1.0}', "format"),
         ('{"format": "nasframe.prices", "version": 2, "fixed": 1.0}', "version 1"),
         ('{"format": "nasframe.prices", "version": 1}', "fixed"),
-        ('{"format": "nasframe.prices", "version": 1, "fixed": NaN}', "finite"),
+        ('{"format": "nasframe.prices", "version": 1, "fixed": NaN}', "NaN is no number"),
+        ('{"format": "nasframe.prices", "version": 1, "fixed": true}', "must be a number, got True"),
+        ('{"format": "nasframe.prices", "version": 1, "fixed": 1, "prunable": "ab"}', "list of choice ids"),
         ('{"format": "nasframe.prices", "version": 1, "fixed": 1, "choices": {"a": [1]}}', "must be what"),
     ],
 )

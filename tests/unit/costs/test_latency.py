@@ -106,3 +106,29 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, text, message):
 def test_a_timing_is_median_and_interquartile_range():
     durations = [5.0, 1.0, 2.0, 100.0, 3.0]  # sorted 1 2 3 5 100: the outlier moves neither
     assert Timing.of(durations) == Timing(statistics.median(durations), 5.0 - 2.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("timing", "said"),
+    [
+        ({"median_ms": -1.0, "iqr_ms": 0.1, "repeats": 3}, "must have figures that are not negative"),
+        ({"median_ms": "1", "iqr_ms": 0.1, "repeats": 3}, "must have figures that are not negative"),
+        ({"median_ms": True, "iqr_ms": 0.1, "repeats": 3}, "must have figures that are not negative"),
+        ({"median_ms": 10**99 * 100, "iqr_ms": 0.1, "repeats": 3}, "at most 100 digits, got 102"),
+        ({"median_ms": float("nan"), "iqr_ms": 0.1, "repeats": 3}, "NaN is no number"),
+        ({"median_ms": 1.0, "iqr_ms": float("inf"), "repeats": 3}, "Infinity is no number"),
+        ({"median_ms": 1.0, "iqr_ms": 0.1}, "must have `device` and `timings`"),
+        ([1.0], "must have `device` and `timings`"),
+    ],
+)
+def test_a_table_with_figures_that_no_clock_gives_is_refused(tmp_path, timing, said):
+    path, device = tmp_path / "latency.json", torch.device("cpu")
+    content = {
+        "format": "nasframe.latency",
+        "version": 1,
+        "device": describe(device),
+        "timings": {"a": timing},
+    }
+    path.write_text(json.dumps(content))
+    with pytest.raises(FormatError, match=said):
+        LatencyTable.open(path, device)

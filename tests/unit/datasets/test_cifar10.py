@@ -1,9 +1,12 @@
+import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import textwrap
+import zlib
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +33,17 @@ def _png(pixels):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+def _header_of_png(width, height):
+    """A file that says how large it is, and has no pixel."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT"
+    chunks = [
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+        for part in (header, data)
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def _write(path, images, labels, column="img"):
@@ -100,6 +114,8 @@ def test_the_column_may_be_called_image(folder):
         (b"no image", 0, "cannot be decoded"),
         (_png(_pixels(0, size=(32, 31))), 0, "must be 32 x 32 RGB, got 32 x 31 RGB"),
         (_png(_pixels(0, channels=1)), 0, "must be 32 x 32 RGB, got 32 x 32 L"),
+        (_header_of_png(9000, 9000), 0, "must be 32 x 32 RGB, got 9000 x 9000 RGB"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n", 0, "cannot be decoded"),
         (None, 0, "must be a struct with `bytes`"),
         (_png(_pixels(0)), 10, "label must be from 0 to 9, got 10"),
         (_png(_pixels(0)), -1, "label must be from 0 to 9, got -1"),
@@ -126,6 +142,24 @@ def test_a_file_that_is_no_parquet_is_named(folder):
         cifar10(path=folder)
 
 
+def test_a_small_file_with_very_many_rows_is_refused(folder):
+    parquet.write_table(
+        pa.table({"img": pa.nulls(1_000_001), "label": pa.nulls(1_000_001)}), folder / "train-1.parquet"
+    )
+    assert (folder / "train-1.parquet").stat().st_size < 10_000
+    with pytest.raises(DataError, match="must have at most 1,000,000 rows, got 1,000,001"):
+        cifar10(path=folder)
+
+
+def test_names_that_are_no_text_are_refused(folder):
+    file = folder / "train-1.parquet"
+    content = file.read_bytes()
+    assert content.count(b"label") > 1
+    file.write_bytes(content.replace(b"label", b"l\x9ebel"))
+    with pytest.raises(DataError, match=r"train-1\.parquet: must be a Parquet file"):
+        cifar10(path=folder)
+
+
 def test_an_empty_split_is_refused(folder):
     _write(folder / "test-0.parquet", [], pa.array([], pa.int64()))
     with pytest.raises(DataError, match="test split must have images"):
@@ -145,7 +179,9 @@ def test_a_missing_datasets_package_is_named_with_how_to_get_it(monkeypatch):
         cifar10()
 
 
-def test_the_hub_route_reads_with_the_real_library_and_says_offline_how_to_get_the_data(folder, tmp_path):
+def test_the_hub_route_reads_with_the_real_library_and_says_offline_how_to_get_the_data(
+    folder, tmp_path_factory
+):
     script = """
         import json, sys
         import torch
@@ -157,12 +193,24 @@ def test_the_hub_route_reads_with_the_real_library_and_says_offline_how_to_get_t
             cifar10(name="nobody/absent")
         except DataError as error:
             message = str(error)
+        cifar10(name=sys.argv[1], sha256=sys.argv[2])
+        try:
+            cifar10(name=sys.argv[1], sha256="0" * 64)
+        except DataError as error:
+            refusal = str(error)
         found = batch.inputs[:, 0, 0, 0].tolist()
-        print(json.dumps({"found": found, "labels": batch.targets.tolist(), "message": message}))
+        said = {"message": message, "refusal": refusal}
+        print(json.dumps({"found": found, "labels": batch.targets.tolist(), **said}))
     """
-    home = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    home = {"HF_HOME": str(tmp_path_factory.mktemp("home")), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    lines = b"".join(
+        hashlib.sha256(_png(_pixels(i))).digest() + str(i % 10).encode() + b"\n"
+        for numbers in (range(24), range(100, 112))
+        for i in numbers
+    )
+    checksum = hashlib.sha256(lines).hexdigest()
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(folder)],
+        [sys.executable, "-c", textwrap.dedent(script), str(folder), checksum],
         env={**os.environ, **home},
         capture_output=True,
         text=True,
@@ -172,6 +220,10 @@ def test_the_hub_route_reads_with_the_real_library_and_says_offline_how_to_get_t
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["found"] == _all(cifar10(path=folder, train_limit=20).train).inputs[:, 0, 0, 0].tolist()
     assert result["labels"] == [number % 10 for number in result["found"]]
+    assert (
+        f"data.sha256 must be the checksum of what the hub gives, {'0' * 64}, got {checksum}"
+        in result["refusal"]
+    )
     assert "nobody/absent" in result["message"]
     assert "data.path=FOLDER" in result["message"]
     assert "https://huggingface.co/datasets/nobody/absent" in result["message"]

@@ -1,10 +1,11 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from nasframe.core import Preview, preview_of
 from nasframe.datasets.image_folder import image_folder
@@ -254,3 +255,17 @@ def test_a_recipe_knows_the_folder_before_it_runs(
     with pytest.raises(RecipeError, match="`ant`, but is empty") as caught:
         nasframe.load_recipe(path)
     assert [problem.path for problem in caught.value.problems] == ["data"]
+
+
+def test_no_program_is_started_for_an_image(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = plain.parent / "programs"
+    programs.mkdir()
+    (programs / "gs").write_text(f"#!/bin/sh\ntouch {programs}/ran\n")
+    (programs / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow looks for the program once
+    file = plain / "cat" / "0.png"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n")
+    with pytest.raises(DataError, match=r"0\.png: the image cannot be decoded"):
+        image_folder(path=plain, size=8)
+    assert not (programs / "ran").exists()

@@ -3,6 +3,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 
 import pytest
 import torch
@@ -121,3 +122,55 @@ def test_files_lie_where_they_are_documented(tmp_path):
     ]  # fmt: skip
     directory.checkpoints("search").save(1, {})
     assert _names(directory.root / "search") == ["checkpoints"]
+
+
+def test_a_run_directory_whose_links_lead_out_of_it_is_refused(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
+    run.stage("search")
+    (tmp_path / "mine").write_text("mine")
+    (run.root / "inside").symlink_to(run.root / "search")
+    RunDirectory.open(run.root)
+    for name in ("report.json", "search/partial"):
+        (run.root / name).symlink_to(tmp_path / "mine")
+        with pytest.raises(FormatError, match=f"{name}: must not be a link out of the run directory"):
+            RunDirectory.open(run.root)
+        (run.root / name).unlink()
+    (tmp_path / "linked").symlink_to(run.root)
+    assert RunDirectory.open(tmp_path / "linked").root == run.root
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"version": 1, "version": 1}', "a key occurs twice"),
+        ('{"version": NaN}', "NaN is no number"),
+        ("[" * 10**6, "nests too deep"),
+        ("[1]", "must be an object"),
+    ],
+)
+def test_a_status_from_elsewhere_is_read_within_bounds(tmp_path, text, said):
+    run = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
+    (run.root / "status.json").write_text(text)
+    with pytest.raises(FormatError, match=said):
+        RunDirectory.open(run.root)
+
+
+def test_no_program_that_a_folder_names_runs_when_git_is_asked(tmp_path, monkeypatch):
+    hook = tmp_path / "hook"
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    hook.chmod(0o755)
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    (repository / "file").touch()
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["commit", "-qm", "x"],
+        ["config", "core.fsmonitor", str(hook)],
+    ):
+        subprocess.run([*git, *command], cwd=repository, check=True, capture_output=True)
+    monkeypatch.chdir(repository)
+    run = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
+    assert json.loads(run.environment.read_text())["git"]
+    assert not (tmp_path / "ran").exists()

@@ -1,5 +1,6 @@
 import json
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -170,6 +171,49 @@ def test_a_report_that_is_absent_or_broken_is_refused_and_named(tmp_path, text):
         (tmp_path / "report.json").write_text(text)
     with pytest.raises(FormatError, match=r"report\.json: must be"):
         Html().write(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"seconds": {"search": "long"}},
+        {"seconds": {"search": 1e308, "retrain": 1e308}},
+        {"metrics": []},
+        {"alphas": {"a": {"x": ["0.5"]}}},
+        {"curves": {"a/b": [1e308, -1e308]}},
+        {"curves": {"a": {"b": 1}}},
+        {"graphs": {"g": {"title": "t", "nodes": ["a"], "edges": [["a", "z", ""]]}}},
+        {"graphs": {"g": {"title": "t", "nodes": ["c_{\\frac{"], "edges": []}}},
+        {"graphs": {"g": {"title": "t", "nodes": ["c_{" * 50 + "}" * 50], "edges": []}}},
+        {"benchmark": {"name": "x"}},
+    ],
+    ids=lambda content: json.dumps(content)[:50],
+)
+def test_parts_that_no_run_leaves_are_refused_and_named(tmp_path, content):
+    with pytest.raises(FormatError, match=r"report\.json: must be what a finished run leaves"):
+        _write(tmp_path, {"name": "x", **content})
+
+
+@pytest.mark.parametrize("text", ['{"name": "a", "name": "b"}', '{"name": "a", "x": NaN}', "[" * 10**6])
+def test_a_report_that_is_no_bounded_json_is_refused(tmp_path, text):
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(FormatError, match=r"report\.json: must be JSON"):
+        Html().write(tmp_path)
+
+
+@pytest.mark.parametrize(("count", "length"), [(5000, 1), (2, 200_000)])
+def test_a_graph_that_nobody_could_read_is_told_in_words(tmp_path, count, length):
+    nodes = [f"{index:0{length}d}" for index in range(count)]
+    graph = {"title": "large", "nodes": nodes, "edges": [[nodes[0], nodes[1], ""]]}
+    started = time.process_time()
+    page = _Page(_write(tmp_path, {"name": "x", "graphs": {"g": graph}}))
+    assert time.process_time() - started < 5
+    assert page.says(f"large: {count} nodes and 1 edges, too large to be drawn")
+
+
+def test_a_browser_is_told_to_run_and_load_nothing(tmp_path):
+    page = _Page(_write(tmp_path, _content()))
+    assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
 
 
 def _points(path):

@@ -55,3 +55,20 @@ def test_a_foreign_line_is_refused_and_named_and_the_file_stays(tmp_path, line):
     with pytest.raises(FormatError, match=r"metrics\.jsonl:2: must be"):
         Jsonl(tmp_path, 2)
     assert (tmp_path / "metrics.jsonl").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"step": 1, "a": "\xf3"}', b'{"step": NaN}', b'{"step": 1, "step": 2}', b"[" * 10**5]
+)
+def test_a_line_that_is_no_bounded_json_is_refused_and_the_file_stays(tmp_path, line):
+    content = b'{"step": 1}\n' + line + b"\n"
+    (tmp_path / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(FormatError, match=r"metrics\.jsonl:2: must be JSON"):
+        Jsonl(tmp_path, 2)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == content
+
+
+def test_what_was_torn_within_a_character_is_dropped(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": 2, "\xc3')
+    _write(tmp_path, 2, [2])
+    assert [line["step"] for line in _lines(tmp_path)] == [1, 2]
