@@ -79,5 +79,13 @@ class FormatError(NasframeError):
     """A file or text that nasframe reads (genotype, checkpoint, run directory) is not valid."""
 
 
+class StorageError(NasframeError):
+    """A file or folder cannot be written, or another process holds it; there must be room and a right to it."""
+
+
+class FaultWarning(UserWarning):
+    """Something broke and was got over: says what, and what that costs."""
+
+
 class FormerNameWarning(FutureWarning):
     """Something is said by a name that it had before; it is read, until that name is gone."""

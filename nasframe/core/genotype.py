@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 
 _FORMAT = "nasframe.genotype"
@@ -71,8 +72,12 @@ class Genotype:
         return cls(choices)
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(self.to_json(), encoding="utf-8")
+        """Write it as JSON, whole or not at all.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        write_whole(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "Genotype":

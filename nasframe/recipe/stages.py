@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from nasframe.core import (
     Algorithm,
@@ -41,6 +41,7 @@ from nasframe.core import (
     seed_for,
     supernet,
 )
+from nasframe.core.storage import write_whole, written_whole
 from nasframe.errors import DataError, FormatError, UnsupportedError
 from nasframe.recipe.devices import device_named
 from nasframe.recipe.loading import load_recipe
@@ -90,7 +91,8 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
         progress: Hears each step.
     """
     directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe), str(device_named(recipe.device)))
-    return _Stages(recipe, directory, progress or _silent).run()
+    with directory.held():
+        return _Stages(recipe, directory, progress or _silent).run()
 
 
 def run_fitted_by(recipe: Recipe, out: Path, fit: Fit) -> Run:
@@ -102,7 +104,8 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit) -> Run:
         fit: Called in place of ``trainer.fit(job)``.
     """
     directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe), str(device_named(recipe.device)))
-    return _Stages(recipe, directory, _silent, fit).run()
+    with directory.held():
+        return _Stages(recipe, directory, _silent, fit).run()
 
 
 def resume(run_dir: Path, progress: Progress | None = None) -> Run:
@@ -110,9 +113,11 @@ def resume(run_dir: Path, progress: Progress | None = None) -> Run:
 
     Raises:
         FormatError: `run_dir` is not a run directory.
+        StorageError: Another process works on it.
     """
     directory = RunDirectory.open(run_dir)
-    return _Stages(load_recipe(directory.recipe, check=False), directory, progress or _silent).run()
+    with directory.held():
+        return _Stages(load_recipe(directory.recipe, check=False), directory, progress or _silent).run()
 
 
 def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
@@ -258,7 +263,8 @@ class _Stages:
             name: tensor.cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in model.state_dict().items()
         }
-        save_file(weights, self._directory.weights)
+        with written_whole(self._directory.weights) as file:
+            file.write(save(weights))
 
     def _fit(
         self,
@@ -426,7 +432,7 @@ def _write_report(
         "recipe": directory.recipe.read_text(encoding="utf-8"),
         "command": " ".join(environment["command"]),
     }
-    directory.report.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(directory.report, json.dumps(content, indent=2) + "\n")
 
 
 def _benchmark_entry(recipe: Recipe, standing: Standing | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, final
 
 from nasframe.core import Graph, Report, reports
 from nasframe.core.graph import draw, to_svg
+from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.reports._chart import HEIGHT, WIDTH, Chart, Series, chart
 
@@ -39,7 +40,7 @@ class Html(Report):
         )
         page = environment.get_template("report.html").render(_view(content))
         path = run_dir / "report.html"
-        path.write_text(page, encoding="utf-8")
+        write_whole(path, page)
         return path
 
 

@@ -59,6 +59,7 @@ class Standard(Trainer):
         eval_batch_size: Examples a batch in validation and test.
         checkpoint_minutes: Save a checkpoint after so many minutes, besides the one after each epoch.
         checkpoint_steps: Save one after so many steps, likewise.
+        keep_checkpoints: How many of the newest are kept, besides the one of the lowest validation loss.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Standard(Trainer):
         eval_batch_size: PositiveInt = 256,
         checkpoint_minutes: PositiveFloat | None = 15.0,
         checkpoint_steps: PositiveInt | None = None,
+        keep_checkpoints: PositiveInt = 2,
     ) -> None:
         self._epochs, self._batch_size, self._max_steps = epochs, batch_size, max_steps
         self._optimizer, self._schedule, self._max_grad_norm = optimizer, schedule(), max_grad_norm
@@ -83,6 +85,7 @@ class Standard(Trainer):
         self._eval_batch_size = eval_batch_size
         self._checkpoint_seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
         self._checkpoint_steps = math.inf if checkpoint_steps is None else checkpoint_steps
+        self._keep_checkpoints = keep_checkpoints
 
     def fit(self, job: Job) -> None:
         state = self._start(job)
@@ -96,7 +99,10 @@ class Standard(Trainer):
             with job.interrupts.deferred():
                 state.epoch, state.so_far = state.epoch + 1, _SoFar()
                 track(job.describe(Record(state.epoch, scalars)))
-                job.checkpoints.save(state.step, state.to_dict())
+                self._save(job, state, metrics.get("valid_loss"))
+
+    def _save(self, job: Job, state: "_State", valid_loss: float | None = None) -> None:
+        job.checkpoints.save(state.step, state.to_dict(), keep=self._keep_checkpoints, valid_loss=valid_loss)
 
     def _validated(self, job: Job, state: "_State") -> dict[str, float]:
         """Figures of the held-out examples; whoever interrupts here loses no step of the epoch."""
@@ -105,7 +111,7 @@ class Standard(Trainer):
         try:
             valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
         except KeyboardInterrupt:
-            job.checkpoints.save(state.step, state.to_dict())
+            self._save(job, state)
             raise
         return {f"valid_{name}": float(value) for name, value in valid.items()}
 
@@ -204,7 +210,7 @@ class Standard(Trainer):
                 so_far.add(metrics, len(train), now - started, state.optimizer.param_groups[0]["lr"])
                 due = state.step % self._checkpoint_steps == 0 or now - saved > self._checkpoint_seconds
                 if due or job.interrupts.requested:
-                    job.checkpoints.save(state.step, state.to_dict())
+                    self._save(job, state)
                     saved = time.perf_counter()
                 if job.interrupts.requested:
                     break
