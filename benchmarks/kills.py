@@ -2,10 +2,10 @@
 
     python benchmarks/kills.py --kills 500 --out runs/kills --result benchmarks/results/kills.json
 
-A run of a tiny recipe is ended by SIGKILL and resumed, again and again until it reaches its end; then all that it left must be,
-bit for bit, what a run that nobody killed left. Moments are drawn from the seed; which step one hits depends on the
-machine's load. A kill counts after the first step and before the end. Finished runs are kept below --out, so that the
-script goes on where it was stopped.
+A run of a tiny recipe is ended by SIGKILL and resumed, again and again until it reaches its end; then all that
+it left must be, bit for bit, what a run that nobody killed left. Moments are drawn from the seed; which step one
+hits depends on the machine's load. A kill counts after the first step and before the end. What finished runs
+came to is kept below --out, so that the script goes on where it was stopped.
 """
 
 import argparse
@@ -43,7 +43,8 @@ retrain:
   space: {channels: 3, drop_path: 0.4}
   augment: [flip, {type: cutout, length: 2}]
   valid_fraction: 0.4
-  trainer: {epochs: 3, batch_size: 8, checkpoint_steps: 2, optimizer: {lr: 0.1}, schedule: {type: cosine, each_step: true}}
+  trainer:
+    {epochs: 3, batch_size: 8, checkpoint_steps: 2, optimizer: {lr: 0.1}, schedule: {type: cosine, each_step: true}}
 """
 _SEARCH = """
 search:
@@ -187,7 +188,7 @@ def _work(recipe: Path, folder: Path, pipe: int) -> None:
 
 
 def killed_run(recipe: Path, folder: Path, drawn: random.Random, seconds: float) -> Iterator[dict[str, Any]]:
-    """Run to the end, through kills at moments drawn from the first half of `seconds` after the first step or a resume.
+    """Run to the end, through kills at moments drawn from half of `seconds` after the first step or a resume.
 
     Yields:
         Each kill: the last step that was heard, and whether a file was half written.
@@ -221,7 +222,7 @@ def unkilled(recipe: Path, folder: Path) -> tuple[Outcome, float]:
 
 
 def soak(algorithms: Sequence[str], num_kills: int, seed: int, out: Path) -> list[dict[str, Any]]:
-    """Run after run, the algorithms in turn, until so many kills were counted; each is kept in ``runs.jsonl``."""
+    """Run after run, the algorithms in turn, until so many kills were counted; ``runs.jsonl`` keeps each."""
     out.mkdir(parents=True, exist_ok=True)
     log = out / "runs.jsonl"
     runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

@@ -71,6 +71,10 @@ class TrainingError(NasframeError):
     """A training went wrong in its numbers; its settings must be changed."""
 
 
+class NonFiniteError(TrainingError):
+    """A loss, a gradient or an alpha is not a finite number."""
+
+
 class DataError(NasframeError):
     """A data set is missing, unreadable or not what it must be."""
 
@@ -80,7 +84,7 @@ class FormatError(NasframeError):
 
 
 class StorageError(NasframeError):
-    """A file or folder cannot be written, or another process holds it; there must be room and a right to it."""
+    """A file or folder cannot be written, or another process holds it."""
 
 
 class FaultWarning(UserWarning):

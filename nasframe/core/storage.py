@@ -1,12 +1,15 @@
 """Storage: files that are there whole or not at all."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from nasframe.errors import StorageError
+
+_ROOM: Final = 65536
 
 
 @contextmanager
@@ -43,6 +46,18 @@ def write_whole(path: Path, text: str) -> None:
     """
     with written_whole(path) as file:
         file.write(text.encode())
+
+
+def check_room(folder: Path) -> None:
+    """Make a folder, and see that something can be written there.
+
+    Raises:
+        OSError: It cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(_ROOM))
+        file.flush()
 
 
 def reason_of(error: OSError) -> str:

@@ -41,6 +41,7 @@ from nasframe.core import (
     seed_for,
     supernet,
 )
+from nasframe.core.dataset import checked
 from nasframe.core.storage import write_whole, written_whole
 from nasframe.errors import DataError, FormatError, UnsupportedError
 from nasframe.recipe.devices import device_named
@@ -49,6 +50,7 @@ from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
+from nasframe.recipe.tracking import Tracking
 from nasframe.types import Metrics
 
 Fit: TypeAlias = Callable[[Trainer, Job], None]
@@ -142,10 +144,7 @@ class _Stages:
     @cached_property
     def _data(self) -> Dataset:
         data: Dataset = self._recipe.data()
-        for name, split in (("training", data.train), ("test", data.test)):
-            if not len(split):
-                raise DataError(f"data: there must be {name} examples, but {self._recipe.data.name} has none")
-        return data
+        return checked(data)
 
     @cached_property
     def _benchmark(self) -> Benchmark | None:
@@ -276,15 +275,15 @@ class _Stages:
         describe: Callable[[Record], Record],
     ) -> None:
         train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
-        open_trackers: list[Any] = []
+        tracking: list[Tracking] = []
 
         def start_tracking(start: int) -> Callable[[Record], None]:
             folder = self._directory.stage(stage)
-            open_trackers.extend(component(folder, start) for component in self._recipe.trackers)
+            tracking.extend(Tracking(component, folder, start) for component in self._recipe.trackers)
 
             def track(record: Record) -> None:
-                for tracker in open_trackers:
-                    tracker.log(record)
+                for each in tracking:
+                    each.log(record)
                 self._directory.update_status(steps=self._steps)
 
             return track
@@ -311,8 +310,8 @@ class _Stages:
                 ),
             )
         finally:
-            for tracker in open_trackers:
-                tracker.close()
+            for each in tracking:
+                each.close()
 
     def _report(self) -> None:
         section = self._recipe.retrain

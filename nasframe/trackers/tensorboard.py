@@ -2,10 +2,13 @@
 
 import time
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from nasframe.core import Record, Tracker, trackers
 from nasframe.core.graph import draw, to_pixels
+from nasframe.core.storage import check_room
+
+_NEVER: Final = 10**7  # seconds: each record is flushed here
 
 
 @trackers.register("tensorboard")
@@ -21,9 +24,10 @@ class TensorBoard(Tracker):
         # importing it takes a second, which only those who use it shall wait
         from torch.utils.tensorboard import SummaryWriter
 
+        check_room(directory / "tensorboard")  # what fails in the writer's own thread prints a traceback
         _wait_for_a_new_name(directory / "tensorboard")
         # also at the first step: a run may have been interrupted before its first checkpoint
-        self._writer = SummaryWriter(directory / "tensorboard", purge_step=start)
+        self._writer = SummaryWriter(directory / "tensorboard", purge_step=start, flush_secs=_NEVER)
 
     def log(self, record: Record) -> None:
         for tag, value in record.scalars.items():
@@ -42,6 +46,20 @@ class TensorBoard(Tracker):
 
 
 def _wait_for_a_new_name(folder: Path) -> None:
-    """Readers take event files in the order of their names, which begin with the second they are made in."""
+    """Readers take event files in the order of their names, which begin with the second they are made in.
+
+    Files from a second that is still to come, as after a clock was set back, get names of the past.
+    """
+    now = int(time.time())
+    files = sorted(folder.glob("events.out.tfevents.*"))
+    if any(_second(file) > now for file in files):
+        for age, file in enumerate(reversed(files), 1):
+            *start, _, end = file.name.split(".", 4)
+            file.rename(file.with_name(f"{'.'.join(start)}.{now - age:010d}.{end}"))
     while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
         time.sleep(0.05)
+
+
+def _second(file: Path) -> int:
+    number = file.name.split(".")[3]
+    return int(number) if number.isdecimal() else 0
