@@ -23,11 +23,12 @@ from nasframe.core.dataset import (
     preview_of,
     previewed_by,
 )
+from nasframe.core.depthwise import depthwise_conv
 from nasframe.core.deriver import Deriver, derivers
 from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
-from nasframe.core.fused import FusedSum, InTwoSteps, States
+from nasframe.core.fused import FusedSum, States
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
 from nasframe.core.inheritance import inherit
@@ -65,6 +66,7 @@ from nasframe.core.parameter import (
 )
 from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
+from nasframe.core.phases import AS_IT_IS, arrangement_of, every
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import (
     generator_for,
@@ -87,6 +89,7 @@ from nasframe.settings import removed, renamed
 
 __all__ = [
     "ALPHA",
+    "AS_IT_IS",
     "COUNT_UNITS",
     "WEIGHT",
     "Algorithm",
@@ -114,7 +117,6 @@ __all__ = [
     "FusedSum",
     "Genotype",
     "Graph",
-    "InTwoSteps",
     "InputChoice",
     "Interrupts",
     "Job",
@@ -158,6 +160,7 @@ __all__ = [
     "WeightUpdate",
     "WeightedSum",
     "algorithms",
+    "arrangement_of",
     "augmentations",
     "benchmarks",
     "cheapest",
@@ -167,9 +170,11 @@ __all__ = [
     "costs",
     "datasets",
     "dearest",
+    "depthwise_conv",
     "derived",
     "derivers",
     "draw",
+    "every",
     "expected_cost",
     "explorers",
     "exporters",

@@ -1,6 +1,5 @@
 """Nodes of a supernet whose mixtures are computed together."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard, TypeVar, final
@@ -12,12 +11,14 @@ from torch.nn import functional
 from nasframe.core.batch_norm import (
     ExactBatchNorm2d,
     Statistics,
-    add_normalized,
     can_normalize,
     normalize,
     track,
 )
+from nasframe.core.depthwise import depthwise_convs
 from nasframe.core.mixed_op import MixedLayer, MixedOp, WeightedSum, is_zero, total_of
+from nasframe.core.phases import AS_IT_IS, Arrangement, arrangement_of
+from nasframe.core.pointwise import Seen, normalized_relus, sum_of_normalized
 
 Made = TypeVar("Made")
 
@@ -40,29 +41,14 @@ class States(list[torch.Tensor]):
         return made
 
 
-class InTwoSteps(ABC):
-    """A layer whose first step has no parameters, so that layers that read one input can share it."""
-
-    @abstractmethod
-    def sharing_key(self) -> Hashable:
-        """Layers of equal keys have the same first step."""
-
-    @abstractmethod
-    def first_step(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """What can be shared."""
-
-    @abstractmethod
-    def second_step(self, made: torch.Tensor, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """The output, from the input and what the first step made of it."""
-
-
 @final
 class FusedSum(nn.Module):
     """Adds up the mixtures of several states, as `SumOfInputs` of `MixedLayer` does, all in one go.
 
     In training on the CPU, what candidates of all edges have in common is computed once: the ReLU
     that a state goes through, poolings with their batch norms, the order that dilated convolutions
-    read it in. Batch norms that end a candidate are folded into the weighted sum. Candidates that
+    read it in. 1x1 convolutions are folded into the batch norms after them, and those that end a candidate
+    into the weighted sum (see `nasframe.core.pointwise`). Candidates that
     are built otherwise are computed as they are; in evaluation, under autocast, on other devices and
     while PyTorch compiles, all are.
 
@@ -81,7 +67,7 @@ class FusedSum(nn.Module):
             (site.mixed_op, position)
             for site in sites
             for position, candidate in enumerate(site.candidates)
-            if not (is_zero(candidate) or type(candidate) is nn.Identity or _Chain.of(candidate))
+            if not (is_zero(candidate) or type(candidate) is nn.Identity or _parts_of(candidate))
         ]
 
     @staticmethod
@@ -98,23 +84,14 @@ class FusedSum(nn.Module):
         return self._together(states if isinstance(states, States) else States(states))
 
     def _together(self, states: States) -> torch.Tensor:
-        total: torch.Tensor | None = None
-        others: list[torch.Tensor] = []
-        seen: list[Statistics] = []
+        node = _Node(states)
         for index, branch in enumerate(self.branches):
             for weight, candidate in _mixture(branch):
-                term, norm = _term(candidate, states, index, seen)
-                if total is not None and term.shape != total.shape:
-                    others.append(weight * (term if norm is None else norm(term)))
-                elif norm is not None:
-                    total, statistics = add_normalized(total, weight, term, norm)
-                    seen.append(statistics)
-                else:
-                    total = weight * term if total is None else total.addcmul_(term, weight)
-        track(seen)
+                node.add(weight, candidate, index)
+        total = node.total()
         if total is None:
             return total_of([branch(state) for branch, state in zip(self.branches, states, strict=False)])
-        return total_of([total, *others])
+        return total
 
 
 def _mixture(branch: nn.Module) -> Iterator[tuple[torch.Tensor, nn.Module]]:
@@ -127,80 +104,247 @@ def _mixture(branch: nn.Module) -> Iterator[tuple[torch.Tensor, nn.Module]]:
 
 @final
 @dataclass(frozen=True)
-class _Chain:
-    """A candidate that is a pooling, or a ReLU and layers of which first and last convolve, and a batch norm.
+class _Part:
+    """Layers, of which the first and the last convolve, and a batch norm.
 
     A convolution does not write into its input, which others read too, nor keep its output.
+
+    Attributes:
+        layers: At least one.
+        norm: Such as `_is_plain` says.
     """
 
     layers: tuple[nn.Module, ...]
     norm: nn.BatchNorm2d
 
-    @classmethod
-    def of(cls, candidate: nn.Module) -> "_Chain | None":
-        """The chain that a candidate is; None if it is anything else, or somebody watches a part of it."""
-        *layers, norm = modules = list(_flat(candidate))
-        if not layers or any(map(_is_watched, modules)) or not _is_plain(norm):
+    @property
+    def separable(self) -> tuple[nn.Conv2d, nn.Conv2d] | None:
+        """The depthwise and the 1x1 convolution, if it is these two."""
+        if len(self.layers) != 2:
             return None
-        is_pool = isinstance(layers[0], _POOLS) and len(layers) == 1
-        convolves = len(layers) > 1 and isinstance(layers[1], nn.Conv2d) and isinstance(layers[-1], nn.Conv2d)
-        if not is_pool and not (type(layers[0]) is nn.ReLU and convolves):
-            return None
-        return cls(tuple(layers), norm)
+        depthwise, pointwise = self.layers
+        if _is_depthwise(depthwise) and _is_pointwise(pointwise):
+            return depthwise, pointwise
+        return None
+
+    def key(self) -> Hashable:
+        """Separable parts of equal keys can be computed together."""
+        assert self.separable is not None
+        depthwise, pointwise = self.separable
+        conv = (depthwise.kernel_size, depthwise.stride, depthwise.dilation)
+        return (*conv, pointwise.weight.shape, self.norm.eps)
 
 
-def _term(
-    candidate: nn.Module, states: States, index: int, seen: list[Statistics]
-) -> tuple[torch.Tensor, nn.BatchNorm2d | None]:
-    """What a candidate makes of a state, up to the batch norm that remains to be done, if one does.
+@final
+@dataclass(frozen=True)
+class _Bundle:
+    """Candidates of one build: K terms, computed together.
 
-    What its other batch norms see is added to `seen`.
+    Attributes:
+        weights: K of the mixture.
+        parts: K times the parts.
+        states: The state that each reads.
     """
-    chain = _Chain.of(candidate)
-    if chain is None:
-        return candidate(states[index]), None
-    first = chain.layers[0]
-    if isinstance(first, _POOLS):
-        return _pooled(first, chain.norm, states, index, seen), None
-    return _after_relu(chain.layers[1:], states, index, seen), chain.norm
+
+    weights: list[torch.Tensor]
+    parts: list[tuple[_Part, ...]]
+    states: list[int]
 
 
-def _pooled(
-    pool: nn.MaxPool2d | nn.AvgPool2d,
-    norm: nn.BatchNorm2d,
-    states: States,
-    index: int,
-    seen: list[Statistics],
-) -> torch.Tensor:
-    settings = {name: value for name, value in vars(pool).items() if not name.startswith("_")}
-    key = (index, type(pool), repr(settings), norm.eps)
-    out_BCHW, statistics = states.once(key, lambda: normalize(pool(states[index]), norm))
-    seen.append(statistics._replace(norm=norm))
-    return out_BCHW
+@final
+class _Node:
+    """The terms of one node."""
 
+    def __init__(self, states: States) -> None:
+        self._states = states
+        self._bundles: dict[Hashable, _Bundle] = {}
+        self._sums: dict[Hashable, _Sum] = {}
+        self._done: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._seen: list[Statistics] = []
 
-def _after_relu(
-    layers: Sequence[nn.Module], states: States, index: int, seen: list[Statistics]
-) -> torch.Tensor:
-    """Layers, the last a convolution, on the ReLU of a state."""
-    x_BCHW = states.once((index, nn.ReLU), lambda: functional.relu(states[index]))
-    first, *rest = layers
-    if isinstance(first, InTwoSteps):
-        key, read = (index, nn.ReLU, first.sharing_key()), x_BCHW
-        x_BCHW = first.second_step(states.once(key, lambda: first.first_step(read)), read)
-    else:
-        x_BCHW = first(x_BCHW)
-    before = first
-    while rest:
-        layer, *rest = rest
-        if _is_plain(layer) and isinstance(before, nn.Conv2d) and type(rest[0]) is nn.ReLU:
-            x_BCHW, statistics = normalize(x_BCHW, layer, relu=True)
-            seen.append(statistics)
-            layer, *rest = rest
+    def add(self, weight: torch.Tensor, candidate: nn.Module, index: int) -> None:
+        """One more term: a candidate on a state."""
+        parts = _parts_of(candidate)
+        if parts is None:
+            self._done.append((weight, candidate(self._states[index])))
+        elif isinstance(first := parts[0].layers[0], _POOLS):
+            self._done.append((weight, self._pooled(first, parts[0].norm, index)))
+        elif all(part.separable for part in parts):
+            key = (self._states[index].shape, tuple(part.key() for part in parts))
+            bundle = self._bundles.setdefault(key, _Bundle([], [], []))
+            bundle.weights.append(weight)
+            bundle.parts.append(parts)
+            bundle.states.append(index)
         else:
-            x_BCHW = layer(x_BCHW)
-        before = layer
-    return x_BCHW
+            self._done.append((weight, self._alone(parts, index)))
+
+    def total(self) -> torch.Tensor | None:
+        """The sum of all terms, None if there are none."""
+        for bundle in self._bundles.values():
+            self._compute(bundle)
+        # a sum that is arranged as the image is no view, into which others are written at less cost
+        sums = sorted(self._sums.values(), key=lambda each: each.arrangement is not AS_IT_IS)
+        total: torch.Tensor | None = None
+        others: list[torch.Tensor] = []
+        for each in sums:
+            out_BCHW, seen = sum_of_normalized(torch.stack(each.scales), each.xs, each.weights, each.eps)
+            self._seen += _statistics(each.norms, seen)
+            restored_BCHW = each.arrangement.restore(out_BCHW)
+            if total is None:
+                total = restored_BCHW
+            elif restored_BCHW.shape == total.shape:
+                total = total.add_(restored_BCHW)
+            else:
+                others.append(restored_BCHW)
+        for weight, term_BCHW in self._done:
+            if total is None:
+                total = weight * term_BCHW
+            elif term_BCHW.shape == total.shape:
+                total = total.addcmul_(term_BCHW, weight)
+            else:
+                others.append(weight * term_BCHW)
+        track(self._seen)
+        if total is None:
+            return None
+        total = total_of([total, *others])
+        return total.contiguous() if self._states[0].is_contiguous() else total
+
+    def _compute(self, bundle: _Bundle) -> None:
+        """All parts of a bundle but the last sum."""
+        x_BXHW: torch.Tensor | None = None
+        num_parts = len(bundle.parts[0])
+        for number, parts in enumerate(zip(*bundle.parts, strict=True), start=1):
+            depthwise, pointwise = zip(*(part.separable or () for part in parts), strict=True)
+            conv, norms = depthwise[0], [part.norm for part in parts]
+            if x_BXHW is None:
+                arrangement = arrangement_of(conv, self._states[bundle.states[0]])
+                xs = [self._arranged(index, arrangement) for index in bundle.states]
+            else:
+                arrangement = arrangement_of(conv, x_BXHW)
+                xs = [arrangement.arrange(x_BXHW)]
+            plain = arrangement is AS_IT_IS
+            x_BXHW = depthwise_convs(
+                xs,
+                [each.weight for each in depthwise],
+                stride=conv.stride[0] if plain else 1,
+                dilation=conv.dilation[0] if plain else 1,
+            )
+            weights = [each.weight for each in pointwise]
+            if number < num_parts:
+                x_BXHW, seen = normalized_relus(x_BXHW, weights, norms[0].eps)
+                x_BXHW = arrangement.restore(x_BXHW)
+                self._seen += _statistics(norms, seen)
+            else:
+                b, _, h, w = x_BXHW.shape
+                key = (arrangement, (b, h, w), weights[0].shape, norms[0].eps)
+                each = self._sums.setdefault(key, _Sum(arrangement, norms[0].eps, [], [], [], []))
+                each.xs.append(x_BXHW)
+                each.weights.extend(weights)
+                each.scales.extend(bundle.weights)
+                each.norms.extend(norms)
+
+    def _alone(self, parts: Sequence[_Part], index: int) -> torch.Tensor:
+        """A candidate on a state, part after part."""
+        x_BCHW = self._relu(index)
+        for number, part in enumerate(parts, start=1):
+            for layer in part.layers:
+                x_BCHW = layer(x_BCHW)
+            x_BCHW, statistics = normalize(x_BCHW, part.norm, relu=number < len(parts))
+            self._seen.append(statistics)
+        return x_BCHW
+
+    def _relu(self, index: int) -> torch.Tensor:
+        return self._states.once((index, nn.ReLU), lambda: functional.relu(self._read(index)))
+
+    def _arranged(self, index: int, arrangement: Arrangement) -> torch.Tensor:
+        """The ReLU of a state in another order."""
+        key = (index, nn.ReLU, arrangement)
+        return self._states.once(key, lambda: arrangement.arrange(self._relu(index)))
+
+    def _read(self, index: int) -> torch.Tensor:
+        """A state in the memory format in which the CPU is fast."""
+        state_BCHW = self._states[index]
+        key = (index, torch.channels_last)
+        return self._states.once(key, lambda: state_BCHW.contiguous(memory_format=torch.channels_last))
+
+    def _pooled(self, pool: nn.MaxPool2d | nn.AvgPool2d, norm: nn.BatchNorm2d, index: int) -> torch.Tensor:
+        settings = {name: value for name, value in vars(pool).items() if not name.startswith("_")}
+        key = (index, type(pool), repr(settings), norm.eps)
+        out_BCHW, statistics = self._states.once(key, lambda: normalize(pool(self._read(index)), norm))
+        self._seen.append(statistics._replace(norm=norm))
+        return out_BCHW
+
+
+@final
+@dataclass(frozen=True)
+class _Sum:
+    """What one weighted sum of batch norms takes: tensors that hold K inputs, and K of all else."""
+
+    arrangement: Arrangement
+    eps: float
+    xs: list[torch.Tensor]
+    weights: list[torch.Tensor]
+    scales: list[torch.Tensor]
+    norms: list[nn.BatchNorm2d]
+
+
+def _statistics(norms: Sequence[nn.BatchNorm2d], seen: Seen) -> list[Statistics]:
+    """What each batch norm saw."""
+    return [
+        Statistics(norm, mean_D, var_D, seen.num_values)
+        for norm, mean_D, var_D in zip(norms, seen.mean_KD.unbind(), seen.var_KD.unbind(), strict=True)
+    ]
+
+
+def _parts_of(candidate: nn.Module) -> tuple[_Part, ...] | None:
+    """The parts of a candidate that is a pooling and a batch norm, or such parts with a ReLU before each.
+
+    None if it is anything else, or somebody watches a piece of it.
+    """
+    *layers, norm = modules = list(_flat(candidate))
+    if not layers or any(map(_is_watched, modules)) or not _is_plain(norm):
+        return None
+    if isinstance(layers[0], _POOLS) and len(layers) == 1:
+        return (_Part((layers[0],), norm),)
+    if type(layers[0]) is not nn.ReLU:
+        return None
+    parts: list[_Part] = []
+    run: list[nn.Module] = []
+    for layer in layers[1:]:
+        if type(layer) is nn.ReLU and run and _is_plain(last := run[-1]):
+            parts.append(_Part(tuple(run[:-1]), last))
+            run = []
+        else:
+            run.append(layer)
+    parts.append(_Part(tuple(run), norm))
+    return tuple(parts) if all(map(_convolves, parts)) else None
+
+
+def _convolves(part: _Part) -> bool:
+    return bool(part.layers) and all(
+        isinstance(each, nn.Conv2d) for each in (part.layers[0], part.layers[-1])
+    )
+
+
+def _is_depthwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether it has one odd kernel a channel and keeps the map's size but for the stride."""
+    if not isinstance(layer, nn.Conv2d) or not layer.groups == layer.in_channels == layer.out_channels:
+        return False
+    (size, width), (stride, across) = layer.kernel_size, layer.stride
+    keeps_size = size % 2 == 1 and layer.padding == (size // 2 * layer.dilation[0],) * 2
+    square = size == width and stride == across and layer.dilation in ((1, 1), (2, 2))
+    return keeps_size and square and layer.padding_mode == "zeros" and layer.bias is None
+
+
+def _is_pointwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether it is a matrix for each pixel."""
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == layer.stride == (1, 1)
+        and layer.padding == (0, 0)
+        and layer.groups == 1
+        and layer.bias is None
+    )
 
 
 def _flat(module: nn.Module) -> Iterator[nn.Module]:

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from nasframe.ops.depthwise_conv import DepthwiseConv
+
 
 def conv_bn(
     in_channels: int,
@@ -24,16 +26,11 @@ def conv_bn(
         affine: Whether the batch norm has parameters.
         activation: What follows, working in place; None for nothing.
     """
-    layers: list[nn.Module] = [
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding=kernel_size // 2,
-            groups=groups,
-            bias=False,
-        ),
-        nn.BatchNorm2d(out_channels, affine=affine),
-    ]
-    return nn.Sequential(*layers, *([activation(inplace=True)] if activation else []))
+    conv: nn.Conv2d
+    if 1 < groups == in_channels == out_channels:
+        conv = DepthwiseConv(in_channels, kernel_size=kernel_size, stride=stride)
+    else:
+        padding = kernel_size // 2
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+    norm = nn.BatchNorm2d(out_channels, affine=affine)
+    return nn.Sequential(conv, norm, *([activation(inplace=True)] if activation else []))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nasframe.ops._maps import every
+from nasframe.core import every
 
 _FEW: Final = 2**18  # numbers of an input for which a matrix product is faster than the CPU's convolution
 _MANY: Final = 16  # channels for which it is

@@ -6,6 +6,7 @@ from typing import final
 from torch import nn
 
 from nasframe.core import ops
+from nasframe.ops.depthwise_conv import DepthwiseConv
 from nasframe.ops.dilated_conv import DilatedDepthwiseConv
 from nasframe.ops.pointwise_conv import PointwiseConv
 
@@ -51,15 +52,7 @@ def depthwise_separable(
     if dilation == 2:
         depthwise = DilatedDepthwiseConv(in_channels, kernel_size=kernel_size, stride=stride)
     else:
-        depthwise = nn.Conv2d(
-            in_channels,
-            in_channels,
-            kernel_size,
-            stride,
-            padding=kernel_size // 2,
-            groups=in_channels,
-            bias=False,
-        )
+        depthwise = DepthwiseConv(in_channels, kernel_size=kernel_size, stride=stride)
     return nn.Sequential(
         nn.ReLU(),
         depthwise,

@@ -1,0 +1,166 @@
+"""Depthwise convolutions, several at once, with gradients from the kernels that are fast."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Final, final
+
+import torch
+from torch.nn import functional
+
+_WIDEST: Final = 3  # columns of a depthwise kernel whose gradient oneDNN has a fast kernel for on AVX2
+_FEW: Final = 64  # channels for which a convolution of the gradient is faster than oneDNN's own kernel for it
+
+
+def depthwise_conv(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor, *, stride: int = 1) -> torch.Tensor:
+    """A convolution of each channel with its own odd kernel, padded by half of it.
+
+    On CPUs with AVX2, in channels_last, oneDNN's gradient of a kernel wider than 3 takes up to twenty
+    times as long as that of one of 3 columns. There it is put together from columns, at most 3 a time.
+    """
+    if _has_slow_gradients(x_BCHW, weight_C1KK):
+        return depthwise_convs([x_BCHW], [weight_C1KK], stride=stride)
+    return _plain(x_BCHW, weight_C1KK, stride)
+
+
+def depthwise_convs(
+    xs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], *, stride: int = 1, dilation: int = 1
+) -> torch.Tensor:
+    """Several such convolutions of one kernel size as one: what a call costs is paid once.
+
+    Args:
+        xs: B C H W each, in channels_last, or one that holds them all, channels after channels.
+        weights: C 1 K K each.
+        stride: Of all.
+        dilation: Of all; maps keep their size but for the stride.
+
+    Returns:
+        What they make, channels after channels.
+    """
+    out_BCHW: torch.Tensor = _Depthwise.apply(stride, dilation, len(xs), *xs, *weights)  # type: ignore[no-untyped-call]
+    return out_BCHW
+
+
+def _is_avx2() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+def _has_slow_gradients(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> bool:
+    return (
+        x_BCHW.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and x_BCHW.dtype == weight_C1KK.dtype
+        and x_BCHW.is_contiguous(memory_format=torch.channels_last)
+        and _is_avx2()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _plain(
+    x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor, stride: int = 1, dilation: int = 1
+) -> torch.Tensor:
+    padding, groups = weight_C1KK.shape[-1] // 2 * dilation, len(weight_C1KK)
+    return functional.conv2d(x_BCHW, weight_C1KK, None, stride, padding, dilation, groups)
+
+
+def _joined(parts: Sequence[torch.Tensor], dim: int) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
+
+
+def _split(whole: torch.Tensor | None, num: int, dim: int) -> Sequence[torch.Tensor | None]:
+    """Equal parts of what there is."""
+    return [None] * num if whole is None else whole.chunk(num, dim)
+
+
+@final
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, stride: int, dilation: int, num_inputs: int, *tensors: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(*tensors)
+        ctx.stride, ctx.dilation, ctx.num_inputs = stride, dilation, num_inputs
+        return _plain(_joined(tensors[:num_inputs], 1), _joined(tensors[num_inputs:], 0), stride, dilation)
+
+    @staticmethod
+    def backward(ctx: Any, grad_BCHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        num, stride, dilation, saved = ctx.num_inputs, ctx.stride, ctx.dilation, ctx.saved_tensors
+        want_inputs, want_weights = (
+            any(ctx.needs_input_grad[3 : 3 + num]),
+            any(ctx.needs_input_grad[3 + num :]),
+        )
+        # what was joined is joined again: to keep it would double what is kept
+        x_BCHW, weight_C1KK = _joined(saved[:num], 1), _joined(saved[num:], 0)
+        of_x, of_weight = None, None
+        if torch.is_grad_enabled() or dilation > 1 or stride > 1 or not _is_avx2():
+            of_x, of_weight, _ = _gradients(
+                grad_BCHW,
+                x_BCHW,
+                weight_C1KK,
+                [weight_C1KK.shape[-1] // 2 * dilation] * 2,
+                [want_inputs, want_weights, False],
+                stride,
+                dilation,
+            )
+        else:
+            of_x = _gradient_of_input(grad_BCHW, x_BCHW, weight_C1KK) if want_inputs else None
+            of_weight = _gradient_of_weight(grad_BCHW, x_BCHW, weight_C1KK) if want_weights else None
+        return None, None, None, *_split(of_x, num, 1), *_split(of_weight, len(saved) - num, 0)
+
+
+def _gradient_of_input(grad_BCHW: torch.Tensor, x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> Any:
+    if len(weight_C1KK) <= _FEW:  # a convolution too, whose kernel starts quicker
+        return _plain(grad_BCHW, weight_C1KK.flip(2, 3))
+    padding = [weight_C1KK.shape[-1] // 2] * 2
+    return _gradients(grad_BCHW, x_BCHW, weight_C1KK, padding, [True, False, False])[0]
+
+
+def _gradient_of_weight(grad_BCHW: torch.Tensor, x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> Any:
+    """Put together from columns of the kernel, which read an input that is padded accordingly."""
+    size, (height, width) = weight_C1KK.shape[-1], x_BCHW.shape[2:]
+    padding, wanted = size // 2, [False, True, False]
+    if size <= _WIDEST or width <= padding:
+        return _gradients(grad_BCHW, x_BCHW, weight_C1KK, [padding] * 2, wanted)[1]
+    rows = 0 if height >= size else padding  # the fast kernels want maps as high as the kernel
+    parts = []
+    for first, count in _columns(size):
+        left, right = padding - first, first + count - 1 - padding
+        if left == right and not rows:
+            read_BCHW, pads = x_BCHW, [padding, left]
+        else:
+            read_BCHW = functional.pad(x_BCHW, (left, right, rows, rows))
+            pads = [padding - rows, 0]
+        parts.append(_gradients(grad_BCHW, read_BCHW, weight_C1KK[..., :count], pads, wanted)[1])
+    return torch.cat(parts, dim=3)
+
+
+def _columns(size: int) -> Iterator[tuple[int, int]]:
+    """First column and number of columns of each part of a kernel; the middle part is in the middle."""
+    num_parts = -(-size // _WIDEST)
+    ends = [round(size * part / num_parts) for part in range(num_parts + 1)]
+    return ((first, last - first) for first, last in pairwise(ends))
+
+
+def _gradients(
+    grad_BCHW: torch.Tensor,
+    x_BCHW: torch.Tensor,
+    weight_C1KK: torch.Tensor,
+    padding: list[int],
+    wanted: list[bool],
+    stride: int = 1,
+    dilation: int = 1,
+) -> Any:
+    """Of input, weight and bias, as PyTorch computes them; None where they are not wanted."""
+    return torch.ops.aten.convolution_backward.default(
+        grad_BCHW,
+        x_BCHW,
+        weight_C1KK,
+        None,
+        [stride] * 2,
+        padding,
+        [dilation] * 2,
+        False,
+        [0, 0],
+        len(weight_C1KK),
+        wanted,
+    )
