@@ -2,10 +2,10 @@
 
     python benchmarks/kills.py --kills 500 --out runs/kills --result benchmarks/results/kills.json
 
-A run of a tiny recipe is ended by SIGKILL and resumed, again and again until it reaches its end; then all that
-it left must be, bit for bit, what a run that nobody killed left. Moments are drawn from the seed; which step one
-hits depends on the machine's load. A kill counts after the first step and before the end. What finished runs
-came to is kept below --out, so that the script goes on where it was stopped.
+A run of a tiny recipe is ended by SIGKILL and resumed, again and again until it reaches its end; then all
+that it left must be, bit for bit, what a run that nobody killed left. Moments are drawn from the seed; which
+step one hits depends on the machine's load. A kill counts after the first step and before the end. What finished
+runs came to is kept below --out, so that the script goes on where it was stopped.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from nasframe.core import Checkpoints
 from nasframe.recipe import resume
 
 STAGES = ("search", "retrain")
+_SOON = 0.2
 _COMMON = """
 device: cpu
 threads: 1
@@ -43,8 +44,7 @@ retrain:
   space: {channels: 3, drop_path: 0.4}
   augment: [flip, {type: cutout, length: 2}]
   valid_fraction: 0.4
-  trainer:
-    {epochs: 3, batch_size: 8, checkpoint_steps: 2, optimizer: {lr: 0.1}, schedule: {type: cosine, each_step: true}}
+  trainer: {epochs: 3, batch_size: 8, checkpoint_steps: 2, optimizer: {lr: 0.1}, schedule: %s}
 """
 _SEARCH = """
 search:
@@ -53,6 +53,7 @@ search:
   augment: [flip, {type: crop, padding: 1}]
   trainer: {epochs: 3, batch_size: 8, checkpoint_steps: 1, optimizer: {lr: 0.1}}
 """
+_EACH_STEP = "{type: cosine, each_step: true}"
 _DARTS = "type: darts_bilevel, alpha_optimizer: {lr: 0.1}, alpha_schedule: cosine"
 ALGORITHMS: Mapping[str, tuple[str, str]] = {
     "darts_bilevel, first order": (f"{_DARTS}, order: 1", "softmax"),
@@ -69,7 +70,7 @@ Outcome = dict[str, Any]
 def recipe_text(algorithm: str) -> str:
     """The recipe of a run that is killed."""
     settings, mixed_op = ALGORITHMS[algorithm]
-    return f"name: killed\n{_COMMON}{_SEARCH % (settings, mixed_op)}"
+    return f"name: killed\n{_COMMON % _EACH_STEP}{_SEARCH % (settings, mixed_op)}"
 
 
 def outcome(folder: Path) -> Outcome:
@@ -188,7 +189,9 @@ def _work(recipe: Path, folder: Path, pipe: int) -> None:
 
 
 def killed_run(recipe: Path, folder: Path, drawn: random.Random, seconds: float) -> Iterator[dict[str, Any]]:
-    """Run to the end, through kills at moments drawn from half of `seconds` after the first step or a resume.
+    """Run to the end, through kills at moments drawn from half of `seconds` after the first step.
+
+    Some of those after a resume are counted from its beginning, so that they hit it before it has done a step.
 
     Yields:
         Each kill: the last step that was heard, and whether a file was half written.
@@ -197,9 +200,9 @@ def killed_run(recipe: Path, folder: Path, drawn: random.Random, seconds: float)
         RuntimeError: A process ended otherwise than by the kill or at its end.
     """
     while True:
-        first = not folder.exists()
+        soon = folder.exists() and drawn.random() < _SOON
         leg = Leg(recipe, folder)
-        ended = first and not leg.wait_for_step()
+        ended = not soon and not leg.wait_for_step()
         ended = ended or leg.ended_after(drawn.uniform(0, seconds / 2))
         code = leg.wait() if ended else leg.kill()
         if code == 0:

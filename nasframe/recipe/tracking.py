@@ -28,17 +28,21 @@ class Tracking:
         self._open(start)
 
     def log(self, record: Record) -> None:
-        """Write a record, by a new tracker if the one before failed."""
+        """Write a record, by a new tracker if the one before fails."""
+        if not (self._logged(record) or self._logged(record)):
+            self._missing.append(record.step)
+
+    def _logged(self, record: Record) -> bool:
         if self._tracker is None:
             self._open(record.step)
         if self._tracker is None:
-            self._missing.append(record.step)
-            return
+            return False
         try:
             self._tracker.log(record)
         except (OSError, StorageError) as error:
-            self._missing.append(record.step)
             self._fail(error)
+            return False
+        return True
 
     def close(self) -> None:
         """Finish writing, and say which records are missing."""
@@ -62,7 +66,7 @@ class Tracking:
         reason = reason_of(error) if isinstance(error, OSError) else error
         _tell(
             f"{self._folder}: tracker {self._component.name} must be able to write, but {reason}; "
-            "the run goes on, and tries again with the next record"
+            "it is made again when there is something to write"
         )
         if broken is not None:
             with suppress(OSError, StorageError):

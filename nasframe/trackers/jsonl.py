@@ -53,10 +53,13 @@ class Jsonl(Tracker):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab", buffering=0) as file:
             end = file.tell()
-            text = self._waiting.encode()
-            if file.write(text) != len(text):
+            rest = self._waiting.encode()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
                 file.truncate(end)
-                raise OSError("there is no room for all of it")
+                raise
             os.fsync(file.fileno())
         self._waiting = ""
 

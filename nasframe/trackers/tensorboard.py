@@ -1,5 +1,6 @@
 """Figures for TensorBoard."""
 
+import errno
 import time
 from pathlib import Path
 from typing import Final, final
@@ -24,12 +25,17 @@ class TensorBoard(Tracker):
         # importing it takes a second, which only those who use it shall wait
         from torch.utils.tensorboard import SummaryWriter
 
-        check_room(directory / "tensorboard")  # what fails in the writer's own thread prints a traceback
-        _wait_for_a_new_name(directory / "tensorboard")
+        self._folder = directory / "tensorboard"
+        check_room(self._folder)
+        _wait_for_a_new_name(self._folder)
         # also at the first step: a run may have been interrupted before its first checkpoint
-        self._writer = SummaryWriter(directory / "tensorboard", purge_step=start, flush_secs=_NEVER)
+        self._writer = SummaryWriter(self._folder, purge_step=start, flush_secs=_NEVER)
+        self._file = max(self._folder.glob("events.out.tfevents.*"))
 
     def log(self, record: Record) -> None:
+        check_room(self._folder)  # what fails in the writer's own thread prints a traceback
+        if not self._file.exists():
+            raise FileNotFoundError(errno.ENOENT, "its file was deleted", str(self._file))
         for tag, value in record.scalars.items():
             self._writer.add_scalar(tag, float(value), record.step)
         for tag, values in record.histograms.items():
