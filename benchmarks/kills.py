@@ -4,13 +4,14 @@
 
 A run of a tiny recipe is ended by SIGKILL and resumed, again and again until it reaches its end; then all
 that it left must be, bit for bit, what a run that nobody killed left. Moments are drawn from the seed; which
-step one hits depends on the machine's load. A kill counts after the first step and before the end. What finished
-runs came to is kept below --out, so that the script goes on where it was stopped.
+step one hits depends on the machine's load. A kill counts after the first step and before the end. What runs
+came to is kept below --out, so that the script goes on where it was stopped.
 """
 
 import argparse
 import collections
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -21,7 +22,9 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +34,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import nasframe
 from nasframe.core import Checkpoints
+from nasframe.errors import FaultWarning
 from nasframe.recipe import resume
 
 STAGES = ("search", "retrain")
 _SOON = 0.2
+_INTERRUPTED = 130
+_FLIPS = 200
 _COMMON = """
 device: cpu
 threads: 1
@@ -152,9 +158,9 @@ class Leg:
                 return True
         return False
 
-    def kill(self) -> int:
-        """End the process at once; how it ended, as the negative number of a signal or its exit code."""
-        os.kill(self._process, signal.SIGKILL)
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal; how the process ended, as the negative number of a signal or its exit code."""
+        os.kill(self._process, number)
         return self.wait()
 
     def wait(self) -> int:
@@ -177,21 +183,26 @@ def _work(recipe: Path, folder: Path, pipe: int) -> None:
     def progress(stage: str, step: int, *others: object) -> None:
         os.write(pipe, f"{stage}:{step}\n".encode())
 
+    warnings.simplefilter("error", FaultWarning)  # an end by a signal breaks nothing that could be told
     try:
         if (folder / "status.json").exists():
             resume(folder, progress)
         else:
             nasframe.run(nasframe.load_recipe(recipe, check=False), folder, progress)
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
 
 
-def killed_run(recipe: Path, folder: Path, drawn: random.Random, seconds: float) -> Iterator[dict[str, Any]]:
-    """Run to the end, through kills at moments drawn from half of `seconds` after the first step.
+def killed_run(
+    recipe: Path, folder: Path, drawn: random.Random, seconds: float, number: signal.Signals
+) -> Iterator[dict[str, Any]]:
+    """Run to the end, through kills at moments drawn from a sixth of `seconds` after the first step.
 
-    Some of those after a resume are counted from its beginning, so that they hit it before it has done a step.
+    Some of those after a resume are counted from its beginning, so that they hit it before its first step.
 
     Yields:
         Each kill: the last step that was heard, and whether a file was half written.
@@ -203,11 +214,11 @@ def killed_run(recipe: Path, folder: Path, drawn: random.Random, seconds: float)
         soon = folder.exists() and drawn.random() < _SOON
         leg = Leg(recipe, folder)
         ended = not soon and not leg.wait_for_step()
-        ended = ended or leg.ended_after(drawn.uniform(0, seconds / 2))
-        code = leg.wait() if ended else leg.kill()
+        ended = ended or leg.ended_after(drawn.uniform(0, seconds / 6))
+        code = leg.wait() if ended else leg.end(number)
         if code == 0:
             return
-        if code != -signal.SIGKILL:
+        if code != (-number if number == signal.SIGKILL else _INTERRUPTED):
             raise RuntimeError(f"{folder}: must end by the kill or well, but exited with {code}")
         yield {"after": leg.last or "resuming", "half_written": bool(list(folder.rglob("*.partial")))}
 
@@ -224,13 +235,15 @@ def unkilled(recipe: Path, folder: Path) -> tuple[Outcome, float]:
     return outcome(folder), time.monotonic() - moments[0]
 
 
-def soak(algorithms: Sequence[str], num_kills: int, seed: int, out: Path) -> list[dict[str, Any]]:
+def soak(
+    algorithms: Sequence[str], num_kills: int, num_runs: int, seed: int, out: Path, number: signal.Signals
+) -> list[dict[str, Any]]:
     """Run after run, the algorithms in turn, until so many kills were counted; ``runs.jsonl`` keeps each."""
     out.mkdir(parents=True, exist_ok=True)
     log = out / "runs.jsonl"
     runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     expected: dict[str, tuple[Outcome, float]] = {}
-    while sum(len(run["kills"]) for run in runs) < num_kills:
+    while sum(len(run["kills"]) for run in runs) < num_kills or len(runs) < num_runs:
         index, began = len(runs), time.monotonic()
         algorithm = algorithms[index % len(algorithms)]
         recipe = out / f"{hashlib.sha256(algorithm.encode()).hexdigest()[:8]}.yaml"
@@ -241,7 +254,7 @@ def soak(algorithms: Sequence[str], num_kills: int, seed: int, out: Path) -> lis
         folder = out / "killed"
         if folder.exists():
             shutil.rmtree(folder)
-        kills = list(killed_run(recipe, folder, random.Random(f"{seed} {index}"), seconds))
+        kills = list(killed_run(recipe, folder, random.Random(f"{seed} {index}"), seconds, number))
         result = outcome(folder)
         lost = [part for part in whole if result[part] != whole[part]]
         status = json.loads((folder / "status.json").read_text())
@@ -291,13 +304,76 @@ def summary(runs: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def damage(out: Path, seed: int) -> dict[str, Any]:
+    """Cut the newest checkpoint of a real run off at every percent, and flip bits of it.
+
+    Each time it must be told, and the one before be read; resuming after it must end like an unkilled run.
+    """
+    recipe, folder = out / "damaged.yaml", out / "damaged"
+    recipe.write_text(recipe_text(next(iter(ALGORITHMS))))
+    whole, _ = unkilled(recipe, recipe.with_suffix(".whole"))
+    if folder.exists():
+        shutil.rmtree(folder)
+
+    def stop(stage: str, step: int, *others: object) -> None:
+        if (stage, step) == ("search", 5):
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        nasframe.run(nasframe.load_recipe(recipe), folder, stop)
+    checkpoints = Checkpoints(folder / "search" / "checkpoints")
+    *_, before, newest = sorted((folder / "search" / "checkpoints").glob("step-*.pt"))
+    content, drawn = newest.read_bytes(), random.Random(seed)
+    cuts = [content[: len(content) * percent // 100] for percent in range(100)]
+    places = drawn.sample(range(8 * len(content)), _FLIPS)
+    lost = 0
+    for spoilt in itertools.chain(cuts, (_flipped(content, place) for place in places)):
+        newest.write_bytes(spoilt)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            state = checkpoints.latest()
+        told_so = any(newest.name in str(each.message) for each in told)
+        lost += not told_so or state is None or not before.name.startswith(f"step-{state['step']:09d}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        resume(folder)
+    lost += outcome(folder) != whole
+    return {"truncated": len(cuts), "flipped": len(places), "lost": lost}
+
+
+def _flipped(content: bytes, place: int) -> bytes:
+    changed = bytearray(content)
+    changed[place // 8] ^= 1 << place % 8
+    return bytes(changed)
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What was tried, how often and what was lost, as a table of Markdown."""
+    yield "| fault | times | lost |"
+    yield "|---|---|---|"
+    for found in results:
+        for algorithm, each in found["by_algorithm"].items():
+            yield _row(f"{found['signal']}, {algorithm}", each)
+        yield _row(f"{found['signal']}, all of these", found)
+    spoilt = [found["damaged"] for found in results]
+    truncated, flipped = (sum(each[name] for each in spoilt) for name in ("truncated", "flipped"))
+    lost = sum(each["lost"] for each in spoilt)
+    yield f"| newest checkpoint cut off, or one of its bits flipped | {truncated} and {flipped} | {lost} |"
+
+
+def _row(fault: str, counted: Mapping[str, Any]) -> str:
+    return f"| {fault} | {counted['kills']} in {counted['runs']} runs | {counted['lost']} |"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Kill, resume, compare, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=500, help="end after so many (default 500)")
+    parser.add_argument("--runs", type=int, default=0, help="but not before so many runs (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+    parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--result", type=Path, help="JSON file (default OUT/result.json)")
     parser.add_argument(
@@ -305,13 +381,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help=f"of {', '.join(ALGORITHMS)} (default all)",
     )  # fmt: skip
     options = parser.parse_args(arguments)
+    number = signal.Signals[options.signal]
     print(f"seed {options.seed}", flush=True)
-    runs = soak(options.algorithms, options.kills, options.seed, options.out)
-    found = summary(runs, options.seed)
+    runs = soak(options.algorithms, options.kills, options.runs, options.seed, options.out, number)
+    found = {
+        "signal": number.name,
+        **summary(runs, options.seed),
+        "damaged": damage(options.out, options.seed),
+    }
+    lost = found["lost"] + found["damaged"]["lost"]
     path = options.result or options.out / "result.json"
     path.write_text(json.dumps(found, indent=2) + "\n")
     print(f"{found['kills']} kills in {found['runs']} runs, {found['lost']} runs lost something; {path}")
-    sys.exit(1 if found["lost"] else 0)
+    print("\n".join(table([found])))
+    sys.exit(1 if lost else 0)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ _MANIFEST_VERSION: Final = 1
 class Checkpoints:
     """The newest checkpoints of a stage in a folder, named by step, and the best one.
 
-    ``manifest.json`` lists them with their checksums. A file that it doesn't list was never finished.
+    ``manifest.json`` lists them, the newest last, with their checksums. A file that it doesn't list was never
+    finished. One that is written again for the same step has another name, which ends in ``b``.
 
     Args:
         folder: Made when the first one is written.
@@ -45,11 +46,14 @@ class Checkpoints:
         Returns:
             Whether it was written.
         """
-        name = _name(step)
+        listed = self._listed() or {}
+        plain, again = f"step-{step:09d}.pt", f"step-{step:09d}b.pt"
+        name = again if plain in listed else plain  # a file that is listed is never written over
         try:
             with written_whole(self._folder / name) as file:
                 _write(file, {"version": _VERSION, "step": step, "state": state})
-            listed = {**(self._listed() or {}), name: _entry(self._folder / name, valid_loss)}
+            listed = {other: entry for other, entry in listed.items() if other not in (plain, again)}
+            listed[name] = _entry(self._folder / name, valid_loss)
             kept = {name: listed[name] for name in _kept(listed, keep)}
             manifest = {"version": _MANIFEST_VERSION, "checkpoints": kept}
             write_whole(self._manifest, json.dumps(manifest, indent=2) + "\n")
@@ -70,9 +74,9 @@ class Checkpoints:
             FormatError: There are checkpoints, but none of them can be read.
         """
         listed = self._listed()
-        names = listed if listed is not None else [path.name for path in self._folder.glob("step-*.pt")]
+        found = sorted(path.name for path in self._folder.glob("step-*.pt"))
         failures = []
-        for name in sorted(names, reverse=True):
+        for name in reversed(found if listed is None else list(listed)):
             path = self._folder / name
             try:
                 if listed is not None:
@@ -109,10 +113,6 @@ class Checkpoints:
             return None
 
 
-def _name(step: int) -> str:
-    return f"step-{step:09d}.pt"
-
-
 def _write(file: BinaryIO, content: dict[str, Any]) -> None:
     try:
         torch.save(content, file)
@@ -134,7 +134,7 @@ def _digest(path: Path) -> str:
 
 def _kept(listed: dict[str, dict[str, Any]], keep: int) -> list[str]:
     """The names of the newest and of the one of the lowest validation loss, the newer of two equal ones."""
-    names = sorted(listed)
+    names = list(listed)
     newest = names[-keep:]
     losses = {name: loss for name in names if (loss := listed[name].get("valid_loss")) is not None}
     best = min(reversed(losses), key=losses.__getitem__, default=None)

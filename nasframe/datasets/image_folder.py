@@ -33,7 +33,9 @@ class _Files(NamedTuple):
     test: Mapping[str, Sequence[Path]]
 
 
-def _preview(*, path: Path, size: int, test_fraction: float | None, unreadable: str) -> Preview | None:
+def _preview(
+    *, path: Path, size: int, test_fraction: float | None, unreadable: str = "stop"
+) -> Preview | None:
     if not path.is_dir():
         return None
     train, _ = _listed(path, test_fraction)

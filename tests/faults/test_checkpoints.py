@@ -65,6 +65,20 @@ def test_a_file_that_the_manifest_does_not_list_was_never_finished(two, tmp_path
     assert not (tmp_path / "step-000000003.pt").exists()
 
 
+def test_one_of_the_same_step_that_is_cut_short_leaves_the_one_that_is_there(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(2, {**_state(2), "name": "old"}, keep=1)
+    (tmp_path / "manifest.json.partial").mkdir()  # the state is written, what lists it cannot be
+    with pytest.warns(FaultWarning, match="checkpoint of step 2 is not there"):
+        assert not checkpoints.save(2, {**_state(2), "name": "new"}, keep=1)
+    assert checkpoints.latest()["name"] == "old"
+    (tmp_path / "manifest.json.partial").rmdir()
+    for name in ("new", "newer", "newest"):
+        assert checkpoints.save(2, {**_state(2), "name": name}, keep=1)
+        assert checkpoints.latest()["name"] == name
+        assert len(list(tmp_path.glob("*.pt"))) == 1
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 9, "checkpoints": {}}', '{"version": 1}'])
 def test_a_damaged_manifest_is_told_and_the_files_are_still_read(two, tmp_path, text):
     checkpoints, _ = two
