@@ -374,13 +374,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=0, help="but not before so many runs (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
     parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/kills"), help="folder (default runs/kills)")
     parser.add_argument("--result", type=Path, help="JSON file (default OUT/result.json)")
     parser.add_argument(
         "--algorithms", nargs="+", default=list(ALGORITHMS), choices=list(ALGORITHMS), metavar="NAME",
         help=f"of {', '.join(ALGORITHMS)} (default all)",
     )  # fmt: skip
+    parser.add_argument("--table", type=Path, nargs="+", metavar="RESULT", help="print results, and stop")
     options = parser.parse_args(arguments)
+    if options.table:
+        print("\n".join(table([json.loads(path.read_text()) for path in options.table])))
+        return
     number = signal.Signals[options.signal]
     print(f"seed {options.seed}", flush=True)
     runs = soak(options.algorithms, options.kills, options.runs, options.seed, options.out, number)
