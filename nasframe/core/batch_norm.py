@@ -96,13 +96,20 @@ class ExactBatchNorm2d(nn.BatchNorm2d):
 @torch.no_grad()
 def track(seen: Iterable[Statistics]) -> None:
     """Move running statistics as batch norms with a momentum do, the variance without bias."""
+    moved: dict[float, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+    counts: list[torch.Tensor] = []
     for norm, mean_C, var_C, num_values in seen:
         if norm.running_mean is not None and norm.running_var is not None:
             assert norm.momentum is not None
-            norm.running_mean.lerp_(mean_C, norm.momentum)
-            norm.running_var.lerp_(var_C * (num_values / (num_values - 1)), norm.momentum)
+            running, batch = moved.setdefault(norm.momentum, ([], []))
+            running += [norm.running_mean, norm.running_var]
+            batch += [mean_C, var_C * (num_values / (num_values - 1))]
         if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(1)
+            counts.append(norm.num_batches_tracked)
+    for momentum, (running, batch) in moved.items():
+        torch._foreach_lerp_(running, batch, momentum)
+    if counts:
+        torch._foreach_add_(counts, 1)
 
 
 def _wide(x_C: torch.Tensor) -> torch.Tensor:

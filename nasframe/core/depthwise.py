@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 _WIDEST: Final = 3  # columns of a depthwise kernel whose gradient oneDNN has a fast kernel for on AVX2
-_FEW: Final = 64  # channels for which a convolution of the gradient is faster than oneDNN's own kernel for it
 
 
 def depthwise_conv(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor, *, stride: int = 1) -> torch.Tensor:
@@ -46,13 +45,13 @@ def _is_avx2() -> bool:
 
 def _has_slow_gradients(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> bool:
     return (
-        x_BCHW.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x_BCHW.device.type == "cpu"
         and torch.is_grad_enabled()
         and x_BCHW.dtype == weight_C1KK.dtype
         and x_BCHW.is_contiguous(memory_format=torch.channels_last)
         and _is_avx2()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 
@@ -89,30 +88,20 @@ class _Depthwise(torch.autograd.Function):
             any(ctx.needs_input_grad[3 : 3 + num]),
             any(ctx.needs_input_grad[3 + num :]),
         )
-        # what was joined is joined again: to keep it would double what is kept
-        x_BCHW, weight_C1KK = _joined(saved[:num], 1), _joined(saved[num:], 0)
+        xs, weight_C1KK = saved[:num], _joined(saved[num:], 0)
+        padding = [weight_C1KK.shape[-1] // 2 * dilation] * 2
         of_x, of_weight = None, None
         if torch.is_grad_enabled() or dilation > 1 or stride > 1 or not _is_avx2():
-            of_x, of_weight, _ = _gradients(
-                grad_BCHW,
-                x_BCHW,
-                weight_C1KK,
-                [weight_C1KK.shape[-1] // 2 * dilation] * 2,
-                [want_inputs, want_weights, False],
-                stride,
-                dilation,
-            )
+            wanted = [want_inputs, want_weights, False]
+            x_BCHW = _joined(xs, 1)  # again: to keep it would double what is kept
+            of_x, of_weight, _ = _gradients(grad_BCHW, x_BCHW, weight_C1KK, padding, wanted, stride, dilation)
         else:
-            of_x = _gradient_of_input(grad_BCHW, x_BCHW, weight_C1KK) if want_inputs else None
-            of_weight = _gradient_of_weight(grad_BCHW, x_BCHW, weight_C1KK) if want_weights else None
+            if want_inputs:  # no value of the input is read
+                wanted = [True, False, False]
+                of_x = _gradients(grad_BCHW, grad_BCHW, weight_C1KK, padding, wanted)[0]
+            if want_weights:
+                of_weight = _gradient_of_weight(grad_BCHW, _joined(xs, 1), weight_C1KK)
         return None, None, None, *_split(of_x, num, 1), *_split(of_weight, len(saved) - num, 0)
-
-
-def _gradient_of_input(grad_BCHW: torch.Tensor, x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> Any:
-    if len(weight_C1KK) <= _FEW:  # a convolution too, whose kernel starts quicker
-        return _plain(grad_BCHW, weight_C1KK.flip(2, 3))
-    padding = [weight_C1KK.shape[-1] // 2] * 2
-    return _gradients(grad_BCHW, x_BCHW, weight_C1KK, padding, [True, False, False])[0]
 
 
 def _gradient_of_weight(grad_BCHW: torch.Tensor, x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> Any:

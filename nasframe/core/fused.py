@@ -1,6 +1,6 @@
 """Nodes of a supernet whose mixtures are computed together."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard, TypeVar, final
 
@@ -59,6 +59,7 @@ class FusedSum(nn.Module):
     def __init__(self, branches: Sequence[nn.Module]) -> None:
         super().__init__()
         self.branches = nn.ModuleList(branches)
+        self._plan: _Plan | None = None
 
     def apart(self) -> list[tuple[MixedOp, int]]:
         """Mixed op and position of the candidates that are neither shared nor folded in any part."""
@@ -67,7 +68,7 @@ class FusedSum(nn.Module):
             (site.mixed_op, position)
             for site in sites
             for position, candidate in enumerate(site.candidates)
-            if not (is_zero(candidate) or type(candidate) is nn.Identity or _parts_of(candidate))
+            if not (is_zero(candidate) or type(candidate) is nn.Identity or _Way.of(candidate).parts)
         ]
 
     @staticmethod
@@ -84,22 +85,24 @@ class FusedSum(nn.Module):
         return self._together(states if isinstance(states, States) else States(states))
 
     def _together(self, states: States) -> torch.Tensor:
+        plan = self._plan
+        if plan is None or not plan.holds():
+            plan = self._plan = _Plan(self.branches)
         node = _Node(states)
-        for index, branch in enumerate(self.branches):
-            for weight, candidate in _mixture(branch):
-                node.add(weight, candidate, index)
+        for index, (branch, ways) in enumerate(zip(self.branches, plan.ways, strict=True)):
+            for weight, way in zip(_mixed_op(branch).mixture().unbind(), ways, strict=True):
+                if way is not None:
+                    node.add(weight, way, index)
         total = node.total()
         if total is None:
             return total_of([branch(state) for branch, state in zip(self.branches, states, strict=False)])
         return total
 
 
-def _mixture(branch: nn.Module) -> Iterator[tuple[torch.Tensor, nn.Module]]:
-    """The weight and candidate of each summand that is not zero."""
+def _mixed_op(branch: nn.Module) -> WeightedSum:
     assert isinstance(branch, MixedLayer)
     assert isinstance(branch.mixed_op, WeightedSum)
-    mixture = branch.mixed_op.mixture().unbind()
-    return (pair for pair in zip(mixture, branch.candidates, strict=True) if not is_zero(pair[1]))
+    return branch.mixed_op
 
 
 @final
@@ -117,22 +120,91 @@ class _Part:
     layers: tuple[nn.Module, ...]
     norm: nn.BatchNorm2d
 
-    @property
-    def separable(self) -> tuple[nn.Conv2d, nn.Conv2d] | None:
-        """The depthwise and the 1x1 convolution, if it is these two."""
-        if len(self.layers) != 2:
-            return None
-        depthwise, pointwise = self.layers
-        if _is_depthwise(depthwise) and _is_pointwise(pointwise):
-            return depthwise, pointwise
-        return None
+    def is_separable(self) -> bool:
+        """Whether the layers are a depthwise and a 1x1 convolution."""
+        return len(self.layers) == 2 and _is_depthwise(self.layers[0]) and _is_pointwise(self.layers[1])
 
     def key(self) -> Hashable:
         """Separable parts of equal keys can be computed together."""
-        assert self.separable is not None
-        depthwise, pointwise = self.separable
+        depthwise, pointwise = self.convolutions()
         conv = (depthwise.kernel_size, depthwise.stride, depthwise.dilation)
         return (*conv, pointwise.weight.shape, self.norm.eps)
+
+    def convolutions(self) -> tuple[nn.Conv2d, nn.Conv2d]:
+        """Of a separable part."""
+        depthwise, pointwise = self.layers
+        assert isinstance(depthwise, nn.Conv2d)
+        assert isinstance(pointwise, nn.Conv2d)
+        return depthwise, pointwise
+
+
+@final
+@dataclass(frozen=True)
+class _Way:
+    """How a candidate is computed.
+
+    Attributes:
+        candidate: As a whole, if it has no parts.
+        parts: A pooling and its batch norm, or parts with a ReLU before each.
+        key: Poolings of equal keys are the same; candidates of separable parts can be computed together;
+            None for others.
+    """
+
+    candidate: nn.Module
+    parts: tuple[_Part, ...]
+    key: Hashable
+
+    @classmethod
+    def of(cls, candidate: nn.Module) -> "_Way":
+        parts = _parts_of(candidate)
+        key: Hashable = None
+        if parts and isinstance(pool := parts[0].layers[0], _POOLS):
+            settings = {name: value for name, value in vars(pool).items() if not name.startswith("_")}
+            key = (type(pool), repr(settings), parts[0].norm.eps)
+        elif parts and all(part.is_separable() for part in parts):
+            key = tuple(part.key() for part in parts)
+        return cls(candidate, parts, key)
+
+
+@final
+class _Plan:
+    """The ways of all candidates of a node, as long as these stay what they are.
+
+    Attributes:
+        ways: By branch and candidate; None for one that is always zero.
+    """
+
+    def __init__(self, branches: Iterable[nn.Module]) -> None:
+        self.ways: list[list[_Way | None]] = []
+        self._norms: list[nn.BatchNorm2d] = []
+        self._watchers: list[Mapping[Any, Any]] = []
+        self._children: list[tuple[Mapping[str, nn.Module | None], list[nn.Module | None]]] = []
+        for branch in branches:
+            assert isinstance(branch, MixedLayer)
+            self.ways.append(
+                [None if is_zero(each) else self._remembered(_Way.of(each)) for each in branch.candidates]
+            )
+            self._remember_children(branch.candidates)
+
+    def holds(self) -> bool:
+        """Whether no candidate was replaced, watched or frozen since."""
+        return (
+            not any(self._watchers)
+            and all(norm.training and norm.momentum is not None for norm in self._norms)
+            and all(list(children.values()) == before for children, before in self._children)
+        )
+
+    def _remembered(self, way: _Way) -> _Way:
+        if way.parts:
+            for module in way.candidate.modules():
+                self._watchers.extend(_watchers(module))
+                self._remember_children(module)
+            self._norms += [part.norm for part in way.parts]
+        return way
+
+    def _remember_children(self, module: nn.Module) -> None:
+        if module._modules:
+            self._children.append((module._modules, list(module._modules.values())))
 
 
 @final
@@ -162,21 +234,20 @@ class _Node:
         self._done: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._seen: list[Statistics] = []
 
-    def add(self, weight: torch.Tensor, candidate: nn.Module, index: int) -> None:
+    def add(self, weight: torch.Tensor, way: _Way, index: int) -> None:
         """One more term: a candidate on a state."""
-        parts = _parts_of(candidate)
-        if parts is None:
-            self._done.append((weight, candidate(self._states[index])))
-        elif isinstance(first := parts[0].layers[0], _POOLS):
-            self._done.append((weight, self._pooled(first, parts[0].norm, index)))
-        elif all(part.separable for part in parts):
-            key = (self._states[index].shape, tuple(part.key() for part in parts))
+        if not way.parts:
+            self._done.append((weight, way.candidate(self._states[index])))
+        elif isinstance(way.parts[0].layers[0], _POOLS):
+            self._done.append((weight, self._pooled(way, index)))
+        elif way.key is None:
+            self._done.append((weight, self._alone(way.parts, index)))
+        else:
+            key = (self._states[index].shape, way.key)
             bundle = self._bundles.setdefault(key, _Bundle([], [], []))
             bundle.weights.append(weight)
-            bundle.parts.append(parts)
+            bundle.parts.append(way.parts)
             bundle.states.append(index)
-        else:
-            self._done.append((weight, self._alone(parts, index)))
 
     def total(self) -> torch.Tensor | None:
         """The sum of all terms, None if there are none."""
@@ -214,7 +285,7 @@ class _Node:
         x_BXHW: torch.Tensor | None = None
         num_parts = len(bundle.parts[0])
         for number, parts in enumerate(zip(*bundle.parts, strict=True), start=1):
-            depthwise, pointwise = zip(*(part.separable or () for part in parts), strict=True)
+            depthwise, pointwise = zip(*(part.convolutions() for part in parts), strict=True)
             conv, norms = depthwise[0], [part.norm for part in parts]
             if x_BXHW is None:
                 arrangement = arrangement_of(conv, self._states[bundle.states[0]])
@@ -267,10 +338,11 @@ class _Node:
         key = (index, torch.channels_last)
         return self._states.once(key, lambda: state_BCHW.contiguous(memory_format=torch.channels_last))
 
-    def _pooled(self, pool: nn.MaxPool2d | nn.AvgPool2d, norm: nn.BatchNorm2d, index: int) -> torch.Tensor:
-        settings = {name: value for name, value in vars(pool).items() if not name.startswith("_")}
-        key = (index, type(pool), repr(settings), norm.eps)
-        out_BCHW, statistics = self._states.once(key, lambda: normalize(pool(self._read(index)), norm))
+    def _pooled(self, way: _Way, index: int) -> torch.Tensor:
+        (pool,), norm = way.parts[0].layers, way.parts[0].norm
+        out_BCHW, statistics = self._states.once(
+            (index, way.key), lambda: normalize(pool(self._read(index)), norm)
+        )
         self._seen.append(statistics._replace(norm=norm))
         return out_BCHW
 
@@ -296,18 +368,18 @@ def _statistics(norms: Sequence[nn.BatchNorm2d], seen: Seen) -> list[Statistics]
     ]
 
 
-def _parts_of(candidate: nn.Module) -> tuple[_Part, ...] | None:
+def _parts_of(candidate: nn.Module) -> tuple[_Part, ...]:
     """The parts of a candidate that is a pooling and a batch norm, or such parts with a ReLU before each.
 
-    None if it is anything else, or somebody watches a piece of it.
+    Empty if it is anything else, or somebody watches a piece of it.
     """
     *layers, norm = modules = list(_flat(candidate))
     if not layers or any(map(_is_watched, modules)) or not _is_plain(norm):
-        return None
+        return ()
     if isinstance(layers[0], _POOLS) and len(layers) == 1:
         return (_Part((layers[0],), norm),)
     if type(layers[0]) is not nn.ReLU:
-        return None
+        return ()
     parts: list[_Part] = []
     run: list[nn.Module] = []
     for layer in layers[1:]:
@@ -317,7 +389,7 @@ def _parts_of(candidate: nn.Module) -> tuple[_Part, ...] | None:
         else:
             run.append(layer)
     parts.append(_Part(tuple(run), norm))
-    return tuple(parts) if all(map(_convolves, parts)) else None
+    return tuple(parts) if all(map(_convolves, parts)) else ()
 
 
 def _convolves(part: _Part) -> bool:
@@ -361,13 +433,17 @@ def _flat(module: nn.Module) -> Iterator[nn.Module]:
 
 def _is_watched(module: nn.Module) -> bool:
     """Whether somebody wants to see this module called: hooks, or a compiled call."""
-    hooks = (
+    return any(_watchers(module)) or module._compiled_call_impl is not None
+
+
+def _watchers(module: nn.Module) -> tuple[Mapping[Any, Any], ...]:
+    """Where those who hook into a module's calls are registered."""
+    return (
         module._forward_hooks,
         module._forward_pre_hooks,
         module._backward_hooks,
         module._backward_pre_hooks,
     )
-    return any(hooks) or module._compiled_call_impl is not None
 
 
 def _is_plain(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:

@@ -26,21 +26,31 @@ def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterato
     Raises:
         ComponentError: A name is not that of a parameter; nothing would be swapped.
     """
-    if unknown := set(parameters) - {name for name, _ in model.named_parameters()}:
-        raise ComponentError(f"swapped: the model must have the parameters {sorted(unknown)}, but has not")
-    other = {id(old): parameters[name] for name, old in model.named_parameters() if name in parameters}
-    other |= {id(buffer): buffer.clone() for buffer in model.buffers()}
-    places: list[tuple[dict[str, Any], str, torch.Tensor]] = [
-        (held, name, tensor)
-        for module in model.modules()
-        for held in (module._parameters, module._buffers)
-        for name, tensor in held.items()
-        if tensor is not None and id(tensor) in other
-    ]
+    other: dict[int, torch.Tensor] = {}
+    if parameters:
+        named = dict(model.named_parameters(remove_duplicate=False))
+        if unknown := set(parameters) - set(named):
+            raise ComponentError(
+                f"swapped: the model must have the parameters {sorted(unknown)}, but has not"
+            )
+        other = {id(named[name]): tensor for name, tensor in parameters.items()}
+    places: list[tuple[dict[str, Any], str, torch.Tensor, torch.Tensor]] = []
+    for module in model.modules():
+        if parameters:
+            places += [
+                (module._parameters, name, old, other[id(old)])
+                for name, old in module._parameters.items()
+                if id(old) in other and old is not None
+            ]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                if id(buffer) not in other:
+                    other[id(buffer)] = buffer.clone()
+                places.append((module._buffers, name, buffer, other[id(buffer)]))
     try:
-        for held, name, tensor in places:
-            held[name] = other[id(tensor)]
+        for held, name, _, new in places:
+            held[name] = new
         yield
     finally:
-        for held, name, tensor in places:
-            held[name] = tensor
+        for held, name, old, _ in places:
+            held[name] = old
