@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from nasframe import load_recipe, run
 from nasframe.core import Checkpoints
@@ -59,6 +60,13 @@ def whole(unstopped):
 
 def _status(folder):
     return json.loads((folder / "status.json").read_text())
+
+
+def test_the_same_recipe_gives_the_same_bit_for_bit(recipe_file, whole, tmp_path):
+    torch.rand(7)  # whatever was drawn before
+    again = OUTCOME(run(load_recipe(recipe_file), tmp_path / "again").folder)
+    for part, expected in whole.items():
+        assert again[part] == expected, part
 
 
 def _stop_at(stage, step, error):
