@@ -59,22 +59,6 @@ def normalize(
     return out_BCHW, seen[0]
 
 
-def add_normalized(
-    total_BCHW: torch.Tensor | None, weight: torch.Tensor, x_BCHW: torch.Tensor, norm: nn.BatchNorm2d
-) -> tuple[torch.Tensor, Statistics]:
-    """`total_BCHW` (zero if None) plus `weight` times what a batch norm returns in training.
-
-    Args:
-        total_BCHW: Is overwritten.
-        weight: A differentiable scalar.
-        x_BCHW: Is overwritten, as in `normalize`.
-        norm: Without affine parameters; its running statistics do not move.
-    """
-    seen: list[Statistics] = []
-    out_BCHW: torch.Tensor = _AddNormalized.apply(total_BCHW, weight, x_BCHW, norm, seen)  # type: ignore[no-untyped-call]
-    return out_BCHW, seen[0]
-
-
 @final
 class ExactBatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` whose statistics are as exact in channels_last as elsewhere, on the CPU too.
@@ -171,41 +155,3 @@ class _Norm(torch.autograd.Function):
         if ctx.relu:
             grad_BCHW = torch.ops.aten.threshold_backward(grad_BCHW, x_BCHW, 0)
         return _gradient(x_BCHW, grad_BCHW, factor_C, factor_C)[0], None, None, None
-
-
-@final
-class _AddNormalized(torch.autograd.Function):
-    """A total plus a weight times a batch norm."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        total_BCHW: torch.Tensor | None,
-        weight: torch.Tensor,
-        x_BCHW: torch.Tensor,
-        norm: nn.BatchNorm2d,
-        seen: list[Statistics],
-    ) -> torch.Tensor:
-        statistics, buffer_BCHW = _centre(x_BCHW, norm)
-        seen.append(statistics)
-        factor_C = (statistics.var_C + norm.eps).rsqrt_()
-        ctx.save_for_backward(weight, x_BCHW, factor_C)
-        ctx.eps, ctx.num_values, ctx.is_first = norm.eps, statistics.num_values, total_BCHW is None
-        scale = _wide(weight * factor_C)
-        if total_BCHW is None:
-            return torch.mul(x_BCHW, scale, out=buffer_BCHW)
-        ctx.mark_dirty(total_BCHW)
-        return total_BCHW.addcmul_(x_BCHW, scale)
-
-    @staticmethod
-    def backward(ctx: Any, grad_BCHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        weight, x_BCHW, factor_C = ctx.saved_tensors
-        of_total = None if ctx.is_first else grad_BCHW
-        if torch.is_grad_enabled():
-            plain = functional.batch_norm(x_BCHW, None, None, training=True, eps=ctx.eps)
-            inputs = [each for each in (weight, x_BCHW) if each.requires_grad]
-            found = iter(torch.autograd.grad(weight * plain, inputs, grad_BCHW, create_graph=True))
-            gradients = (next(found) if each.requires_grad else None for each in (weight, x_BCHW))
-            return of_total, *gradients, None, None
-        of_x, slope_C = _gradient(x_BCHW, grad_BCHW, factor_C, weight * factor_C)
-        return of_total, slope_C.dot(factor_C) * ctx.num_values, of_x, None, None

@@ -100,18 +100,22 @@ class _Depthwise(torch.autograd.Function):
                 wanted = [True, False, False]
                 of_x = _gradients(grad_BCHW, grad_BCHW, weight_C1KK, padding, wanted)[0]
             if want_weights:
-                of_weight = _gradient_of_weight(grad_BCHW, _joined(xs, 1), weight_C1KK)
+                of_weight = _gradient_of_weight(grad_BCHW, xs, weight_C1KK)
         return None, None, None, *_split(of_x, num, 1), *_split(of_weight, len(saved) - num, 0)
 
 
-def _gradient_of_weight(grad_BCHW: torch.Tensor, x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> Any:
-    """Put together from columns of the kernel, which read an input that is padded accordingly."""
-    size, (height, width) = weight_C1KK.shape[-1], x_BCHW.shape[2:]
+def _gradient_of_weight(
+    grad_BCHW: torch.Tensor, xs: Sequence[torch.Tensor], weight_C1KK: torch.Tensor
+) -> Any:
+    """Put together from columns of the kernel."""
+    size, (height, width) = weight_C1KK.shape[-1], xs[0].shape[2:]
     padding, wanted = size // 2, [False, True, False]
     if size <= _WIDEST or width <= padding:
-        return _gradients(grad_BCHW, x_BCHW, weight_C1KK, [padding] * 2, wanted)[1]
+        return _gradients(grad_BCHW, _joined(xs, 1), weight_C1KK, [padding] * 2, wanted)[1]
     rows = 0 if height >= size else padding  # the fast kernels want maps as high as the kernel
-    parts = []
+    if size < 2 * _WIDEST:
+        return _gradient_of_halves(grad_BCHW, xs, weight_C1KK, rows)
+    x_BCHW, parts = _joined(xs, 1), []
     for first, count in _columns(size):
         left, right = padding - first, first + count - 1 - padding
         if left == right and not rows:
@@ -121,6 +125,45 @@ def _gradient_of_weight(grad_BCHW: torch.Tensor, x_BCHW: torch.Tensor, weight_C1
             pads = [padding - rows, 0]
         parts.append(_gradients(grad_BCHW, read_BCHW, weight_C1KK[..., :count], pads, wanted)[1])
     return torch.cat(parts, dim=3)
+
+
+def _gradient_of_halves(
+    grad_BCHW: torch.Tensor, xs: Sequence[torch.Tensor], weight_C1KK: torch.Tensor, rows: int
+) -> torch.Tensor:
+    """From the columns up to the middle one, and from it on.
+
+    The input lies in memory with zeros behind each row and before the first, so that one half reads it
+    from its first number on, and the other reads the same numbers from some zeros before.
+
+    Args:
+        grad_BCHW: Of the output.
+        xs: Make up the input.
+        weight_C1KK: Of the convolution.
+        rows: Zeros above and below.
+    """
+    (b, _, height, width), num_channels = xs[0].shape, len(weight_C1KK)
+    half = weight_C1KK.shape[-1] // 2
+    high, wide = height + 2 * rows, width + half
+    memory = grad_BCHW.new_empty((b * high * wide + half) * num_channels)
+    memory[: half * num_channels].zero_()
+    right_BHWC = memory[half * num_channels :].view(b, high, wide, num_channels)
+    left_BHWC = memory[: -half * num_channels].view(b, high, wide, num_channels)
+    right_BHWC[:, :, width:].zero_()
+    if rows:
+        right_BHWC[:, :rows].zero_()
+        right_BHWC[:, -rows:].zero_()
+    torch.cat([x.permute(0, 2, 3, 1) for x in xs], 3, out=right_BHWC[:, rows : rows + height, :width])
+    up_to, on = (
+        _gradients(
+            grad_BCHW,
+            read_BHWC.permute(0, 3, 1, 2),
+            weight_C1KK[..., : half + 1],
+            [half - rows, 0],
+            [False, True, False],
+        )[1]
+        for read_BHWC in (left_BHWC, right_BHWC)
+    )
+    return torch.cat([up_to, on[..., 1:]], dim=3)
 
 
 def _columns(size: int) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ left of the batch norms are matrices of C x C. Where a graph of the gradients is
 (``create_graph``), it is that of PyTorch's own convolution and batch norm.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, final
 
 import torch
@@ -114,6 +114,8 @@ class _Folded(NamedTuple):
     ) -> "tuple[_Folded, Seen]":
         """Centre the inputs, rows of one or several C each, in place."""
         num_rows = len(xs[0])
+        if num_rows == 1:
+            functional.batch_norm(xs[0], None, None, training=True)  # refuses a single value a channel
         weight_KDC = torch.stack(list(weights)).flatten(2)
         num_channels = weight_KDC.shape[2]
         means, covariances = [], []
@@ -173,12 +175,13 @@ def _all_plain(xs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], eps:
 
 
 def _with_graph(
-    out: torch.Tensor, grad: torch.Tensor, inputs: Sequence[torch.Tensor]
+    make: Callable[[list[torch.Tensor]], torch.Tensor], inputs: Sequence[torch.Tensor], grad: torch.Tensor
 ) -> list[torch.Tensor | None]:
-    """Gradients of those inputs that have one, with a graph of their own."""
-    wanted = [each for each in inputs if each.requires_grad]
-    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
-    return [next(found) if each.requires_grad else None for each in inputs]
+    """Gradients of what is made of inputs, with a graph of their own."""
+    own = [each.view_as(each) for each in inputs]  # an input that was made from another counts once
+    wanted = [each for each in own if each.requires_grad]
+    found = iter(torch.autograd.grad(make(own), wanted, grad, create_graph=True))
+    return [next(found) if each.requires_grad else None for each in own]
 
 
 @final
@@ -206,8 +209,11 @@ class _NormalizedRelus(torch.autograd.Function):
     def backward(ctx: Any, grad_BYHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x_BXHW, *weights, out_BYHW, weight_KDC, slope_KDC, factor_KD, scale_KD = ctx.saved_tensors
         if torch.is_grad_enabled():
-            plain_BYHW = functional.relu(torch.cat(_all_plain([x_BXHW], weights, ctx.eps), dim=1))
-            return None, None, *_with_graph(plain_BYHW, grad_BYHW, [x_BXHW, *weights])
+
+            def plain(inputs: list[torch.Tensor]) -> torch.Tensor:
+                return functional.relu(torch.cat(_all_plain(inputs[:1], inputs[1:], ctx.eps), dim=1))
+
+            return None, None, *_with_graph(plain, [x_BXHW, *weights], grad_BYHW)
         folded = _Folded(weight_KDC, slope_KDC, factor_KD, scale_KD)
         _, d, c = weight_KDC.shape
         grad_NY = _rows(torch.ops.aten.threshold_backward.default(grad_BYHW, out_BYHW, 0))
@@ -255,9 +261,12 @@ class _SumOfNormalized(torch.autograd.Function):
         num, (scale_K, *tensors, weight_KDC, slope_KDC, factor_KD, scale_KD) = ctx.num, ctx.saved_tensors
         weights = tensors[num:]
         if torch.is_grad_enabled():
-            plain = _all_plain(tensors[:num], weights, ctx.eps)
-            out_BDHW = torch.stack([scale * each for scale, each in zip(scale_K, plain, strict=True)]).sum(0)
-            return None, None, None, *_with_graph(out_BDHW, grad_BDHW, [scale_K, *tensors])
+
+            def plain(inputs: list[torch.Tensor]) -> torch.Tensor:
+                outs_BDHW = _all_plain(inputs[1 : 1 + num], inputs[1 + num :], ctx.eps)
+                return torch.einsum("k,kbdhw->bdhw", inputs[0], torch.stack(outs_BDHW))
+
+            return None, None, None, *_with_graph(plain, [scale_K, *tensors], grad_BDHW)
         folded = _Folded(weight_KDC, slope_KDC, factor_KD, scale_KD)
         _, d, c = weight_KDC.shape
         grad_ND = _rows(grad_BDHW.contiguous(memory_format=torch.channels_last))
