@@ -99,11 +99,11 @@ class Nasframe:
         self, setting: Setting, *, update: Literal["all_paths", "two_paths"], channels_last: bool = True
     ) -> None:
         objective = _PARTS["objectives"]["cross_entropy"]()
-        self.model, self.num_paths = supernet(setting), 2 if update == "two_paths" else None
+        self.model = supernet(setting)
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.train, self.valid = batches(setting, channels_last=channels_last)
-        self.objective, self.draws = objective, 0
+        self.draws = 0
         self.model.sample = self._sample
         optimizer = weight_optimizer(list(self.model.parameters_of("weight")))
         self.update = nasframe.WeightUpdate(self.model, objective, optimizer)
@@ -113,12 +113,10 @@ class Nasframe:
         return self.algorithm.step(self.train, self.valid, self.update)
 
     def alpha_step(self) -> object:
-        return self.algorithm._update_alphas(self.valid)
+        return self.gradients()
 
     def gradients(self) -> list[torch.Tensor]:
-        self.model.sample(torch.Generator(), self.num_paths)
-        loss = self.objective.loss(self.model(self.valid.inputs), self.valid.targets)
-        return list(torch.autograd.grad(loss, list(self.model.parameters_of("alpha"))))
+        return self.algorithm.upper_gradients(self.train, self.valid, self.update)
 
     def _sample(self, generator: torch.Generator, num_paths: int | None = None) -> None:
         """`Model.sample`, but by logits that leave the noise no say."""

@@ -105,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(fill(f"goal: {experiment.goal}", 98, initial_indent="  ", subsequent_indent="    "))
         if isinstance(experiment, Race):
             result = run_race(name, experiment, options)
+            result["unit"] = experiment.unit
             print_race(experiment, result, options.size)
             wrong += [f"{name}: {each}" for each, error in result["errors"].items() if not error <= AGREEMENT]
         else:
@@ -113,7 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"  {line}")
         sys.stdout.flush()
         if target:
-            write_json(target, {"machine": here, **result})
+            said = {"title": experiment.title, "goal": experiment.goal}
+            write_json(target, {**said, "machine": here, **result})
     if wrong:
         sys.exit(f"gradients must agree to {AGREEMENT:.0e} (see `off by`), but do not: {'; '.join(wrong)}")
 

@@ -23,6 +23,7 @@ Made from the code: it is what `nasframe show`, `nasframe explain` and `--help` 
 - [Keys of a recipe](recipe.md)
 - [Command line](verbs.md)
 - [Problems of a recipe, by code](problems.md)
+- [What a step costs, against others](steps.md)
 - Python: [`nasframe`](python.md), [`nasframe.core`](core.md), [`nasframe.testing`](testing.md)
 
 ## Components
@@ -31,7 +32,7 @@ Made from the code: it is what `nasframe show`, `nasframe explain` and `--help` 
 
 Plugins add to them; `nasframe list` has all that are installed.
 
-{contents(["recipe", "verbs", "problems", *registries, "python", "core", "testing"])}""",
+{contents(["recipe", "verbs", "problems", "steps", *registries, "python", "core", "testing"])}""",
     )
 
 

@@ -78,6 +78,7 @@ class DartsBilevel(Algorithm):
     ) -> None:
         self._model, self._objective = model, objective
         self._order, self._hessian, self._epsilon = order, hessian, epsilon
+        self.takes_differences = order == 2 and hessian == "finite_difference"
         self._second_order_from, self._warmup_epochs, self._chunks = second_order_from, warmup_epochs, chunks
         self._alphas = [alpha for _, alpha in named_parameters_at(model, "upper") if alpha.requires_grad]
         if not self._alphas:

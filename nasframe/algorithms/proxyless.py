@@ -18,7 +18,7 @@ from nasframe.core import (
     algorithms,
     kept_random_state,
     optimizers,
-    swapped,
+    unmoved,
     with_penalty,
 )
 from nasframe.errors import UnsupportedError
@@ -79,6 +79,7 @@ class Proxyless(Algorithm):
         self._reward, self._baseline_decay = reward, baseline_decay
         self._ops = _sampled_ops(model)
         self._alphas = [op.alpha for op in self._ops]
+        self._weights = list(model.parameters_at("lower"))
         self._alpha_optimizer = alpha_optimizer(self._alphas)
         # the seed comes from the global random state, and so from the run's seed
         self._generator = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
@@ -111,10 +112,38 @@ class Proxyless(Algorithm):
         self._generator.set_state(state["generator"].cpu())
         self._baseline, self._steps = state["baseline"], state["steps"]
 
-    def _update_alphas(self, valid: Batch) -> Metrics:
+    def upper_gradients(
+        self, train: Batch, valid: Batch, update_weights: WeightUpdate
+    ) -> list[torch.Tensor | None]:
+        """The gradient that an alpha step would use now, that of a penalty included.
+
+        It draws as that step would, and then puts its generator back. Nothing changes but what is drawn:
+        mixed ops show what the gradient was taken on. Of `two_paths`, a step uses the entries of their
+        `paths` alone.
+
+        Args:
+            train: Is not read; an algorithm with two levels would.
+            valid: The batch of the gradient.
+            update_weights: Is not called.
+
+        Returns:
+            One for each alpha that requires a gradient, in the model's order; None where the loss does
+            not depend on it.
+        """
+        state, baseline = self._generator.get_state(), self._baseline
+        try:
+            return self._upper(valid)[1]
+        finally:
+            self._generator.set_state(state)
+            self._baseline = baseline
+
+    def _upper(self, valid: Batch) -> tuple[Metrics, list[torch.Tensor | None]]:
         metrics, gradients = self._reinforce(valid) if self._update == "reinforce" else self._gates(valid)
         loss = torch.as_tensor(metrics["alpha_loss"])
-        gradients = with_penalty(self._objective, self._alphas, gradients, loss)
+        return metrics, with_penalty(self._objective, self._alphas, gradients, loss)
+
+    def _update_alphas(self, valid: Batch) -> Metrics:
+        metrics, gradients = self._upper(valid)
         for alpha, gradient in zip(self._alphas, gradients, strict=True):
             alpha.grad = gradient
         if self._update == "two_paths":
@@ -126,7 +155,8 @@ class Proxyless(Algorithm):
 
     def _gates(self, valid: Batch) -> tuple[Metrics, Sequence[torch.Tensor | None]]:
         self._model.sample(self._generator, num_paths=2 if self._update == "two_paths" else None)
-        with kept_random_state(self._alphas[0].device), swapped(self._model, {}):
+        weights = [weight for weight in self._weights if weight.requires_grad]
+        with kept_random_state(self._alphas[0].device), unmoved(self._model), _frozen(weights):
             loss = self._objective.loss(self._model(valid.inputs), valid.targets)
             gradients = torch.autograd.grad(loss, self._alphas, allow_unused=True)
         return {"alpha_loss": loss.detach()}, gradients
@@ -152,7 +182,7 @@ class Proxyless(Algorithm):
     @torch.no_grad()
     def _evaluate(self, valid: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and reward of the sampled network."""
-        with kept_random_state(self._alphas[0].device), swapped(self._model, {}):
+        with kept_random_state(self._alphas[0].device), unmoved(self._model):
             outputs = self._model(valid.inputs)
             loss = self._objective.loss(outputs, valid.targets)
             metrics = {} if self._reward == "loss" else self._objective.metrics(outputs, valid.targets)

@@ -26,6 +26,7 @@ def plan(
     """Tell what a run would take, by real steps. Exit code 1 if its memory or disk does not suffice."""
     from nasframe.recipe import load_recipe, survey
     from nasframe.recipe import plan as plan_recipe
+    from nasframe.recipe.allocator import keep_freed_memory
 
     complete = load_recipe(recipe, overrides or (), plugin or ())
     found = survey(complete, _say)
@@ -33,6 +34,7 @@ def plan(
         _show_survey(found)
     made = None
     if not no_measure:
+        keep_freed_memory()  # as a run does
         made = plan_recipe(complete, found, plugin or (), _say)
     if as_json:
         print_json({"name": complete.name, **_survey_as_json(found), **_plan_as_json(made)})
@@ -83,10 +85,21 @@ def _show_plan(made: "Plan", retrained: str) -> None:
     )
     typer.echo()
     if made.seconds is not None:
-        typer.echo(f"in all {spell_seconds(made.seconds)} on {made.device}: an estimate from measured steps")
+        typer.echo(
+            f"in all {spell_seconds(made.seconds)} on {made.device} in {_precisions(made)}: "
+            "an estimate from measured steps"
+        )
         typer.echo(f"  ({measured}), retraining the {retrained} network; without test and report")
     for text in _verdicts(made):
         typer.secho(text, fg="red" if text.startswith("does not fit") else None)
+
+
+def _precisions(made: "Plan") -> str:
+    """What the stages compute in."""
+    by_stage = {stage.name: stage.rehearsal.precision for stage in made.stages if stage.rehearsal is not None}
+    if len(set(by_stage.values())) == 1:
+        return next(iter(by_stage.values()))
+    return ", ".join(f"{precision} ({name})" for name, precision in by_stage.items())
 
 
 def _rows(stage: "StagePlan") -> Iterator[list[str]]:

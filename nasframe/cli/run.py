@@ -32,6 +32,7 @@ def run(
     """Take a recipe through the whole search."""
     from nasframe.recipe import dump_recipe, load_recipe
     from nasframe.recipe import run as run_recipe
+    from nasframe.recipe.allocator import keep_freed_memory
 
     complete = load_recipe(recipe, overrides or (), plugin or ())
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -39,6 +40,7 @@ def run(
     if dry_run:
         typer.echo(dump_recipe(complete), nl=False)
         return
+    keep_freed_memory()
     with _resumable(out or Path("runs") / complete.name, plugin or ()), shown_progress() as progress:
         finished = run_recipe(complete, out, progress)
     _show(finished, as_json)
@@ -51,11 +53,13 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted."""
     from nasframe.recipe import resume as resume_run
+    from nasframe.recipe.allocator import keep_freed_memory
     from nasframe.recipe.discovery import import_modules
 
     if not (run_dir / "recipe.yaml").is_file():
         raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
     import_modules(plugin or ())
+    keep_freed_memory()
     with _resumable(run_dir, plugin or ()), shown_progress() as progress:
         finished = resume_run(run_dir, progress)
     _show(finished, as_json)

@@ -31,6 +31,7 @@ from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFille
 from nasframe.core.fused import FusedSum, States
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
+from nasframe.core.in_two_steps import InTwoSteps
 from nasframe.core.inheritance import inherit
 from nasframe.core.interrupts import Interrupts
 from nasframe.core.kept import keep_probabilities
@@ -67,6 +68,7 @@ from nasframe.core.parameter import (
 from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
 from nasframe.core.phases import AS_IT_IS, arrangement_of, every
+from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import (
     generator_for,
@@ -77,13 +79,14 @@ from nasframe.core.random_state import (
 )
 from nasframe.core.report import Report, reports
 from nasframe.core.sharing import share
-from nasframe.core.space import Space, choices_of, derived, sample, spaces, supernet
+from nasframe.core.space import Fusable, Space, choices_of, derived, sample, spaces, supernet
 from nasframe.core.space_size import num_architectures
-from nasframe.core.swapped import swapped
+from nasframe.core.swapped import swapped, unmoved
 from nasframe.core.task import Task
 from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
 from nasframe.core.virtual_step import VirtualStep, check_modelled
+from nasframe.core.watched import is_watched
 from nasframe.core.weight_update import WeightUpdate
 from nasframe.settings import removed, renamed
 
@@ -114,9 +117,11 @@ __all__ = [
     "Explorer",
     "Exporter",
     "Filler",
+    "Fusable",
     "FusedSum",
     "Genotype",
     "Graph",
+    "InTwoSteps",
     "InputChoice",
     "Interrupts",
     "Job",
@@ -163,6 +168,7 @@ __all__ = [
     "arrangement_of",
     "augmentations",
     "benchmarks",
+    "bfloat16_speedup",
     "cheapest",
     "check_modelled",
     "choices_of",
@@ -178,10 +184,12 @@ __all__ = [
     "expected_cost",
     "explorers",
     "exporters",
+    "fast_precision",
     "generator_for",
     "get_random_state",
     "hold_out",
     "inherit",
+    "is_watched",
     "is_zero",
     "keep_kinds_on_load",
     "keep_probabilities",
@@ -217,5 +225,6 @@ __all__ = [
     "swapped",
     "trackers",
     "trainers",
+    "unmoved",
     "with_penalty",
 ]

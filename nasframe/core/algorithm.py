@@ -34,12 +34,15 @@ class Algorithm(ABC):
             recipe with a cost is refused otherwise.
         uses_valid: Whether it learns from the held-out examples; otherwise it gets no batches of
             them, and `valid` in a step is the training batch.
+        takes_differences: Whether its steps subtract gradients at nearby weights, which in bfloat16 round
+            to the same: forward passes are then in full precision.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     mixes: ClassVar[type[MixedOp]] = MixedOp
     follows_penalty: ClassVar[bool] = False
     uses_valid: ClassVar[bool] = True
+    takes_differences: bool = False
 
     @abstractmethod
     def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:

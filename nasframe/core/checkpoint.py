@@ -9,10 +9,11 @@ from typing import Any, BinaryIO, Final, final
 
 import torch
 
+from nasframe.core.packing import pack, unpack
 from nasframe.core.storage import write_whole, written_whole
 from nasframe.errors import FaultWarning, FormatError, StorageError
 
-_VERSION: Final = 2
+_VERSION: Final = 3  # 2 had tensors that were not packed
 _MANIFEST_VERSION: Final = 1
 
 
@@ -51,7 +52,7 @@ class Checkpoints:
         name = again if plain in listed else plain  # a file that is listed is never written over
         try:
             with written_whole(self._folder / name) as file:
-                _write(file, {"version": _VERSION, "step": step, "state": state})
+                _write(file, {"version": _VERSION, "step": step, "state": pack(state)})
             listed = {other: entry for other, entry in listed.items() if other not in (plain, again)}
             listed[name] = _entry(self._folder / name, valid_loss)
             kept = {name: listed[name] for name in _kept(listed, keep)}
@@ -82,9 +83,11 @@ class Checkpoints:
                 if listed is not None:
                     _check_entry(path, listed[name])
                 content = torch.load(path, map_location="cpu", weights_only=True)
-                if content["version"] != _VERSION:
+                if content["version"] not in (2, _VERSION):
                     raise FormatError(f"version must be {_VERSION}, got {content['version']}")
                 state: dict[str, Any] = content["state"]
+                if content["version"] != 2:
+                    state = unpack(state)
             except Exception as error:
                 failures.append(f"{path}: {error}")
                 continue

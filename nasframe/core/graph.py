@@ -109,7 +109,7 @@ def _draw_edge(axes: "Axes", layout: Layout, index: int, label: str) -> None:
     arrow = FancyArrowPatch(
         path=path, arrowstyle="-|>", mutation_scale=9, linewidth=1.5, color=_color(label), zorder=1
     )
-    axes.add_patch(arrow)
+    axes.add_artist(arrow)  # unlike `add_patch` it does not look for new limits of the axes
     for item in layout.chains[index]:
         if label and not item.name and item.width:
             center = layout.centers[item]
@@ -136,6 +136,6 @@ def _draw_box(
 
     corner = (center[0] - item.width / 2, center[1] - item.height / 2)
     style = f"round,pad=0,rounding_size={rounding}"
-    axes.add_patch(
+    axes.add_artist(
         FancyBboxPatch(corner, item.width, item.height, style, facecolor=face, edgecolor=edge, zorder=2)
     )

@@ -18,7 +18,7 @@ Edge = tuple[str, str, str]
 _Neighbors = Mapping["Item", Sequence["Item"]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself alone, which is quicker to look up
 class Item:
     """A node, a label, or a bend (without a size) of an edge.
 

@@ -67,6 +67,12 @@ class Model(nn.Module):
         """Run each forward pass under autocast to `dtype`; None turns it off. Backward is outside."""
         self._autocast = dtype
 
+    @property
+    def precision(self) -> str:
+        """What forward passes compute in: the type of autocast, or that of the parameters (``float32``)."""
+        dtype = self._autocast or next((each.dtype for each in self.parameters()), torch.get_default_dtype())
+        return str(dtype).removeprefix("torch.")
+
     def anneal(self, progress: float) -> None:
         """Tell every `Annealed` module how much of the stage is done, 0 to 1."""
         for module in self.modules():

@@ -62,6 +62,10 @@ class Constrained(Algorithm):
     def uses_valid(self) -> bool:  # type: ignore[override]
         return self._algorithm.uses_valid
 
+    @property
+    def takes_differences(self) -> bool:  # type: ignore[override]
+        return self._algorithm.takes_differences
+
     def check_update(self, update_weights: WeightUpdate) -> None:
         self._algorithm.check_update(update_weights)
 

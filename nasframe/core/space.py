@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -34,6 +35,17 @@ class Space(ABC):
 spaces: Registry[Space] = Registry("spaces", Space, given=("task",))
 
 
+@runtime_checkable
+class Fusable(Protocol):
+    """A module that may compute several of its layers together.
+
+    Attributes:
+        fused: Whether it does, where that is faster; otherwise one layer after the other.
+    """
+
+    fused: bool
+
+
 def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax", *, fused: bool = True) -> Model:
     """Build the supernet of a space: a mixed op for each choice, shared by the choice's sites.
 
@@ -41,12 +53,15 @@ def supernet(space: Space, mixed_op: MakeMixedOp | str = "softmax", *, fused: bo
         space: The blueprint.
         mixed_op: A registered name, or what builds a mixed op from a choice: a class, a configured
             component.
-        fused: Whether a node's inputs may be computed together: equal in value and gradient, faster on the
-            CPU (see `FusedSum`).
+        fused: Whether a node's inputs (see `FusedSum`) and the layers of a `Fusable` may be computed
+            together: equal in value and gradient, faster on the CPU.
     """
     make: MakeMixedOp = mixed_ops.component(mixed_op) if isinstance(mixed_op, str) else mixed_op
     filler = SupernetFiller(make, fused=fused)
     network = space.build(filler)
+    for module in network.modules():
+        if isinstance(module, Fusable):
+            module.fused = fused
     return Model(network, filler.choices, filler.mixed_ops, filler.nesting.conditions)
 
 

@@ -1,20 +1,23 @@
-"""A model with other parameters for a while, and with copies of its buffers."""
+"""A model with other parameters for a while, or whose buffers stay as they are."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Final
 
 import torch
 from torch import nn
 
+from nasframe.core.batch_norm import ExactBatchNorm2d
 from nasframe.errors import ComponentError
+
+_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, ExactBatchNorm2d)
 
 
 @contextmanager
 def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Inside, `model` computes with `parameters` in place of those of these names.
 
-    Buffers are copies inside, so that batch-norm statistics of the model do not move. A tensor that
+    Its buffers stay as they are, see `unmoved`. A tensor that
     several modules share, or a module with several names, is swapped everywhere. Backward passes
     belong inside too: a checkpointed module runs forward again in them. Not by
     ``torch.func.functional_call``, which leaves its tensors in a module that has two names.
@@ -26,31 +29,63 @@ def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterato
     Raises:
         ComponentError: A name is not that of a parameter; nothing would be swapped.
     """
-    other: dict[int, torch.Tensor] = {}
-    if parameters:
-        named = dict(model.named_parameters(remove_duplicate=False))
-        if unknown := set(parameters) - set(named):
-            raise ComponentError(
-                f"swapped: the model must have the parameters {sorted(unknown)}, but has not"
-            )
-        other = {id(named[name]): tensor for name, tensor in parameters.items()}
-    places: list[tuple[dict[str, Any], str, torch.Tensor, torch.Tensor]] = []
-    for module in model.modules():
-        if parameters:
-            places += [
-                (module._parameters, name, old, other[id(old)])
-                for name, old in module._parameters.items()
-                if id(old) in other and old is not None
-            ]
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                if id(buffer) not in other:
-                    other[id(buffer)] = buffer.clone()
-                places.append((module._buffers, name, buffer, other[id(buffer)]))
+    known = dict(model.named_parameters(remove_duplicate=False)) if parameters else {}
+    if unknown := set(parameters) - set(known):
+        raise ComponentError(f"swapped: the model must have the parameters {sorted(unknown)}, but has not")
+    other = {id(known[name]): tensor for name, tensor in parameters.items()}
+    places = [
+        (module._parameters, name, old, other[id(old)])
+        for module in (_modules(model) if parameters else ())
+        for name, old in module._parameters.items()
+        if old is not None and id(old) in other
+    ]
     try:
         for held, name, _, new in places:
-            held[name] = new
-        yield
+            held[name] = new  # type: ignore[assignment]
+        with unmoved(model):
+            yield
     finally:
         for held, name, old, _ in places:
             held[name] = old
+
+
+@contextmanager
+def unmoved(module: nn.Module) -> Iterator[None]:
+    """Inside, passes leave the buffers of `module` as they are.
+
+    Batch norms in training, which need no statistics but those of their batch, have no buffers inside;
+    all others are copies. So it costs less than `swapped`.
+    """
+    copies: dict[int, torch.Tensor] = {}
+    before: dict[int, tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]] = {}
+    try:
+        for each in _modules(module):
+            held = each._buffers
+            if not held or id(held) in before:
+                continue
+            before[id(held)] = held, dict(held)
+            if each.training and type(each) in _NORMS:
+                held.update(dict.fromkeys(held))
+            else:
+                held.update({name: _copy(buffer, copies) for name, buffer in held.items()})
+        yield
+    finally:
+        for held, kept in before.values():
+            held.update(kept)
+
+
+def _copy(buffer: torch.Tensor | None, copies: dict[int, torch.Tensor]) -> torch.Tensor | None:
+    """The one copy of a buffer, which several modules may share."""
+    if buffer is None:
+        return None
+    if id(buffer) not in copies:
+        copies[id(buffer)] = buffer.clone()
+    return copies[id(buffer)]
+
+
+def _modules(module: nn.Module) -> Iterator[nn.Module]:
+    """`module` and those in it, in half the time of ``module.modules()``; one with two names comes twice."""
+    yield module
+    for child in module._modules.values():
+        if child is not None:
+            yield from _modules(child)

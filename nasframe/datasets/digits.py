@@ -1,5 +1,9 @@
 """Handwritten digits that come with scikit-learn: real data without a download."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
 import torch
 
 from nasframe.core import (
@@ -43,13 +47,11 @@ def digits(*, test_fraction: ProperFraction = 0.2) -> Dataset:
         test_fraction: Share of the images that are for testing; must leave some on both sides.
 
     Raises:
-        DataError: One side would be empty.
+        DataError: One side would be empty, or scikit-learn lacks the file.
     """
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    images = (torch.from_numpy(data.images) * 255 / 16).round().to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(data.target).long()
+    rows = torch.from_numpy(_rows())
+    images = (rows[:, :64] * 255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
+    labels = rows[:, 64].long()
     num_test = _num_test(test_fraction)
     order = torch.randperm(len(labels), generator=generator_for(0, "digits", "test"))
     test, train = order[:num_test], order[num_test:]
@@ -58,5 +60,16 @@ def digits(*, test_fraction: ProperFraction = 0.2) -> Dataset:
         TensorSplit(images[test], labels[test]),
         Task((1, 8, 8), 10),
         NormalizeImages.of(images[train]),
-        tuple(map(str, data.target_names)),
+        tuple(map(str, range(10))),
     )
+
+
+def _rows() -> np.ndarray:
+    """64 gray levels and the digit of each image; scikit-learn itself takes over a second to import."""
+    found = find_spec("sklearn")
+    folder = Path("sklearn") if found is None or found.origin is None else Path(found.origin).parent
+    path = folder / "datasets" / "data" / "digits.csv.gz"
+    if not path.is_file():
+        raise DataError(f"digits: must be at {path}, but there is no such file; install scikit-learn anew")
+    rows: np.ndarray = np.loadtxt(path, delimiter=",", dtype=np.float64)
+    return rows

@@ -1,6 +1,6 @@
 """The binary gates of ProxylessNAS."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,13 +15,15 @@ from nasframe.core import (
     ArchParam,
     Candidate,
     Choice,
+    InTwoSteps,
     Kind,
     SampledOp,
+    is_watched,
     is_zero,
     kept_random_state,
     map_tensors,
     mixed_ops,
-    swapped,
+    unmoved,
 )
 from nasframe.errors import ComponentError, UnsupportedError
 from nasframe.types import NonNegativeFloat, PositiveFloat
@@ -173,6 +175,16 @@ class _Call:
         args, kwargs = self.arguments
         return self.function(*args, **kwargs)
 
+    def run_sharing(self, made: dict[Hashable, Any], inputs: Hashable) -> Any:
+        """`run`, but a first step that was `made` of equal inputs is not done again."""
+        args, kwargs = self.arguments
+        if kwargs or len(args) != 1 or not isinstance(self.function, InTwoSteps) or is_watched(self.function):
+            return self.run()
+        key = inputs, self.function.sharing_key()
+        if key not in made:
+            made[key] = self.function.first_step(*args)
+        return self.function.second_step(made[key], *args)
+
 
 @dataclass(frozen=True)
 class _Way:
@@ -181,15 +193,33 @@ class _Way:
     call: _Call | None
     slots: list[int]
 
-    def outputs(self, saved: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        tensors = [saved[slot] for slot in self.slots]
+    def outputs(self, inputs: "_Inputs") -> list[torch.Tensor]:
         if self.call is None:
-            return tensors
-        # copied again, because a candidate may write into its inputs
-        arguments = iter([tensor.clone() for tensor in tensors])
-        again = _Call(self.call.function, map_tensors(lambda _: next(arguments), self.call.arguments))
+            return [inputs.saved[slot] for slot in self.slots]
+        tensors = iter([inputs.copy(slot) for slot in self.slots])
+        again = _Call(self.call.function, map_tensors(lambda _: next(tensors), self.call.arguments))
         with _unnoticed(again.function):
-            return _floating(again.run())
+            return _floating(again.run_sharing(inputs.made, tuple(self.slots)))
+
+
+class _Inputs:
+    """What candidates are computed again from: copies, because a candidate may write into its inputs.
+
+    Attributes:
+        saved: The tensors that autograd saved.
+        made: The first steps of layers in two, by their inputs and keys.
+    """
+
+    def __init__(self, saved: Sequence[torch.Tensor]) -> None:
+        self.saved = saved
+        self.made: dict[Hashable, Any] = {}
+        self._copies: dict[int, torch.Tensor] = {}
+
+    def copy(self, slot: int) -> torch.Tensor:
+        """A copy that nobody has written into yet."""
+        if slot not in self._copies or self._copies[slot]._version > 0:
+            self._copies[slot] = self.saved[slot].clone()
+        return self._copies[slot]
 
 
 class _Saved:
@@ -248,22 +278,22 @@ class _Gates:
         self, saved: Sequence[torch.Tensor], of_outputs: Sequence[torch.Tensor | None], dtype: torch.dtype
     ) -> torch.Tensor:
         """∂L/∂g_j = ⟨∂L/∂y, o_j(x)⟩ of each path; one path's tensors at a time."""
-        zero = torch.zeros((), dtype=dtype, device=self._device)
+        zero, inputs = torch.zeros((), dtype=dtype, device=self._device), _Inputs(saved)
         kind, cast_dtype, cast = self._autocast
         # no cache: it would hand weights cast without gradients to passes that need them
         with torch.autocast(kind, cast_dtype, cast, cache_enabled=False), kept_random_state(self._device):
             return torch.stack(
-                [zero if way is None else self._gradient(way, saved, of_outputs, zero) for way in self._ways]
+                [zero if way is None else self._gradient(way, inputs, of_outputs, zero) for way in self._ways]
             )
 
     def _gradient(
         self,
         way: _Way,
-        saved: Sequence[torch.Tensor],
+        inputs: _Inputs,
         of_outputs: Sequence[torch.Tensor | None],
         zero: torch.Tensor,
     ) -> torch.Tensor:
-        outputs = way.outputs(saved)
+        outputs = way.outputs(inputs)
         shapes = [output.shape for output in outputs]
         if shapes != self._shapes:
             raise ComponentError(
@@ -304,11 +334,11 @@ class _GateGradients(torch.autograd.Function):
 
 @contextmanager
 def _unnoticed(function: Callable[..., Any]) -> Iterator[None]:
-    """Without gradients, and on copies of a module's buffers."""
+    """Without gradients, and without a trace in a module's buffers."""
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         if isinstance(function, nn.Module):
-            stack.enter_context(swapped(function, {}))
+            stack.enter_context(unmoved(function))
         yield
 
 

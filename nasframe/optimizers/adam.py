@@ -1,4 +1,4 @@
-"""Adam and AdamW."""
+"""Adam and AdamW; all parameters in one call (decision 0025)."""
 
 from collections.abc import Iterable
 
@@ -26,7 +26,7 @@ def adam(
         eps: Added to the denominator.
         weight_decay: Factor of the parameters that is added to their gradient.
     """
-    return torch.optim.Adam(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    return torch.optim.Adam(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, foreach=True)
 
 
 @optimizers.register("adamw")
@@ -47,4 +47,4 @@ def adamw(
         eps: Added to the denominator.
         weight_decay: Share of the parameters, times the learning rate, that each step takes away.
     """
-    return torch.optim.AdamW(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    return torch.optim.AdamW(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, foreach=True)

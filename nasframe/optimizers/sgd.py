@@ -1,4 +1,4 @@
-"""Stochastic gradient descent."""
+"""Stochastic gradient descent; all parameters in one call (decision 0025)."""
 
 from collections.abc import Iterable
 
@@ -38,5 +38,11 @@ def sgd(
             f"dampening {dampening}; change them, or leave nesterov out"
         )
     return torch.optim.SGD(
-        params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, dampening=dampening
+        params,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        dampening=dampening,
+        foreach=True,
     )

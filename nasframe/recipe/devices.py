@@ -1,5 +1,7 @@
 """Devices by the names that a recipe gives them, and their memory."""
 
+import math
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -26,6 +28,22 @@ def device_named(name: str) -> torch.device:
     if not available[name]:
         raise UnsupportedError(f"device: must be one that this machine has, got {name}; use auto or cpu")
     return torch.device(name)
+
+
+def default_threads(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """CPU threads of one operation where nobody says how many.
+
+    What PyTorch takes, which is all cores that it sees; in a container that may use less of them, so many.
+    More threads than free cores wait for each other, and slow a step down several times.
+
+    Args:
+        quota: Where Linux keeps the microseconds that may be used, and those in which.
+    """
+    threads = torch.get_num_threads()
+    limit, _, period = _text(quota).partition(" ")
+    if "OMP_NUM_THREADS" in os.environ or not (limit.isdecimal() and period.isdecimal()):
+        return threads
+    return min(threads, math.ceil(int(limit) / int(period)))
 
 
 def wait_for(device: torch.device) -> None:

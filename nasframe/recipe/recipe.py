@@ -51,8 +51,8 @@ class Search:
         benchmark: A table that knows the true accuracies, to judge the search by; it does not learn them.
         valid_fraction: Share of the training data that alphas are learned and validated on.
         augment: Augmentations of the training batches, in order.
-        fused: Whether the mixtures of a node may be computed together, on the CPU: the same but for
-            rounding, with about half the memory.
+        fused: Whether the mixtures of a node, and the layers of a mobile block, may be computed together, on
+            the CPU: the same but for rounding, with about half the memory.
     """
 
     algorithm: Component[Algorithm] = algorithms.component("darts_bilevel")
@@ -94,8 +94,9 @@ class Recipe:
         name: Names the run's folder.
         seed: All randomness follows from it.
         device: `auto` takes the accelerator if there is one.
-        threads: CPU threads of one operation; null leaves it to PyTorch. Small tensors are as fast with 1,
-            and a machine that does other work as well is then many times faster.
+        threads: CPU threads of one operation; null takes what PyTorch would, or what the container may use if
+            that is less. Small tensors are as fast with 1, and a machine that does other work as well is then
+            many times faster.
         data: What is learned from.
         space: Where is searched.
         objective: What is minimized.

@@ -69,6 +69,7 @@ class Rehearsal:
         peak_bytes: See `peak_memory`; None where the system does not tell.
         free_bytes: See `free_memory`, before anything was read or built.
         checkpoint_bytes: Size of one checkpoint.
+        precision: What forward passes compute in, such as ``float32``.
     """
 
     stage: str
@@ -82,6 +83,7 @@ class Rehearsal:
     peak_bytes: int | None
     free_bytes: int | None
     checkpoint_bytes: int
+    precision: str
 
     @property
     def num_steps(self) -> int:
@@ -225,6 +227,7 @@ class _Watch:
                 peak_bytes=peak_memory(self._device),
                 free_bytes=self._free,
                 checkpoint_bytes=_num_bytes([job.model.state_dict(), *steps.states]),
+                precision=job.model.precision,
             )
         )
         raise _Enough
@@ -272,6 +275,10 @@ class _Measured(Algorithm):
     @property
     def uses_valid(self) -> bool:  # type: ignore[override]
         return self._algorithm.uses_valid
+
+    @property
+    def takes_differences(self) -> bool:  # type: ignore[override]
+        return self._algorithm.takes_differences
 
     @property
     def states(self) -> list[Any]:

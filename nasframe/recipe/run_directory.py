@@ -20,6 +20,7 @@ import nasframe
 from nasframe.core import Checkpoints, Prices
 from nasframe.core.storage import reason_of, write_whole
 from nasframe.errors import FaultWarning, FormatError, StorageError
+from nasframe.recipe.allocator import allocator_settings
 
 STAGES = ("search", "retrain", "report")
 _VERSION = 1
@@ -39,7 +40,9 @@ class RunDirectory:
         self._status: dict[str, Any] | None = None
 
     @classmethod
-    def create(cls, root: Path | None, name: str, recipe_text: str, device: str) -> "RunDirectory":
+    def create(
+        cls, root: Path | None, name: str, recipe_text: str, device: str, threads: int | None = None
+    ) -> "RunDirectory":
         """Make the folder (by default ``runs/<name>/<time>-<hash>``) and write the recipe into it.
 
         Raises:
@@ -66,7 +69,7 @@ class RunDirectory:
         run = cls(root.resolve())
         for path, text in (
             (run.recipe, recipe_text),
-            (run.environment, json.dumps(_environment(device), indent=2) + "\n"),
+            (run.environment, json.dumps(_environment(device, threads), indent=2) + "\n"),
         ):
             write_whole(path, text)
             run._written[path] = text
@@ -199,7 +202,7 @@ def _tell(message: str) -> None:
     warnings.warn(message, FaultWarning, stacklevel=3)
 
 
-def _environment(device: str) -> dict[str, Any]:
+def _environment(device: str, threads: int | None) -> dict[str, Any]:
     import numpy
     import torch
 
@@ -210,7 +213,8 @@ def _environment(device: str) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "platform": platform.platform(),
         "processor_cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
+        "allocator": allocator_settings(),
         "device": device,
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "git": _git_state(),

@@ -44,7 +44,7 @@ from nasframe.core import (
 from nasframe.core.dataset import checked
 from nasframe.core.storage import write_whole, written_whole
 from nasframe.errors import DataError, FormatError, UnsupportedError
-from nasframe.recipe.devices import device_named
+from nasframe.recipe.devices import default_threads, device_named
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.recipe import Recipe, Retrain, Search
@@ -92,7 +92,7 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
         out: The run directory; by default a new one below ``runs/<name>/``.
         progress: Hears each step.
     """
-    directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe), str(device_named(recipe.device)))
+    directory = _new_directory(recipe, out)
     with directory.held():
         return _Stages(recipe, directory, progress or _silent).run()
 
@@ -105,9 +105,15 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit) -> Run:
         out: A new run directory.
         fit: Called in place of ``trainer.fit(job)``.
     """
-    directory = RunDirectory.create(out, recipe.name, dump_recipe(recipe), str(device_named(recipe.device)))
+    directory = _new_directory(recipe, out)
     with directory.held():
         return _Stages(recipe, directory, _silent, fit).run()
+
+
+def _new_directory(recipe: Recipe, out: Path | None) -> RunDirectory:
+    device = str(device_named(recipe.device))
+    threads = recipe.threads or default_threads()
+    return RunDirectory.create(out, recipe.name, dump_recipe(recipe), device, threads)
 
 
 def resume(run_dir: Path, progress: Progress | None = None) -> Run:
@@ -157,7 +163,7 @@ class _Stages:
     def run(self) -> Run:
         self._directory.update_status(ended="running", reason=None)
         threads = torch.get_num_threads()
-        torch.set_num_threads(self._recipe.threads or threads)
+        torch.set_num_threads(self._recipe.threads or default_threads())
         try:
             with self._interrupts:
                 self._run_stages()
@@ -279,6 +285,8 @@ class _Stages:
 
         def start_tracking(start: int) -> Callable[[Record], None]:
             folder = self._directory.stage(stage)
+            precision = self._directory.status().get("precision", {})
+            self._directory.update_status(precision={**precision, stage: model.precision})
             tracking.extend(Tracking(component, folder, start) for component in self._recipe.trackers)
 
             def track(record: Record) -> None:

@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 from typing import Final, final
 
-from nasframe.core import Record, Tracker, trackers
+import numpy as np
+
+from nasframe.core import Graph, Record, Tracker, trackers
 from nasframe.core.graph import draw, to_pixels
 from nasframe.core.storage import check_room
 
@@ -31,6 +33,7 @@ class TensorBoard(Tracker):
         # also at the first step: a run may have been interrupted before its first checkpoint
         self._writer = SummaryWriter(self._folder, purge_step=start, flush_secs=_NEVER)
         self._file = max(self._folder.glob("events.out.tfevents.*"))
+        self._pictures: dict[str, tuple[Graph, np.ndarray]] = {}
 
     def log(self, record: Record) -> None:
         check_room(self._folder)  # what fails in the writer's own thread prints a traceback
@@ -44,11 +47,17 @@ class TensorBoard(Tracker):
             if len(finite):
                 self._writer.add_histogram(tag, finite, record.step)
         for tag, graph in record.graphs.items():
-            self._writer.add_image(tag, to_pixels(draw(graph)), record.step, dataformats="HWC")
+            self._writer.add_image(tag, self._picture(tag, graph), record.step, dataformats="HWC")
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
+
+    def _picture(self, tag: str, graph: Graph) -> np.ndarray:
+        """A graph's pixels, drawn anew if it is another than the tag had last."""
+        if tag not in self._pictures or self._pictures[tag][0] != graph:
+            self._pictures[tag] = graph, to_pixels(draw(graph))
+        return self._pictures[tag][1]
 
 
 def _wait_for_a_new_name(folder: Path) -> None:

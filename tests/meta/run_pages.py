@@ -15,8 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import sklearn.datasets  # noqa: F401 (what most runs import, once, before pages and commands branch off)
-import torch._dynamo  # noqa: F401
+import torch._dynamo  # noqa: F401 (what runs import, once, before pages and commands branch off)
 
 from nasframe.cli import main
 

@@ -179,3 +179,30 @@ def test_no_page_is_loaded_with_anything_from_elsewhere(tmp_path: Path) -> None:
     sheets = [path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.css")]
     assert sheets
     assert not any(re.search(r"@import|url\(\s*[\"']?(?:https?:)?//", sheet) for sheet in sheets)
+
+
+def test_a_race_is_told_against_its_first_contender(pages: ModuleType) -> None:
+    result = {
+        "title": "some steps",
+        "goal": "2 times faster",
+        "unit": "plain",
+        "machine": {"processor": "a CPU", "threads": 2, "vector_units": "AVX2", "torch": "9.9"},
+        "errors": {"ours": 3e-15},
+        "times": {
+            "theirs": {"median": 6.0, "lower": 5.5, "upper": 7.0, "count": 5},
+            "ours": {"median": 1.5, "lower": 1.25, "upper": 2.0, "count": 5},
+            "plain": {"median": 0.5, "lower": 0.25, "upper": 0.75, "count": 5},
+        },
+        "peak_bytes": {"theirs": 3 * 2**30, "ours": 2**30},
+    }
+    section = pages.steps.race("some", result)
+    assert section.startswith("## some steps\n")
+    assert "| ours | 1.50 s (1.25 s to 2.00 s) | 4.00 × | 1,024 MiB | 3.00 × | 3e-15 | 3.00 |" in section
+    assert "| plain | 500 ms (250 ms to 750 ms) | 12.00 × |  |  |  | 1.00 |" in section
+    assert "a CPU, 2 threads, AVX2,\ntorch 9.9, 5 rounds.\n\nAimed at: 2 times faster." in section
+
+
+def test_the_page_of_steps_has_every_race_that_was_run_at_full_size(made: dict[str, str]) -> None:
+    results = (DOCS.parent / "benchmarks" / "results").glob("steps-target-*.json")
+    races = [path for path in results if "times" in json.loads(path.read_text(encoding="utf-8"))]
+    assert made["reference/steps.md"].count("\n## ") == len(races)

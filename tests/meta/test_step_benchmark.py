@@ -167,3 +167,32 @@ def test_an_unknown_experiment_is_refused_by_name(load, capsys):
         load("steps").main(["--only", "first_ordr"])
     assert ended.value.code == 2
     assert "must be among first_order" in capsys.readouterr().err
+
+
+def test_a_stage_is_timed_from_its_first_step_on(load, monkeypatch):
+    now = iter(range(0, 1000, 1))
+    studies = load("studies")
+    monkeypatch.setattr(studies.time, "perf_counter", lambda: float(next(now)))
+
+    class Loop:
+        def fit(self):
+            self.save()
+            for _ in range(2):
+                self.step()
+            self.save()
+
+        def step(self):
+            next(now)
+
+        def save(self):
+            next(now)
+
+    clock = studies.Clock(begins_with="steps")
+    with clock.timing("steps", Loop, "step"), clock.timing("saving", Loop, "save"):
+        with clock.stage(Loop, "fit"):
+            Loop().fit()
+        Loop().save()  # belongs to no stage
+    # `fit` looks at the clock at 0 and 12; the first step begins at 3, after a save that does not count; each
+    # later call takes two ticks
+    assert clock.seconds == {"steps": 4.0, "saving": 2.0}
+    assert (clock.before, clock.whole) == (3.0, 9.0)

@@ -228,6 +228,61 @@ def test_two_paths_compute_two_paths() -> None:
         assert passes == [int(path in op.paths) for path in range(5)]
 
 
+# The gradient alone -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("update", ["all_paths", "two_paths", "reinforce"])
+def test_upper_gradients_are_those_that_the_next_alpha_step_follows(update: Any) -> None:
+    model, train, valid = chain(), batch(5), batch(6)
+    algorithm = Proxyless(
+        model, SquaredError(), update=update, reward="loss", num_samples=2, alpha_optimizer=PLAIN_SGD
+    )
+    weights = weight_update(model)
+    alphas = [op.alpha.detach().clone() for op in gates(model)]
+    random_state, state = torch.get_rng_state(), copy.deepcopy(algorithm.state_dict())
+    got = algorithm.upper_gradients(train, valid, weights)
+    drawn = [op.active for op in gates(model)]
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert torch.equal(algorithm.state_dict()["generator"], state["generator"])
+    assert algorithm.state_dict()["baseline"] == state["baseline"]
+    assert all(op.alpha.grad is None for op in gates(model))
+    moved: list[torch.Tensor | None] = []
+
+    class Noted(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            moved.extend(parameter.grad for parameter in alphas_of(self))
+
+    algorithm._alpha_optimizer = Noted([op.alpha for op in gates(model)], lr=1.0)
+    algorithm._update_alphas(valid)
+    assert [op.active for op in gates(model)] == drawn
+    for one, other, op, alpha in zip(got, moved, gates(model), alphas, strict=True):
+        assert one is not None
+        assert torch.equal(one, other)  # type: ignore[arg-type]
+        assert torch.equal(op.alpha.detach(), alpha)
+
+
+def alphas_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def test_an_alpha_step_computes_and_keeps_nothing_for_the_weights() -> None:
+    model = chain()
+    seen = []
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(
+                lambda layer, args, output: seen.append((layer.weight.requires_grad, torch.is_grad_enabled()))
+            )
+    frozen = model.network[0].weight  # type: ignore[index,union-attr]
+    frozen.requires_grad_(False)
+    Proxyless(model, SquaredError(), update="all_paths")._update_alphas(batch(6))
+    assert {wants for wants, _ in seen} == {False}
+    assert {enabled for _, enabled in seen} == {True, False}  # sampled paths and the others
+    others = [weight for weight in model.parameters_at("lower") if weight is not frozen]
+    assert all(weight.requires_grad and weight.grad is None for weight in others)
+    assert not frozen.requires_grad
+
+
 # REINFORCE --------------------------------------------------------------------------------------------
 
 

@@ -86,6 +86,7 @@ def test_it_measures_both_stages_with_plugins_and_leaves_nothing_behind(folder, 
     ):  # PyTorch alone is more than the lesser, the machine has more than the greater
         assert all(50e6 < stage["peak_bytes"] < stage["free_bytes"] for stage in (search, retrain))
     assert told["fits"] is True
+    assert (search["precision"], retrain["precision"]) == ("float32", "float32")
 
 
 def test_without_measuring_it_counts(folder, capsys):
@@ -109,7 +110,7 @@ def _rehearsal(stage: str, **changes: object) -> Rehearsal:
         "stage": stage, "device": "cpu", "batch_size": 8, "num_epochs": 50,
         "phases": (Phase(0, 1000, 0.5, 5), Phase(10, 4000, 2.0, 5)), "prepare_seconds": 7.0,
         "validation_seconds": 1.5, "num_validated": 16, "peak_bytes": 3 * 2**30, "free_bytes": 2**31,
-        "checkpoint_bytes": 10,
+        "checkpoint_bytes": 10, "precision": "float32",
     }  # fmt: skip
     return Rehearsal(**{**known, **changes})  # type: ignore[arg-type]
 

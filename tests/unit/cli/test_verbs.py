@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -441,6 +442,20 @@ def test_what_the_recipe_must_change_exits_with_2_and_without_traceback(
     assert code == 2
     assert said in err
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+@pytest.mark.parametrize(("wish", "kept"), [("keep", True), ("system", False)])
+def test_a_run_keeps_freed_memory_unless_the_user_does_not_want_it(
+    nas: Verb, monkeypatch: pytest.MonkeyPatch, wish: str, kept: bool
+) -> None:
+    for name in ("MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NASFRAME_ALLOCATOR", wish)
+    assert nas("run", "tiny.yaml", "--out", "here")[0] == 0
+    environment = json.loads(Path("here/environment.json").read_text())
+    assert ("MALLOC_MMAP_MAX_" in environment["allocator"]) is kept
 
 
 def test_an_interrupted_run_exits_with_130_and_says_how_to_go_on(nas: Verb) -> None:

@@ -78,9 +78,17 @@ def test_when_none_can_be_read_it_is_said_of_each(tmp_path):
     assert "step-000000002.pt" in str(error.value)
 
 
+def test_a_checkpoint_from_before_tensors_were_packed_is_read(tmp_path):
+    state = {"model": {"weight": torch.tensor([1.0, 2.0])}}
+    torch.save({"version": 2, "step": 1, "state": state}, tmp_path / "step-000000001.pt")
+    latest = Checkpoints(tmp_path).latest()
+    assert latest is not None
+    assert latest["model"]["weight"].tolist() == [1.0, 2.0]
+
+
 def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path):
     torch.save({"version": 1, "step": 1, "state": {}}, tmp_path / "step-000000001.pt")
-    with pytest.raises(FormatError, match=r"step-000000001\.pt: version must be 2, got 1"):
+    with pytest.raises(FormatError, match=r"step-000000001\.pt: version must be 3, got 1"):
         Checkpoints(tmp_path).latest()
 
 

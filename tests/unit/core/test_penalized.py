@@ -8,6 +8,7 @@ from torch import nn
 
 from nasframe.core import (
     Batch,
+    Constrained,
     LayerChoice,
     Objective,
     Penalized,
@@ -222,3 +223,17 @@ def test_a_heavy_weight_makes_each_algorithm_find_the_cheapest_network(name, mix
         algorithm.step(_batch(step), _batch(100 + step), update)
     assert expected_cost(model, prices).item() < 0.5 * start
     assert [int(weights.argmax()) for weights in model.choice_weights().values()] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "takes"),
+    [({"order": 1}, False), ({"order": 2}, True), ({"order": 2, "hessian": "exact"}, False)],
+)
+def test_a_penalized_algorithm_takes_differences_where_it_does_by_itself(settings, takes):
+    model = supernet(Chain(), "softmax")
+    objective = objectives["cross_entropy"]()
+    algorithm = algorithms["darts_bilevel"](model, objective, **settings)
+    prices = price(Chain(), TASK, costs["flops"]())
+    penalty = penalties["linear"](cost_scale(model.choices, prices, {}))
+    assert algorithm.takes_differences is takes
+    assert Constrained(algorithm, model, prices, penalty).takes_differences is takes

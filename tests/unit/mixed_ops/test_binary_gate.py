@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from nasframe.core import InputChoice, LayerChoice, MixedInput, MixedLayer, generator_for, mixed_ops
+from nasframe.core import (
+    InputChoice,
+    InTwoSteps,
+    LayerChoice,
+    MixedInput,
+    MixedLayer,
+    generator_for,
+    mixed_ops,
+)
 from nasframe.errors import ComponentError, UnsupportedError
 from nasframe.mixed_ops.binary_gate import BinaryGate
 
@@ -304,3 +312,62 @@ def test_the_initial_alpha_is_drawn_around_zero_with_the_given_deviation():
     alpha = mixed_ops["binary_gate"](choice, init_std=0.5).alpha.detach()
     assert abs(alpha.mean().item()) < 5 * 0.5 / math.sqrt(4000)
     assert alpha.std().item() == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(8000))
+
+
+class _InTwoSteps(nn.Module, InTwoSteps):
+    """x ↦ a x², the square being the step that can be shared."""
+
+    squares = 0
+
+    def __init__(self, factor, key="square"):
+        super().__init__()
+        self.factor, self.key = factor, key
+
+    def forward(self, x):
+        return self.second_step(self.first_step(x), x)
+
+    def sharing_key(self):
+        return self.key
+
+    def first_step(self, x):
+        type(self).squares += 1
+        return x**2
+
+    def second_step(self, made, x):
+        return self.factor * made
+
+
+def test_what_unsampled_candidates_make_first_of_one_input_is_made_once():
+    op = _until(_gate([0.0] * 4), [0])
+    candidates = [_Power(1), _InTwoSteps(2.0), _InTwoSteps(3.0), _InTwoSteps(5.0, "another")]
+    _InTwoSteps.squares = 0
+    op(candidates, X).sum().backward()
+    assert _InTwoSteps.squares == 2
+    b = [1.0, 2 * 5.0, 3 * 5.0, 5 * 5.0]
+    assert op.alpha.grad.tolist() == pytest.approx([(each - sum(b) / 4) / 4 for each in b], rel=1e-12)
+
+
+def test_candidates_that_read_different_states_share_nothing():
+    op = _until(BinaryGate(InputChoice("node", ("0", "1", "2"))).double(), [0])
+    op.alpha.data.zero_()
+    MixedInput(op, [_Power(1), _InTwoSteps(1.0), _InTwoSteps(1.0)])([X, 2 * X, 3 * X]).sum().backward()
+    b = [1.0, 4 * 5.0, 9 * 5.0]
+    assert op.alpha.grad.tolist() == pytest.approx([(each - sum(b) / 3) / 3 for each in b], rel=1e-12)
+
+
+def test_an_unsampled_candidate_that_somebody_watches_is_called_whole():
+    op, seen, watched = _until(_gate([0.0, 0.0]), [0]), [], _InTwoSteps(2.0)
+    watched.register_forward_hook(lambda module, args, output: seen.append(output))
+    op([_Power(1), watched], X).sum().backward()
+    assert [output.tolist() for output in seen] == [[8.0, 2.0]]
+
+
+def test_an_unsampled_candidate_that_writes_into_its_input_spoils_it_for_nobody():
+    class Writer(nn.Module):
+        def forward(self, x):
+            return x.zero_() + 1.0
+
+    op = _until(_gate([0.0] * 3), [0])
+    op([_Power(1), Writer(), _Power(2)], X).sum().backward()
+    b = [1.0, 2.0, 5.0]
+    assert op.alpha.grad.tolist() == pytest.approx([(each - sum(b) / 3) / 3 for each in b], rel=1e-12)

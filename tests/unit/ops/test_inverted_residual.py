@@ -1,14 +1,18 @@
 """The block of MobileNetV2, its head, and the identity that may project."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from nasframe.core import ops
+from nasframe.core import Task, ops, supernet
+from nasframe.ops import inverted_residual
 from nasframe.ops.conv_classifier import ConvClassifier
 from nasframe.ops.identity import identity
 from nasframe.ops.inverted_residual import InvertedResidual
+from nasframe.spaces.mobile import Mobile
 
 
 def _weights(block):
@@ -74,3 +78,172 @@ def test_head_classifies_the_mean_of_its_features():
     features = functional.relu(functional.conv2d(x, _weights(head)[0]) * (1 + 1e-5) ** -0.5)
     expected = functional.linear(features.mean((2, 3)), head.classifier.weight, head.classifier.bias)
     torch.testing.assert_close(head(x), expected, rtol=1e-12, atol=1e-12)
+
+
+# Layers computed together -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_maps(monkeypatch):
+    """Maps of any size are computed together."""
+    monkeypatch.setattr(inverted_residual, "_LARGE", 0)
+
+
+def _block(dtype=torch.float64, **settings):
+    """A block in channels_last whose batch norms are no identities."""
+    settings = {"kernel_size": 3, "expansion": 3, "stride": 1, **settings}
+    block = InvertedResidual(settings.pop("in_channels", 4), 4, **settings)
+    for module in block.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            nn.init.normal_(module.weight, 1.0, 0.5)
+            nn.init.normal_(module.bias, 1.0, 2.0)
+    return block.to(dtype).to(memory_format=torch.channels_last)
+
+
+def _apart(block):
+    twin = copy.deepcopy(block)
+    twin.fused = False
+    return twin
+
+
+def _images(*shape, dtype=torch.float64):
+    """Of a mean that is not zero, as maps after some blocks are."""
+    return (2 * torch.randn(*shape, dtype=dtype) + 3).to(memory_format=torch.channels_last).requires_grad_()
+
+
+def _saved_maps(block, x, channels):
+    """How many maps of so many channels autograd keeps for a backward pass."""
+    kept = {}
+
+    def note(tensor):
+        if tensor.dim() == 4 and tensor.shape[0] == len(x) and tensor.shape[1] == channels:
+            kept[tensor.data_ptr()] = tensor  # held, so that no other comes to lie there
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        block(x)
+    return len(kept)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"expansion": 1},
+        {"expansion": 6, "kernel_size": 5},
+        {"stride": 2},
+        {"in_channels": 6, "kernel_size": 7},
+        {"affine": False},
+        {"activation": nn.ReLU},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("small_maps")
+def test_layers_computed_together_equal_one_after_the_other(settings):
+    torch.manual_seed(0)
+    block = _block(**settings)
+    plain, x = _apart(block), _images(3, settings.get("in_channels", 4), 9, 7)
+    middle = settings.get("expansion", 3) * x.shape[1]
+    assert _saved_maps(copy.deepcopy(block), x, middle) < _saved_maps(copy.deepcopy(plain), x, middle)
+    out, plain_out = block(x), plain(x)
+    torch.testing.assert_close(out, plain_out, rtol=1e-11, atol=1e-11)
+    gradient = torch.randn_like(out)
+    got = torch.autograd.grad(out, [x, *block.parameters()], gradient)
+    want = torch.autograd.grad(plain_out, [x, *plain.parameters()], gradient)
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(list(block.buffers()), list(plain.buffers()), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("small_maps")
+def test_layers_computed_together_have_second_derivatives():
+    torch.manual_seed(0)
+    block, x = _block(), _images(2, 4, 5, 5)
+    results = []
+    for each in (block, _apart(block)):
+        inputs = [x, *each.parameters()]
+        gradients = torch.autograd.grad(each(x).square().sum(), inputs, create_graph=True)
+        total = sum(gradient.square().sum() for gradient in gradients)
+        results.append([*gradients, *torch.autograd.grad(total, inputs)])
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("small_maps")
+def test_a_block_without_gradients_returns_the_same_and_tracks_the_same():
+    torch.manual_seed(0)
+    block, x = _block(expansion=6), _images(2, 4, 6, 6)
+    plain, before = _apart(block), x.detach().clone()
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), plain(x), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(list(block.buffers()), list(plain.buffers()), rtol=1e-12, atol=1e-12)
+    assert torch.equal(x.detach(), before)
+
+
+@pytest.mark.usefixtures("small_maps")
+def test_frozen_weights_get_no_gradient_and_the_input_the_same_one():
+    torch.manual_seed(0)
+    block, x = _block(), _images(2, 4, 6, 6)
+    (want,) = torch.autograd.grad(block(x).square().sum(), x)
+    block.requires_grad_(False)
+    block(x).square().sum().backward()
+    torch.testing.assert_close(x.grad, want, rtol=1e-11, atol=1e-11)
+    assert all(weight.grad is None for weight in block.parameters())
+
+
+@pytest.mark.usefixtures("small_maps")
+def test_float32_is_as_accurate_together_as_apart():
+    errors = {True: 0.0, False: 0.0}
+    for seed in range(3):
+        torch.manual_seed(seed)
+        block, x = _block(expansion=6), _images(8, 4, 16, 16)
+        exact = torch.autograd.grad(block(x).square().sum(), [x, *block.parameters()])
+        for fused in errors:
+            single, x_single = copy.deepcopy(block).float(), x.detach().float().requires_grad_()
+            single.fused = fused
+            got = torch.autograd.grad(single(x_single).square().sum(), [x_single, *single.parameters()])
+            errors[fused] += sum(
+                float((a - b).norm() / b.norm()) for a, b in zip(got[:-1], exact[:-1], strict=True)
+            )
+    assert errors[True] < 2 * errors[False]
+
+
+@pytest.mark.parametrize("part", ["layers", "layers.0", "layers.0.0", "layers.1.1", "layers.2"])
+@pytest.mark.usefixtures("small_maps")
+def test_a_part_that_somebody_watches_is_called(part):
+    block, seen = _block(), []
+    block.get_submodule(part).register_forward_hook(lambda *args: seen.append(part))
+    block(_images(2, 4, 6, 6))
+    assert seen == [part]
+
+
+@pytest.mark.usefixtures("small_maps")
+def test_a_part_that_was_replaced_is_what_runs():
+    torch.manual_seed(0)
+    block, x = _block(), _images(2, 4, 6, 6)
+    replaced = {
+        "layers.0.0": nn.Conv2d(4, 12, 3, padding=1, bias=False),
+        "layers.0.2": nn.Sigmoid(),
+        "layers.1.1": nn.Identity(),
+        "layers.1.2": nn.Tanh(),
+        "layers.2.0": nn.Conv2d(12, 4, 1),
+    }
+    for part, module in replaced.items():
+        other = copy.deepcopy(block)
+        parent, name = part.rsplit(".", 1)
+        other.get_submodule(parent)[int(name)] = module.double()
+        assert torch.equal(other(x), copy.deepcopy(other.layers)(x) + x), part
+
+
+@pytest.mark.usefixtures("small_maps")
+def test_a_batch_norm_in_evaluation_mode_keeps_to_its_statistics():
+    block, x = _block(), _images(2, 4, 6, 6)
+    block.layers[1][1].eval()
+    assert torch.equal(block(x), _apart(block)(x))
+
+
+def test_one_switch_sets_layers_apart_in_a_whole_supernet():
+    space = Mobile(Task((3, 8, 8), 10), widths=(8,), depths=(1,), strides=(1,), stem="cifar", features=8)
+    for fused in (True, False):
+        model = supernet(space, "binary_gate", fused=fused)
+        blocks = [module for module in model.modules() if isinstance(module, InvertedResidual)]
+        assert len(blocks) == 7
+        assert all(block.fused is fused for block in blocks)

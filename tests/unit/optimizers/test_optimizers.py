@@ -73,3 +73,37 @@ def test_adam_follows_its_recurrence_with_coupled_or_decoupled_decay(name):
         expected.append(weight)
     ours = _trajectory(name, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=decay)
     assert ours == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "made"),
+    [
+        ("sgd", {"momentum": 0.9, "weight_decay": 0.1}, torch.optim.SGD),
+        ("sgd", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, torch.optim.SGD),
+        ("sgd", {"momentum": 0.5, "dampening": 0.25, "weight_decay": 0.1}, torch.optim.SGD),
+        ("adam", {"weight_decay": 0.1}, torch.optim.Adam),
+        ("adamw", {"weight_decay": 0.1}, torch.optim.AdamW),
+    ],
+)
+@pytest.mark.parametrize("of_gradients", [torch.contiguous_format, torch.channels_last])
+def test_all_parameters_in_one_call_step_bit_for_bit_as_one_after_the_other(
+    name, settings, made, of_gradients
+):
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(shape, generator=generator) for shape in [(4, 3, 5, 5), (7,), (6, 1, 3, 3), (2, 3)]]
+    together, apart = (
+        [torch.nn.Parameter(each.clone(memory_format=torch.channels_last)) for each in drawn[::2]]
+        + [torch.nn.Parameter(each.clone()) for each in drawn[1::2]]
+        for _ in range(2)
+    )
+    ours = optimizers[name](together, lr=0.1, **settings)
+    plain = made(apart, lr=0.1, foreach=False, fused=False, **settings)
+    for _ in range(3):
+        for one, other in zip(together, apart, strict=True):
+            gradient = torch.randn(one.shape, generator=generator)
+            if gradient.dim() == 4:  # fused kernels would take another memory format for that of the weight
+                gradient = gradient.contiguous(memory_format=of_gradients)
+            one.grad, other.grad = gradient.clone(), gradient.clone()
+        ours.step()
+        plain.step()
+        assert all(torch.equal(one, other) for one, other in zip(together, apart, strict=True))

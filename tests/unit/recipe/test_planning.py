@@ -155,7 +155,7 @@ def _stage(name: str, **changes: object) -> StagePlan:
         "stage": name, "device": "cpu", "batch_size": 8, "num_epochs": 3,
         "phases": (Phase(0, 10, 2.0, 5), Phase(1, 20, 3.0, 5)), "prepare_seconds": 7.0,
         "validation_seconds": 1.5, "num_validated": 16, "peak_bytes": 100, "free_bytes": 200,
-        "checkpoint_bytes": 10,
+        "checkpoint_bytes": 10, "precision": "float32",
     }  # fmt: skip
     return StagePlan(name, Rehearsal(**{**known, **changes}))  # type: ignore[arg-type]
 

@@ -40,6 +40,16 @@ def test_the_environment_says_what_made_the_run(tmp_path):
     assert environment["device"] == "cpu"
 
 
+def test_the_environment_says_how_many_threads_the_recipe_takes_and_how_memory_is_allocated(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu", 1 + torch.get_num_threads())
+    environment = json.loads(directory.environment.read_text())
+    assert environment["threads"] == 1 + torch.get_num_threads()
+    assert environment["allocator"]["MALLOC_ARENA_MAX"] == "2"
+
+
 def test_by_default_a_run_is_named_by_recipe_time_and_content(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = RunDirectory.create(None, "tiny", TEXT, "cpu").root

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from nasframe import Genotype, Task, load_recipe, run
 from nasframe.core import benchmarks
+from nasframe.core.packing import unpack
 from nasframe.errors import DataError, FormatError, RecipeError
 from nasframe.spaces.macro import Macro
 
@@ -44,7 +45,7 @@ def _lines(folder: Path) -> list[dict[str, float]]:
 
 def _checkpoints(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     files = sorted((folder / "search" / "checkpoints").iterdir())
-    return {path.name: torch.load(path, weights_only=True)["state"]["model"] for path in files}
+    return {path.name: unpack(torch.load(path, weights_only=True)["state"])["model"] for path in files}
 
 
 def test_a_search_with_and_without_the_table_is_the_same_to_the_last_bit(recipe_file, macro_table, tmp_path):

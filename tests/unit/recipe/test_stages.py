@@ -96,6 +96,7 @@ def test_the_status_of_a_finished_run_is_done(finished):
     assert (status["ended"], status["reason"]) == ("done", None)
     assert status["finished"] == ["search", "retrain", "report"]
     assert status["steps"] == {"search": 4, "retrain": 9}
+    assert status["precision"] == {"search": "float32", "retrain": "float32"}
     assert all(status["seconds"][stage] > 0 for stage in status["finished"])
 
 

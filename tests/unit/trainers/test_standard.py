@@ -25,8 +25,9 @@ from nasframe.core import (
     optimizers,
     schedules,
 )
-from nasframe.errors import DataError
+from nasframe.errors import DataError, UnsupportedError
 from nasframe.objectives.cross_entropy import CrossEntropy
+from nasframe.trainers import standard
 from nasframe.trainers.standard import Standard
 
 CPU = torch.device("cpu")
@@ -302,6 +303,57 @@ def test_bfloat16_is_for_the_forward_pass_alone(tmp_path):
         # bfloat16 has 8 bits: three epochs stay within some percent of each other
         assert one.scalars["search/train_loss"] == pytest.approx(other.scalars["search/train_loss"], rel=0.05)
     assert {weight.dtype for weight in watched.job.model.parameters()} == {torch.float32}
+
+
+class _Differences(Algorithm):
+    """Trains the weights, as if it also subtracted gradients at nearby weights."""
+
+    uses_valid = False
+    takes_differences = True
+
+    def __init__(self, model, objective):
+        pass
+
+    def step(self, train, valid, update_weights):
+        return update_weights(train)
+
+
+@pytest.mark.parametrize("fast", [torch.bfloat16, None])
+def test_auto_takes_what_the_device_is_fast_in(tmp_path, monkeypatch, fast):
+    monkeypatch.setattr(standard, "fast_precision", lambda device: fast)
+    watched = _Watched(tmp_path).fit(precision="auto")
+    assert watched.job.model.network.dtypes == {fast or torch.float32}
+
+
+def test_auto_takes_no_lower_precision_for_finite_differences(tmp_path, monkeypatch):
+    monkeypatch.setattr(standard, "fast_precision", lambda device: torch.bfloat16)
+    watched = _Watched(tmp_path, make_algorithm=_Differences).fit(precision="auto")
+    assert watched.job.model.network.dtypes == {torch.float32}
+
+
+def test_finite_differences_in_bfloat16_are_refused_before_anything_is_computed(tmp_path):
+    watched = _Watched(tmp_path, make_algorithm=_Differences)
+    with pytest.raises(
+        UnsupportedError, match=r"must be float32 or auto .* takes finite differences, got bfl"
+    ):
+        Standard(precision="bfloat16").check(watched.job.model, watched.job.objective, _Differences)
+    with pytest.raises(UnsupportedError, match="must be float32 or auto"):
+        watched.fit(precision="bfloat16")
+    assert watched.job.model.network.dtypes == set()
+
+
+@pytest.mark.parametrize(("began", "resumed"), [(torch.bfloat16, None), (None, torch.bfloat16)])
+def test_a_resumed_stage_keeps_the_precision_that_auto_took_at_first(tmp_path, monkeypatch, began, resumed):
+    def stop(record):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(standard, "fast_precision", lambda device: began)
+    with pytest.raises(KeyboardInterrupt):
+        _Watched(tmp_path, start_tracking=lambda start: stop).fit(precision="auto", checkpoint_steps=1)
+    monkeypatch.setattr(standard, "fast_precision", lambda device: resumed)
+    watched = _Watched(tmp_path).fit(precision="auto")
+    assert watched.steps[0][1] > 1
+    assert watched.job.model.network.dtypes == {began or torch.float32}
 
 
 class _Layout(nn.Module):
