@@ -50,7 +50,8 @@ class DartsBilevel(Algorithm):
         order: 1 takes the weights as they are, 2 differentiates through their next step.
         hessian: How ∇²a,w L_t·v is computed with order 2: `finite_difference` is the paper's central
             difference (eq. 8), `exact` is double backward.
-        epsilon: Length of the finite difference in weight space, ε = epsilon / ‖v‖.
+        epsilon: Length of the finite difference in weight space, ε = epsilon / ‖v‖. With ReLUs and max pools
+            a shorter one is noisier (docs/second_order.md); the default is the paper's.
         second_order_from: Epoch (from 0) that order 2 begins at; first order before it.
         warmup_epochs: Epochs at the beginning that train the weights alone.
         chunks: Pieces that each batch is split into to save memory. The gradient is that of the batch
