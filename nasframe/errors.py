@@ -71,12 +71,24 @@ class TrainingError(NasframeError):
     """A training went wrong in its numbers; its settings must be changed."""
 
 
+class NonFiniteError(TrainingError):
+    """A loss, a gradient or an alpha is not a finite number."""
+
+
 class DataError(NasframeError):
     """A data set is missing, unreadable or not what it must be."""
 
 
 class FormatError(NasframeError):
     """A file or text that nasframe reads (genotype, checkpoint, run directory) is not valid."""
+
+
+class StorageError(NasframeError):
+    """A file or folder cannot be written, or another process holds it."""
+
+
+class FaultWarning(UserWarning):
+    """Something broke and was got over: says what, and what that costs."""
 
 
 class FormerNameWarning(FutureWarning):

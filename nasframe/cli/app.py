@@ -72,6 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         typer.secho(f"error: {message}", err=True, fg="red")
         asked_for = isinstance(error, (UnsupportedError, LookupError))  # the recipe must change
         sys.exit(2 if asked_for else 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        typer.secho(f"error: {where}{error.strerror or error}", err=True, fg="red")
+        sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("\ninterrupted", err=True)
         sys.exit(130)

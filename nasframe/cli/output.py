@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from nasframe.errors import FormerNameWarning, Problem, RecipeError
+from nasframe.errors import FaultWarning, FormerNameWarning, Problem, RecipeError
 
 _EXCERPT = 100
 _UNCUT = 1000
@@ -69,13 +69,14 @@ def show_problems(error: RecipeError) -> None:
 
 @contextmanager
 def shown_warnings() -> Iterator[None]:
-    """Print former names that are met, each on a line of standard error; other warnings as ever."""
+    """Print former names and faults, each on a line of standard error; other warnings as ever."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", FormerNameWarning)
+        for kind in (FormerNameWarning, FaultWarning):
+            warnings.simplefilter("always", kind)
         show_other = warnings.showwarning
 
         def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, FormerNameWarning):
+            if issubclass(category, (FormerNameWarning, FaultWarning)):
                 typer.secho(f"warning: {printable(str(message))}", err=True, fg="yellow")
             else:
                 show_other(message, category, *where, **more)

@@ -7,8 +7,9 @@ import torch
 
 from nasframe.core.augmentation import Augmentation
 from nasframe.core.batch import Batch
-from nasframe.core.dataset import Preprocess, Split
+from nasframe.core.dataset import Preprocess, Split, origin
 from nasframe.core.random_state import generator_for, seed_for
+from nasframe.errors import DataError
 
 
 @final
@@ -52,14 +53,9 @@ class BatchStream:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on."""
-        size = self._batch_size
-        order = torch.arange(len(self._split))
-        if self._training:
-            order = torch.randperm(
-                len(order), generator=generator_for(self._seed, *self._purpose, "order", epoch)
-            )
+        order, size = self._order(epoch), self._batch_size
         for index in range(start, len(self)):
-            batch = self._split.batch(order[index * size : (index + 1) * size]).to(self._device)
+            batch = self._read(order[index * size : (index + 1) * size]).to(self._device)
             self._generator.manual_seed(seed_for(self._seed, *self._purpose, "augment", epoch, index))
             yield self._prepare(batch)
 
@@ -69,6 +65,36 @@ class BatchStream:
         while True:
             yield from self.epoch(epoch, index)
             epoch, index = epoch + 1, 0
+
+    def examples(self, epoch: int, index: int) -> list[int]:
+        """Which examples a batch has, as they are counted in the data set."""
+        chosen = self._order(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
+        return origin(self._split, chosen).tolist()
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        order = torch.arange(len(self._split))
+        if self._training:
+            order = torch.randperm(
+                len(order), generator=generator_for(self._seed, *self._purpose, "order", epoch)
+            )
+        return order
+
+    def _read(self, indices: torch.Tensor) -> Batch:
+        """A batch of the split; an example that cannot be read is named."""
+        try:
+            return self._split.batch(indices)
+        except (OSError, ValueError, DataError) as error:
+            for index in indices.unsqueeze(1):
+                try:
+                    self._split.batch(index)
+                except DataError:
+                    raise
+                except (OSError, ValueError) as of_one:
+                    where = int(origin(self._split, index))
+                    raise DataError(
+                        f"data: example {where} must be readable, but {of_one}; restore or remove it"
+                    ) from of_one
+            raise DataError(f"data: a batch must be readable, but {error}") from error
 
     def _prepare(self, batch: Batch) -> Batch:
         batch = Batch(self._preprocess.scale(batch.inputs), batch.targets)

@@ -1,7 +1,7 @@
 """Datasets: examples in splits, and how raw inputs become a network's inputs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, final
 
 import torch
@@ -62,6 +62,11 @@ class Subset:
 
     def batch(self, indices: torch.Tensor) -> Batch:
         return self._split.batch(self.indices[indices])
+
+
+def origin(split: Split, indices: torch.Tensor) -> torch.Tensor:
+    """What examples of a split are counted as in the split that it is, after all, a part of."""
+    return origin(split._split, split.indices[indices]) if isinstance(split, Subset) else indices
 
 
 @final
@@ -131,6 +136,56 @@ class Dataset:
     task: Task
     preprocess: Preprocess = AsGiven()
     class_names: tuple[str, ...] = ()
+
+
+@final
+class CheckedSplit:
+    """A split whose class labels are looked at when they are read.
+
+    Args:
+        split: The examples.
+        name: What it is called, such as ``train``.
+        num_classes: Whole numbers among the targets must be below it, and none of them negative.
+    """
+
+    def __init__(self, split: Split, name: str, num_classes: int) -> None:
+        self._split, self._name, self._num_classes = split, name, num_classes
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def batch(self, indices: torch.Tensor) -> Batch:
+        batch = self._split.batch(indices)
+        labels = batch.targets
+        if isinstance(labels, torch.Tensor) and labels.dtype == torch.int64 and labels.dim() == 1:
+            wrong = ((labels < 0) | (labels >= self._num_classes)).nonzero().flatten()
+            if len(wrong):
+                raise DataError(
+                    f"data: the label of {self._name} example {int(indices[wrong[0]])} must be from 0 to "
+                    f"{self._num_classes - 1}, got {int(labels[wrong[0]])}; correct or remove it"
+                )
+        return batch
+
+
+def checked(data: Dataset) -> Dataset:
+    """A data set whose class labels are looked at when they are read; its first inputs are looked at now.
+
+    Raises:
+        DataError: A split is empty, or its inputs are not of the shape that the task says.
+    """
+    splits: dict[str, Split] = {"train": data.train, "test": data.test}
+    for name, split in splits.items():
+        if not len(split):
+            raise DataError(f"data: there must be {name} examples, but there are none")
+        inputs = data.preprocess.normalize(data.preprocess.scale(split.batch(torch.arange(1)).inputs))
+        if isinstance(inputs, torch.Tensor) and tuple(inputs.shape[1:]) != tuple(data.task.input_shape):
+            raise DataError(
+                f"data: inputs must have the shape {tuple(data.task.input_shape)} (for images: channels, "
+                f"height, width), but {name} example 0 has {tuple(inputs.shape[1:])}; correct either"
+            )
+        if data.class_names:
+            splits[name] = CheckedSplit(split, name, data.task.num_outputs)
+    return replace(data, train=splits["train"], test=splits["test"])
 
 
 datasets: Registry[Dataset] = Registry("datasets", Dataset)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nasframe.core.json_text import read_bounded, read_json
+from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 
 _FORMAT = "nasframe.genotype"
@@ -69,8 +70,12 @@ class Genotype:
         return cls(choices)
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(self.to_json(), encoding="utf-8")
+        """Write it as JSON, whole or not at all.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        write_whole(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "Genotype":

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from nasframe.core.batch import Batch
+from nasframe.core.finite import non_finite, source_of_non_finite
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
-from nasframe.errors import ComponentError
+from nasframe.errors import ComponentError, NonFiniteError
 from nasframe.types import Metrics
 
 
@@ -61,6 +62,9 @@ class WeightUpdate:
 
         Returns:
             ``train_loss`` and each metric as ``train_<metric>``, from before the update.
+
+        Raises:
+            NonFiniteError: Loss or gradients are not finite; no weight was changed.
         """
         weights = [
             weight
@@ -78,8 +82,12 @@ class WeightUpdate:
             metrics = {"loss": loss.detach(), **self._objective.metrics(outputs, piece.targets)}
             for name, value in metrics.items():
                 totals[f"train_{name}"] = totals.get(f"train_{name}", 0.0) + share * value
+        norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        if wrong := non_finite({"train_loss": totals["train_loss"]}, {"gradient": norm}):
+            source = source_of_non_finite(self._model, batch.inputs)
+            raise NonFiniteError(f"{' and '.join(wrong)}, which comes from {source}")
         if self._max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(weights, self._max_grad_norm)
+            nn.utils.clip_grads_with_norm_(weights, self._max_grad_norm, norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return totals

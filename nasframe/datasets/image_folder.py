@@ -1,8 +1,9 @@
 """Images of one's own: a folder of folders, one a class."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from nasframe.core import (
     generator_for,
     previewed_by,
 )
-from nasframe.errors import DataError
+from nasframe.errors import DataError, FaultWarning
 from nasframe.types import ExistingFolder, PositiveInt, ProperFraction
 
 _SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -33,17 +34,24 @@ class _Files(NamedTuple):
     test: Mapping[str, Sequence[Path]]
 
 
-def _preview(*, path: Path, size: int, test_fraction: float | None) -> Preview | None:
+def _preview(
+    *, path: Path, size: int, test_fraction: float | None, unreadable: str = "stop"
+) -> Preview | None:
     if not path.is_dir():
         return None
     train, _ = _listed(path, test_fraction)
-    return Preview(Task((3, size, size), len(train)), sum(map(len, train.values())))
+    count = sum(map(len, train.values())) if unreadable == "stop" else None
+    return Preview(Task((3, size, size), len(train)), count)
 
 
 @datasets.register("image_folder")
 @previewed_by(_preview)
 def image_folder(
-    *, path: ExistingFolder, size: PositiveInt = 32, test_fraction: ProperFraction | None = None
+    *,
+    path: ExistingFolder,
+    size: PositiveInt = 32,
+    test_fraction: ProperFraction | None = None,
+    unreadable: Literal["stop", "skip"] = "stop",
 ) -> Dataset:
     """Images in a folder that has a folder for each class, as RGB of one size, all held in memory.
 
@@ -59,15 +67,18 @@ def image_folder(
         size: Height and width of an image in pixels.
         test_fraction: Share of each class's images that are for testing, at least one; null means the folder
             ``test``, or 0.2 where there is none. Which images these are depends on their names alone.
+        unreadable: What happens with an image that cannot be decoded. `skip` leaves it out, and tells how
+            many were left out in each split.
 
     Raises:
         DataError: A file is no image, a class is empty, unknown or alone; the message names it.
     """
     train, test = _listed(path, test_fraction)
-    train_images, train_labels = _read(train, size)
+    skip = unreadable == "skip"
+    train_images, train_labels = _read(train, size, skip)
     return Dataset(
         TensorSplit(train_images, train_labels),
-        TensorSplit(*_read(test, size)),
+        TensorSplit(*_read(test, size, skip)),
         Task((3, size, size), len(train)),
         NormalizeImages.of(train_images),
         tuple(train),
@@ -150,13 +161,30 @@ def _drawn(classes: Mapping[str, list[Path]], fraction: float) -> _Files:
     return _Files(train, test)
 
 
-def _read(classes: Mapping[str, Sequence[Path]], size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (uint8, N 3 H W) and labels (int64, N)."""
+def _read(classes: Mapping[str, Sequence[Path]], size: int, skip: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (uint8, N 3 H W) and labels (int64, N), without those that shall be skipped."""
     files = [(file, label) for label, files in enumerate(classes.values()) for file in files]
     images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
-    for index, (file, _) in enumerate(files):
-        images[index] = torch.from_numpy(_pixels(file, size)).permute(2, 0, 1)
-    return images, torch.tensor([label for _, label in files])
+    labels: list[int] = []
+    skipped: list[DataError] = []
+    for file, label in files:
+        try:
+            images[len(labels)] = torch.from_numpy(_pixels(file, size)).permute(2, 0, 1)
+        except DataError as error:
+            if not skip:
+                raise
+            skipped.append(error)
+        else:
+            labels.append(label)
+    if skipped:
+        warnings.warn(
+            f"image_folder: {len(skipped)} of {len(files)} images are left out, the first: {skipped[0]}",
+            FaultWarning,
+            stacklevel=3,
+        )
+    if empty := [name for label, name in enumerate(classes) if label not in labels]:
+        raise DataError(f"image_folder: no image of the class `{empty[0]}` can be decoded; add some")
+    return images[: len(labels)], torch.tensor(labels)
 
 
 def _pixels(file: Path, size: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":

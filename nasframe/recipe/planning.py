@@ -36,7 +36,7 @@ from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.rehearsal import OutOfMemory, Rehearsal, rehearse
 from nasframe.registry import Component, registries
 
-_KEPT_CHECKPOINTS: Final = 3  # of a stage: two, and one that is being written
+_KEPT_CHECKPOINTS: Final = 4  # of a stage: two, the best, and one that is being written
 
 Say: TypeAlias = Callable[[str], None]
 """Hears what is being done, for people."""

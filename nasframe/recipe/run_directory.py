@@ -8,15 +8,19 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
+
+from filelock import FileLock, Timeout
 
 import nasframe
 from nasframe.core import Checkpoints, Prices
 from nasframe.core.json_text import read_json_file
-from nasframe.errors import FormatError
+from nasframe.core.storage import reason_of, write_whole
+from nasframe.errors import FaultWarning, FormatError, StorageError
 from nasframe.recipe.allocator import allocator_settings
 
 STAGES = ("search", "retrain", "report")
@@ -24,11 +28,17 @@ _VERSION = 1
 
 
 @final
-@dataclass(frozen=True)
 class RunDirectory:
-    """The files of one run (their names are public: docs/run_directory.md)."""
+    """The files of one run (their names are public: docs/run_directory.md).
 
-    root: Path
+    Attributes:
+        root: The folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._written: dict[Path, str] = {}
+        self._status: dict[str, Any] | None = None
 
     @classmethod
     def create(
@@ -38,21 +48,32 @@ class RunDirectory:
 
         Raises:
             FormatError: The folder holds something already.
+            StorageError: It cannot be made or written.
         """
         if root is None:
             digest = hashlib.sha256(recipe_text.encode()).hexdigest()[:8]
             first = Path("runs") / name / f"{time.strftime('%Y%m%d-%H%M%S')}-{digest}"
             others = (first.with_name(f"{first.name}-{index}") for index in itertools.count(2))
             root = next(folder for folder in itertools.chain([first], others) if not folder.exists())
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise FormatError(
-                f"{root}: must be a new or empty folder, but holds something; "
-                f"go on with `nasframe resume {root}`, or choose another --out"
-            )
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True)
+        except FileExistsError:
+            if not root.is_dir() or any(root.iterdir()):
+                raise FormatError(
+                    f"{root}: must be a new or empty folder, but holds something; "
+                    f"go on with `nasframe resume {root}`, or choose another --out"
+                ) from None
+        except OSError as error:
+            raise StorageError(
+                f"{root}: must be a folder that can be made, but {reason_of(error)}; choose another --out"
+            ) from error
         run = cls(root.resolve())
-        _write(run.recipe, recipe_text)
-        _write(run.environment, json.dumps(_environment(device, threads), indent=2) + "\n")
+        for path, text in (
+            (run.recipe, recipe_text),
+            (run.environment, json.dumps(_environment(device, threads), indent=2) + "\n"),
+        ):
+            write_whole(path, text)
+            run._written[path] = text
         run.update_status(version=_VERSION, ended="running", finished=[], seconds={}, steps={})
         return run
 
@@ -74,7 +95,37 @@ class RunDirectory:
                 )
         if (version := run.status().get("version")) != _VERSION:
             raise FormatError(f"{root}/status.json: version must be {_VERSION}, got {version!r}")
+        run._written = {path: path.read_text(encoding="utf-8") for path in (run.recipe, run.environment)}
         return run
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, no other process works on this run; ``status.json`` names the one that does.
+
+        The system lets go of it when the process ends, however it ends.
+
+        Raises:
+            StorageError: Another process holds it, or no lock can be had.
+        """
+        lock = FileLock(self.root / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            owner = self.status().get("owner") or {}
+            who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}" if owner else "another"
+            raise StorageError(
+                f"{self.root}: must be worked on by one process alone, but is held by {who}; "
+                "wait for it, or end it"
+            ) from None
+        except OSError as error:
+            raise StorageError(f"{self.root}/lock: must be writable, but {reason_of(error)}") from error
+        try:
+            since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            self.update_status(owner={"pid": os.getpid(), "host": platform.node(), "since": since})
+            yield
+        finally:
+            self.update_status(owner=None)
+            lock.release()
 
     @property
     def recipe(self) -> Path:
@@ -104,13 +155,18 @@ class RunDirectory:
         """The prices of the search; made and written at first, because what is measured varies."""
         path = self.stage("search") / "prices.json"
         if not path.exists():
-            _write(path, make().to_json())
+            write_whole(path, make().to_json())
         return Prices.from_json(path.read_text(encoding="utf-8"))
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""
         folder = self.root / name
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{folder}: must be a folder that can be made, but {reason_of(error)}"
+            ) from error
         return folder
 
     def checkpoints(self, stage: str) -> Checkpoints:
@@ -119,6 +175,8 @@ class RunDirectory:
 
     def status(self) -> dict[str, Any]:
         """What ``status.json`` says: how it ended, finished stages, seconds and steps of each."""
+        if self._status is not None:
+            return self._status
         path = self.root / "status.json"
         if not path.exists():
             return {}
@@ -128,16 +186,26 @@ class RunDirectory:
         return status
 
     def update_status(self, **changes: Any) -> None:
-        """Change some keys of ``status.json``."""
-        text = json.dumps({**self.status(), **changes}, indent=2) + "\n"
-        _write(self.root / "status.json", text)
+        """Change some keys of ``status.json``; what cannot be written is told by a `FaultWarning`."""
+        self._status = {**self.status(), **changes}
+        try:
+            self._remake()
+            write_whole(self.root / "status.json", json.dumps(self._status, indent=2) + "\n")
+        except StorageError as error:
+            _tell(f"{error}; the run goes on, and the file says what was before")
+
+    def _remake(self) -> None:
+        """Write again what was deleted while the run goes on."""
+        for path, text in self._written.items():
+            if not path.exists():
+                write_whole(path, text)
+                _tell(
+                    f"{path}: was deleted while the run goes on; it is written again, other files may be lost"
+                )
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+def _tell(message: str) -> None:
+    warnings.warn(message, FaultWarning, stacklevel=3)
 
 
 def _environment(device: str, threads: int | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from nasframe.core import (
     Algorithm,
@@ -41,7 +41,9 @@ from nasframe.core import (
     seed_for,
     supernet,
 )
+from nasframe.core.dataset import checked
 from nasframe.core.json_text import read_json, read_json_file
+from nasframe.core.storage import write_whole, written_whole
 from nasframe.core.tensor_file import load_weights
 from nasframe.errors import DataError, FormatError, UnsupportedError
 from nasframe.recipe.devices import default_threads, device_named
@@ -50,6 +52,7 @@ from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
+from nasframe.recipe.tracking import Tracking
 from nasframe.types import Metrics
 
 Fit: TypeAlias = Callable[[Trainer, Job], None]
@@ -92,7 +95,8 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
         progress: Hears each step.
     """
     directory = _new_directory(recipe, out)
-    return _Stages(recipe, directory, progress or _silent).run()
+    with directory.held():
+        return _Stages(recipe, directory, progress or _silent).run()
 
 
 def run_fitted_by(recipe: Recipe, out: Path, fit: Fit) -> Run:
@@ -104,7 +108,8 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit) -> Run:
         fit: Called in place of ``trainer.fit(job)``.
     """
     directory = _new_directory(recipe, out)
-    return _Stages(recipe, directory, _silent, fit).run()
+    with directory.held():
+        return _Stages(recipe, directory, _silent, fit).run()
 
 
 def _new_directory(recipe: Recipe, out: Path | None) -> RunDirectory:
@@ -124,10 +129,12 @@ def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = F
 
     Raises:
         FormatError: `run_dir` is not a run directory.
+        StorageError: Another process works on it.
     """
     directory = RunDirectory.open(run_dir)
-    recipe = load_recipe(directory.recipe, check=False, outside=outside)
-    return _Stages(recipe, directory, progress or _silent).run()
+    with directory.held():
+        recipe = load_recipe(directory.recipe, check=False, outside=outside)
+        return _Stages(recipe, directory, progress or _silent).run()
 
 
 def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
@@ -152,10 +159,7 @@ class _Stages:
     @cached_property
     def _data(self) -> Dataset:
         data: Dataset = self._recipe.data()
-        for name, split in (("training", data.train), ("test", data.test)):
-            if not len(split):
-                raise DataError(f"data: there must be {name} examples, but {self._recipe.data.name} has none")
-        return data
+        return checked(data)
 
     @cached_property
     def _benchmark(self) -> Benchmark | None:
@@ -274,7 +278,8 @@ class _Stages:
             name: tensor.cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in model.state_dict().items()
         }
-        save_file(weights, self._directory.weights)
+        with written_whole(self._directory.weights) as file:
+            file.write(save(weights))
 
     def _fit(
         self,
@@ -286,17 +291,17 @@ class _Stages:
         describe: Callable[[Record], Record],
     ) -> None:
         train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
-        open_trackers: list[Any] = []
+        tracking: list[Tracking] = []
 
         def start_tracking(start: int) -> Callable[[Record], None]:
             folder = self._directory.stage(stage)
             precision = self._directory.status().get("precision", {})
             self._directory.update_status(precision={**precision, stage: model.precision})
-            open_trackers.extend(component(folder, start) for component in self._recipe.trackers)
+            tracking.extend(Tracking(component, folder, start) for component in self._recipe.trackers)
 
             def track(record: Record) -> None:
-                for tracker in open_trackers:
-                    tracker.log(record)
+                for each in tracking:
+                    each.log(record)
                 self._directory.update_status(steps=self._steps)
 
             return track
@@ -323,8 +328,8 @@ class _Stages:
                 ),
             )
         finally:
-            for tracker in open_trackers:
-                tracker.close()
+            for each in tracking:
+                each.close()
 
     def _report(self) -> None:
         section = self._recipe.retrain
@@ -460,7 +465,7 @@ def _write_report(
         "recipe": directory.recipe.read_text(encoding="utf-8"),
         "command": " ".join(environment["command"]),
     }
-    directory.report.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(directory.report, json.dumps(content, indent=2) + "\n")
 
 
 def _benchmark_entry(recipe: Recipe, standing: Standing | None) -> dict[str, Any]:

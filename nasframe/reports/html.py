@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, final
 from nasframe.core import Graph, Report, reports
 from nasframe.core.graph import draw, to_svg
 from nasframe.core.json_text import read_json_file
+from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.reports._chart import HEIGHT, WIDTH, Chart, Series, chart
 
@@ -46,7 +47,7 @@ class Html(Report):
                 f"{run_dir / 'report.json'}: must be what a finished run leaves: {error!r:.200}"
             ) from error
         path = run_dir / "report.html"
-        path.write_text(page, encoding="utf-8")
+        write_whole(path, page)
         return path
 
 

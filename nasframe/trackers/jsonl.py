@@ -2,12 +2,15 @@
 
 import json
 import math
+import os
+import warnings
 from pathlib import Path
 from typing import final
 
 from nasframe.core import Record, Tracker, trackers
 from nasframe.core.json_text import read_json
-from nasframe.errors import FormatError
+from nasframe.core.storage import reason_of, write_whole
+from nasframe.errors import FaultWarning, FormatError, StorageError
 
 
 @trackers.register("jsonl")
@@ -16,40 +19,61 @@ class Jsonl(Tracker):
     """Writes the scalars of each record as one line of ``metrics.jsonl``.
 
     A line is ``{"step": 3, "search/train_loss": 0.71, …}``. JSON has no number that is not finite:
-    such a one is ``null``.
+    such a one is ``null``. Lines that cannot be written are told by a `FaultWarning`, and written with
+    those of a later record when there is room again.
 
     Raises:
         FormatError: The file that is there is not what this tracker writes.
     """
 
     def __init__(self, directory: Path, start: int) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / "metrics.jsonl"
-        if path.exists():
-            _drop_from(path, start)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = directory / "metrics.jsonl"
+        self._waiting = ""
+        try:
+            kept = _lines_before(self._path, start) if self._path.exists() else ""
+            write_whole(self._path, kept)
+        except StorageError as error:
+            warnings.warn(f"{error}; lines wait until it is", FaultWarning, stacklevel=2)
 
     def log(self, record: Record) -> None:
         scalars = {tag: _finite(float(value)) for tag, value in record.scalars.items()}
-        line = json.dumps({"step": record.step, **scalars}, allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
+        self._waiting += json.dumps({"step": record.step, **scalars}, allow_nan=False) + "\n"
+        try:
+            self._write()
+        except OSError as error:
+            message = f"{self._path}: must be writable, but {reason_of(error)}; lines wait until it is"
+            warnings.warn(message, FaultWarning, stacklevel=2)
 
     def close(self) -> None:
-        self._file.close()
+        if self._waiting:
+            lines = self._waiting.count("\n")
+            warnings.warn(f"{self._path}: {lines} lines could not be written", FaultWarning, stacklevel=2)
+
+    def _write(self) -> None:
+        """Append what waits, all or nothing."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab", buffering=0) as file:
+            end = file.tell()
+            rest = self._waiting.encode()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                file.truncate(end)
+                raise
+            os.fsync(file.fileno())
+        self._waiting = ""
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _drop_from(path: Path, start: int) -> None:
-    """Keep the lines of the steps before `start`; what follows the last line break was torn off."""
+def _lines_before(path: Path, start: int) -> str:
+    """The lines of the steps before `start`; what follows the last line break was torn off."""
     *lines, _ = path.read_bytes().split(b"\n")
     kept = [line for number, line in enumerate(lines, 1) if _step(line, f"{path}:{number}") < start]
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(b"".join(line + b"\n" for line in kept))
-    partial.replace(path)
+    return "".join(f"{line.decode()}\n" for line in kept)
 
 
 def _step(line: bytes, where: str) -> int:

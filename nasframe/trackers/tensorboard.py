@@ -1,13 +1,17 @@
 """Figures for TensorBoard."""
 
+import errno
 import time
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 import numpy as np
 
 from nasframe.core import Graph, Record, Tracker, trackers
 from nasframe.core.graph import draw, to_pixels
+from nasframe.core.storage import check_room
+
+_NEVER: Final = 10**7  # seconds: each record is flushed here
 
 
 @trackers.register("tensorboard")
@@ -23,12 +27,18 @@ class TensorBoard(Tracker):
         # importing it takes a second, which only those who use it shall wait
         from torch.utils.tensorboard import SummaryWriter
 
-        _wait_for_a_new_name(directory / "tensorboard")
+        self._folder = directory / "tensorboard"
+        check_room(self._folder)
+        _wait_for_a_new_name(self._folder)
         # also at the first step: a run may have been interrupted before its first checkpoint
-        self._writer = SummaryWriter(directory / "tensorboard", purge_step=start)
+        self._writer = SummaryWriter(self._folder, purge_step=start, flush_secs=_NEVER)
+        self._file = max(self._folder.glob("events.out.tfevents.*"))
         self._pictures: dict[str, tuple[Graph, np.ndarray]] = {}
 
     def log(self, record: Record) -> None:
+        check_room(self._folder)  # what fails in the writer's own thread prints a traceback
+        if not self._file.exists():
+            raise FileNotFoundError(errno.ENOENT, "its file was deleted", str(self._file))
         for tag, value in record.scalars.items():
             self._writer.add_scalar(tag, float(value), record.step)
         for tag, values in record.histograms.items():
@@ -51,6 +61,20 @@ class TensorBoard(Tracker):
 
 
 def _wait_for_a_new_name(folder: Path) -> None:
-    """Readers take event files in the order of their names, which begin with the second they are made in."""
+    """Readers take event files in the order of their names, which begin with the second they are made in.
+
+    Files from a second that is still to come, as after a clock was set back, get names of the past.
+    """
+    now = int(time.time())
+    files = sorted(folder.glob("events.out.tfevents.*"))
+    if any(_second(file) > now for file in files):
+        for age, file in enumerate(reversed(files), 1):
+            *start, _, end = file.name.split(".", 4)
+            file.rename(file.with_name(f"{'.'.join(start)}.{now - age:010d}.{end}"))
     while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
         time.sleep(0.05)
+
+
+def _second(file: Path) -> int:
+    number = file.name.split(".")[3]
+    return int(number) if number.isdecimal() else 0

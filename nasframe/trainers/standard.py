@@ -1,7 +1,9 @@
 """The loop of a stage: epochs of steps, validation, records, checkpoints."""
 
+import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -31,7 +33,8 @@ from nasframe.core import (
     set_random_state,
     trainers,
 )
-from nasframe.errors import DataError, TrainingError, UnsupportedError
+from nasframe.core.finite import non_finite
+from nasframe.errors import DataError, FaultWarning, NonFiniteError, TrainingError, UnsupportedError
 from nasframe.registry import Component
 from nasframe.types import Metrics, PositiveFloat, PositiveInt
 
@@ -63,6 +66,11 @@ class Standard(Trainer):
         eval_batch_size: Examples a batch in validation and test.
         checkpoint_minutes: Save a checkpoint after so many minutes, besides the one after each epoch.
         checkpoint_steps: Save one after so many steps, likewise.
+        keep_checkpoints: How many of the newest are kept, besides the one of the lowest validation loss.
+        on_non_finite: What happens in a step whose loss, gradient or alphas are not finite. `stop` ends the
+            run; `skip` undoes the step and leaves its batch out, for which a copy of the state is made before
+            each step; `rollback` goes on after the step with the state of the newest checkpoint, so that the
+            batches since then are left out (Chowdhery et al. 2022, section 5.1).
     """
 
     def __init__(
@@ -80,6 +88,8 @@ class Standard(Trainer):
         eval_batch_size: PositiveInt = 256,
         checkpoint_minutes: PositiveFloat | None = 15.0,
         checkpoint_steps: PositiveInt | None = None,
+        keep_checkpoints: PositiveInt = 2,
+        on_non_finite: Literal["stop", "skip", "rollback"] = "stop",
     ) -> None:
         self._epochs, self._batch_size, self._max_steps = epochs, batch_size, max_steps
         self._optimizer, self._schedule, self._max_grad_norm = optimizer, schedule(), max_grad_norm
@@ -87,20 +97,31 @@ class Standard(Trainer):
         self._eval_batch_size = eval_batch_size
         self._checkpoint_seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
         self._checkpoint_steps = math.inf if checkpoint_steps is None else checkpoint_steps
+        self._keep_checkpoints, self._on_non_finite = keep_checkpoints, on_non_finite
 
     def fit(self, job: Job) -> None:
         state = self._start(job)
         track = job.start_tracking(state.epoch + 1)
         while state.epoch < self._epochs and (state.step < state.num_steps or state.so_far.steps):
             self._train_epoch(job, state)
+            if state.so_far.skipped == state.so_far.steps:
+                raise TrainingError(
+                    f"{job.stage}: some step of epoch {state.epoch + 1} must have finite numbers, but all "
+                    f"{state.so_far.steps} were left out; lower the learning rate, or look at the data"
+                )
             metrics = state.so_far.means()
+            if self._on_non_finite != "stop":
+                metrics["skipped_steps"] = float(state.so_far.skipped)
             _check_finite(job, state.epoch + 1, metrics)
             metrics.update(self._validated(job, state))
             scalars = {f"{job.stage}/{name}": value for name, value in metrics.items()}
             with job.interrupts.deferred():
                 state.epoch, state.so_far = state.epoch + 1, _SoFar()
                 track(job.describe(Record(state.epoch, scalars)))
-                job.checkpoints.save(state.step, state.to_dict())
+                self._save(job, state, metrics.get("valid_loss"))
+
+    def _save(self, job: Job, state: "_State", valid_loss: float | None = None) -> None:
+        job.checkpoints.save(state.step, state.to_dict(), keep=self._keep_checkpoints, valid_loss=valid_loss)
 
     def _validated(self, job: Job, state: "_State") -> dict[str, float]:
         """Figures of the held-out examples; whoever interrupts here loses no step of the epoch."""
@@ -109,7 +130,7 @@ class Standard(Trainer):
         try:
             valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
         except KeyboardInterrupt:
-            job.checkpoints.save(state.step, state.to_dict())
+            self._save(job, state)
             raise
         return {f"valid_{name}": float(value) for name, value in valid.items()}
 
@@ -160,6 +181,8 @@ class Standard(Trainer):
         model.autocast(self._lower_precision(job.device, algorithm))
         if (saved := job.checkpoints.latest()) is not None:
             state.load_dict(saved)
+        elif self._on_non_finite == "rollback":
+            self._save(job, state)
         return state
 
     def _learners(
@@ -208,20 +231,47 @@ class Standard(Trainer):
             for train in islice(batches, state.num_steps - state.step):
                 position = state.epoch + so_far.steps / len(state.train)
                 set_learning_rate(state.optimizer, self._schedule, position, self._epochs)
+                lr = state.optimizer.param_groups[0]["lr"]
                 batch = self._laid_out(train)
                 other = batch if valid is None else self._laid_out(next(valid))
-                metrics = state.algorithm.step(batch, other, state.update)
+                before = copy.deepcopy(state.to_dict()) if self._on_non_finite == "skip" else None
+                try:
+                    metrics = state.finite_step(batch, other)
+                except NonFiniteError as error:
+                    self._recover(job, state, before, error)
+                    metrics, so_far.skipped = {}, so_far.skipped + 1
                 state.step += 1
                 job.progress(job.stage, state.step, state.num_steps, state.epoch + 1, metrics)
                 now = time.perf_counter()
-                so_far.add(metrics, len(train), now - started, state.optimizer.param_groups[0]["lr"])
+                so_far.add(metrics, len(train), now - started, lr)
                 due = state.step % self._checkpoint_steps == 0 or now - saved > self._checkpoint_seconds
                 if due or job.interrupts.requested:
-                    job.checkpoints.save(state.step, state.to_dict())
+                    self._save(job, state)
                     saved = time.perf_counter()
                 if job.interrupts.requested:
                     break
                 started = time.perf_counter()
+
+    def _recover(
+        self, job: Job, state: "_State", before: dict[str, Any] | None, error: NonFiniteError
+    ) -> None:
+        """Go on after a step with a state from before it; the step's place is kept."""
+        where = f"{job.stage}: step {state.step + 1}"
+        what = f"{where}: loss, gradients and alphas must be finite, but not: {error}"
+        examples = state.train.examples(state.epoch, state.so_far.steps)
+        what += f"; training examples {', '.join(map(str, examples))}"
+        place = state.step, state.epoch, state.so_far
+        if self._on_non_finite == "rollback":
+            before = job.checkpoints.latest()
+        if before is None:
+            raise NonFiniteError(
+                f"{what}; checkpoints are from before it; lower the learning rate, clip gradients "
+                "(max_grad_norm), or set on_non_finite"
+            ) from error
+        gone = "its step is left out" if self._on_non_finite == "skip" else f"back to step {before['step']}"
+        warnings.warn(f"{what}; {gone}", FaultWarning, stacklevel=2)
+        state.load_dict(before)
+        state.step, state.epoch, state.so_far = place
 
     def _laid_out(self, batch: Batch) -> Batch:
         if self._channels_last and isinstance(batch.inputs, torch.Tensor) and batch.inputs.dim() == 4:
@@ -246,6 +296,7 @@ class _SoFar:
     """What the steps of an epoch came to so far."""
 
     steps: int = 0
+    skipped: int = 0
     examples: int = 0
     seconds: float = 0.0
     lr: float = 0.0
@@ -285,6 +336,17 @@ class _State:
     step: int = field(default=0)
     epoch: int = field(default=0)
     so_far: _SoFar = field(default_factory=_SoFar)
+
+    def finite_step(self, train: Batch, valid: Batch) -> Metrics:
+        """A step of the algorithm.
+
+        Raises:
+            NonFiniteError: Its figures or the upper-level parameters after it are not finite.
+        """
+        metrics = self.algorithm.step(train, valid, self.update)
+        if wrong := non_finite(metrics, dict(self.model.named_parameters_at("upper"))):
+            raise NonFiniteError(", ".join(wrong))
+        return metrics
 
     def valid_batches(self) -> Iterator[Batch] | None:
         """Batches for the upper level; which ones depends on the step alone."""

@@ -2,19 +2,19 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nasframe import load_recipe, run
 from nasframe.core import Checkpoints
-from nasframe.errors import FormatError
+from nasframe.errors import FaultWarning, FormatError
 from nasframe.recipe import resume
 
 # drop path and flips draw in each step; Adam, momentum and batch norm have states of their own
@@ -34,6 +34,8 @@ retrain:
   valid_fraction: 0.4
   trainer: {epochs: 3, batch_size: 8, optimizer: {lr: 0.1}, schedule: {type: cosine, each_step: true}}
 """
+KILLS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "kills.py"), run_name="kills")
+OUTCOME, LINES = KILLS["outcome"], KILLS["_lines"]
 STAGES = ("search", "retrain")  # of 6 and 9 steps: 20 and 24 examples in batches of 8, 3 epochs each
 
 
@@ -53,65 +55,18 @@ def unstopped(recipe_file, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(unstopped):
     """What it left."""
-    return _result(unstopped.folder)
-
-
-def _result(folder):
-    """Everything in a run's folder that its recipe decides."""
-    report = json.loads((folder / "report.json").read_text())
-    return {
-        "recipe": (folder / "recipe.yaml").read_text(),
-        "genotype": (folder / "search" / "genotype.json").read_text(),
-        "metrics": report["metrics"],
-        "alphas": report["alphas"],
-        "weights": _plain(load_file(folder / "retrain" / "model.safetensors")),
-        "lines": {stage: _lines(folder / stage / "metrics.jsonl") for stage in STAGES},
-        "states": {stage: _plain(Checkpoints(folder / stage / "checkpoints").latest()) for stage in STAGES},
-        "events": {stage: _events(folder / stage / "tensorboard") for stage in STAGES},
-    }
-
-
-def _plain(value):
-    """Tensors as bytes, so that `==` compares them bit for bit."""
-    if isinstance(value, torch.Tensor):
-        return str(value.dtype), tuple(value.shape), value.contiguous().numpy().tobytes()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _is_speed(tag):
-    return tag.endswith("images_per_second")
-
-
-def _lines(path):
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{tag: value for tag, value in line.items() if not _is_speed(tag)} for line in lines]
-
-
-def _events(folder):
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "images": 0})
-    events.Reload()
-    tags = events.Tags()
-    scalars = {
-        tag: [(event.step, None if _is_speed(tag) else event.value) for event in events.Scalars(tag)]
-        for tag in tags["scalars"]
-    }
-    histograms = {
-        tag: [(event.step, tuple(event.histogram_value.bucket)) for event in events.Histograms(tag)]
-        for tag in tags["histograms"]
-    }
-    images = {
-        tag: [(event.step, event.encoded_image_string) for event in events.Images(tag)]
-        for tag in tags["images"]
-    }
-    return scalars, histograms, images
+    return OUTCOME(unstopped.folder)
 
 
 def _status(folder):
     return json.loads((folder / "status.json").read_text())
+
+
+def test_the_same_recipe_gives_the_same_bit_for_bit(recipe_file, whole, tmp_path):
+    torch.rand(7)  # whatever was drawn before
+    again = OUTCOME(run(load_recipe(recipe_file), tmp_path / "again").folder)
+    for part, expected in whole.items():
+        assert again[part] == expected, part
 
 
 def _stop_at(stage, step, error):
@@ -131,7 +86,7 @@ def _resume(folder, progress=None):
 
 
 def _check_same(folder, whole):
-    result = _result(folder)
+    result = OUTCOME(folder)
     for part, expected in whole.items():
         assert result[part] == expected, part
     assert (_status(folder)["ended"], _status(folder)["reason"]) == ("done", None)
@@ -255,7 +210,7 @@ def test_a_signal_in_validation_keeps_the_steps_of_the_epoch(tmp_path, third_par
     assert Checkpoints(folder / "search" / "checkpoints").latest()["step"] == 2
     _resume(folder, progress)
     assert heard == [("search", 1), ("search", 2), ("retrain", 1), ("retrain", 2), ("retrain", 3)]
-    assert len(_lines(folder / "search" / "metrics.jsonl")) == 1
+    assert len(LINES(folder / "search" / "metrics.jsonl")) == 1
 
 
 @pytest.mark.parametrize("setting", ["checkpoint_steps=1", "checkpoint_minutes=1e-9"])
@@ -270,7 +225,7 @@ def test_a_run_that_was_killed_between_two_epochs_goes_on_from_its_last_checkpoi
     heard, progress = _signal_at("", 0)
     _resume(folder, progress)
     assert heard[0] == ("search", 5)
-    result = _result(folder)
+    result = OUTCOME(folder)
     for part in whole.keys() - {"recipe"}:
         assert result[part] == whole[part], part
 
@@ -281,7 +236,8 @@ def test_a_checkpoint_that_is_torn_gives_way_to_the_one_before_it(recipe_file, w
         run(load_recipe(recipe_file), folder, _stop_at("retrain", 7, KeyboardInterrupt()))
     torn = folder / "retrain" / "checkpoints" / "step-000000006.pt"
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
-    _resume(folder)
+    with pytest.warns(FaultWarning, match="going on from the checkpoint before it, of step 3"):
+        _resume(folder)
     _check_same(folder, whole)
 
 
@@ -289,7 +245,7 @@ def test_a_run_whose_checkpoints_are_all_torn_is_refused_and_not_begun_anew(reci
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         run(load_recipe(recipe_file), folder, _stop_at("search", 3, KeyboardInterrupt()))
-    for path in (folder / "search" / "checkpoints").iterdir():
+    for path in (folder / "search" / "checkpoints").glob("*.pt"):
         path.write_bytes(b"")
     before = (folder / "search" / "metrics.jsonl").read_text()
     with pytest.raises(FormatError, match="no checkpoint can be read"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nasframe.core import Checkpoints
-from nasframe.errors import FormatError
+from nasframe.errors import FaultWarning, FormatError
 
 
 def _names(folder):
@@ -41,10 +41,10 @@ def test_steps_are_ordered_as_numbers(tmp_path):
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_the_newest_ones_are_kept_and_nothing_else_remains(tmp_path, keep):
-    checkpoints = Checkpoints(tmp_path, keep)
+    checkpoints = Checkpoints(tmp_path)
     for step in range(1, 6):
-        checkpoints.save(step, _state(step))
-    assert _names(tmp_path) == [f"step-{step:09d}.pt" for step in range(6 - keep, 6)]
+        checkpoints.save(step, _state(step), keep=keep)
+    assert _names(tmp_path) == ["manifest.json", *(f"step-{step:09d}.pt" for step in range(6 - keep, 6))]
 
 
 def test_a_torn_checkpoint_gives_way_to_the_one_before_it(tmp_path):
@@ -53,7 +53,10 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before_it(tmp_path):
     checkpoints.save(2, _state(2))
     torn = tmp_path / "step-000000002.pt"
     torn.write_bytes(torn.read_bytes()[:100])
-    assert checkpoints.latest()["step"] == 1
+    with pytest.warns(
+        FaultWarning, match=r"step-000000002\.pt: must have .* got 100; going on from .* step 1"
+    ):
+        assert checkpoints.latest()["step"] == 1
 
 
 def test_a_write_that_fails_leaves_the_old_ones(tmp_path):
@@ -63,7 +66,7 @@ def test_a_write_that_fails_leaves_the_old_ones(tmp_path):
         checkpoints.save(2, {"not data": lambda: None})
     assert checkpoints.latest()["step"] == 1
     checkpoints.save(3, _state(3))
-    assert _names(tmp_path) == ["step-000000001.pt", "step-000000003.pt"]
+    assert _names(tmp_path) == ["manifest.json", "step-000000001.pt", "step-000000003.pt"]
 
 
 def test_when_none_can_be_read_it_is_said_of_each(tmp_path):

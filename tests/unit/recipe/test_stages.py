@@ -82,9 +82,10 @@ def test_the_run_directory_holds_what_is_documented_and_nothing_else(finished):
     assert checkpoints == {
         *(f"search/checkpoints/step-{step:09d}.pt" for step in (2, 4)),
         *(f"retrain/checkpoints/step-{step:09d}.pt" for step in (6, 9)),
+        *(f"{stage}/checkpoints/manifest.json" for stage in ("search", "retrain")),
     }
     assert found - events - checkpoints == {
-        "recipe.yaml", "environment.json", "status.json", "report.html", "report.json",
+        "lock", "recipe.yaml", "environment.json", "status.json", "report.html", "report.json",
         "search/metrics.jsonl", "search/genotype.json",
         "retrain/metrics.jsonl", "retrain/model.safetensors",
     }  # fmt: skip
