@@ -11,6 +11,8 @@ from nasframe.core.batch_norm import ExactBatchNorm2d
 from nasframe.errors import ComponentError
 
 _NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, ExactBatchNorm2d)
+# not the count of batches: DistributedDataParallel wants to find some buffer
+_STATISTICS: Final = ("running_mean", "running_var")
 
 
 @contextmanager
@@ -53,8 +55,8 @@ def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterato
 def unmoved(module: nn.Module) -> Iterator[None]:
     """Inside, passes leave the buffers of `module` as they are.
 
-    Batch norms in training, which need no statistics but those of their batch, have no buffers inside;
-    all others are copies. So it costs less than `swapped`.
+    Batch norms in training, which need no statistics but those of their batch, have no others inside;
+    all other buffers are copies.
     """
     copies: dict[int, torch.Tensor] = {}
     before: dict[int, tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]] = {}
@@ -64,10 +66,10 @@ def unmoved(module: nn.Module) -> Iterator[None]:
             if not held or id(held) in before:
                 continue
             before[id(held)] = held, dict(held)
-            if each.training and type(each) in _NORMS:
-                held.update(dict.fromkeys(held))
-            else:
-                held.update({name: _copy(buffer, copies) for name, buffer in held.items()})
+            dropped = _STATISTICS if each.training and type(each) in _NORMS else ()
+            held.update(
+                {name: None if name in dropped else _copy(buffer, copies) for name, buffer in held.items()}
+            )
         yield
     finally:
         for held, kept in before.values():

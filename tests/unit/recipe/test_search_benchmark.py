@@ -44,7 +44,7 @@ def _lines(folder: Path) -> list[dict[str, float]]:
 
 
 def _checkpoints(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    files = sorted((folder / "search" / "checkpoints").iterdir())
+    files = sorted((folder / "search" / "checkpoints").glob("step-*.pt"))
     return {path.name: unpack(torch.load(path, weights_only=True)["state"])["model"] for path in files}
 
 
