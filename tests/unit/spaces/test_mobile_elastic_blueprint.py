@@ -122,8 +122,8 @@ def test_a_derived_network_has_no_trace_of_the_search():
     assert network.kinds() == ("weight",)
     names = {type(module).__name__ for module in network.modules()}
     assert names <= {
-        "Model", "_MixedOps", "Sequential", "Conv2d", "DepthwiseConv", "BatchNorm2d", "ReLU6", "InvertedResidual",
-        "ConvClassifier", "Linear",
+        "Model", "_MixedOps", "Sequential", "Conv2d", "DepthwiseConv", "BatchNorm2d", "ReLU6",
+        "InvertedResidual", "ConvClassifier", "Linear",
     }  # fmt: skip
 
 
