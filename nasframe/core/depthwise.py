@@ -16,7 +16,7 @@ def depthwise_conv(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor, *, stride: i
     On CPUs with AVX2, in channels_last, oneDNN's gradient of a kernel wider than 3 takes up to twenty
     times as long as that of one of 3 columns. There it is put together from columns, at most 3 a time.
     """
-    if _has_slow_gradients(x_BCHW, weight_C1KK):
+    if _is_in_training(x_BCHW, weight_C1KK) and _is_split(x_BCHW, weight_C1KK, stride, 1):
         return depthwise_convs([x_BCHW], [weight_C1KK], stride=stride)
     return _plain(x_BCHW, weight_C1KK, stride)
 
@@ -39,18 +39,20 @@ def depthwise_convs(
     return out_BCHW
 
 
-def _is_avx2() -> bool:
-    return torch.backends.cpu.get_cpu_capability() == "AVX2"
+def _is_split(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor, stride: int, dilation: int) -> bool:
+    """Whether the kernel's gradient is put together from columns."""
+    size = weight_C1KK.shape[-1]
+    is_plain = stride == dilation == 1 and size > _WIDEST and x_BCHW.shape[3] > size // 2
+    return is_plain and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
-def _has_slow_gradients(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> bool:
+def _is_in_training(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
         and x_BCHW.device.type == "cpu"
         and torch.is_grad_enabled()
         and x_BCHW.dtype == weight_C1KK.dtype
         and x_BCHW.is_contiguous(memory_format=torch.channels_last)
-        and _is_avx2()
         and not torch.is_autocast_enabled("cpu")
     )
 
@@ -91,15 +93,16 @@ class _Depthwise(torch.autograd.Function):
         xs, weight_C1KK = saved[:num], _joined(saved[num:], 0)
         padding = [weight_C1KK.shape[-1] // 2 * dilation] * 2
         of_x, of_weight = None, None
-        if torch.is_grad_enabled() or dilation > 1 or stride > 1 or not _is_avx2():
+        is_split = want_weights and _is_split(saved[0], weight_C1KK, stride, dilation)
+        if torch.is_grad_enabled() or stride > 1 or (want_weights and not is_split):
             wanted = [want_inputs, want_weights, False]
             x_BCHW = _joined(xs, 1)  # again: to keep it would double what is kept
             of_x, of_weight, _ = _gradients(grad_BCHW, x_BCHW, weight_C1KK, padding, wanted, stride, dilation)
         else:
             if want_inputs:  # no value of the input is read
                 wanted = [True, False, False]
-                of_x = _gradients(grad_BCHW, grad_BCHW, weight_C1KK, padding, wanted)[0]
-            if want_weights:
+                of_x = _gradients(grad_BCHW, grad_BCHW, weight_C1KK, padding, wanted, 1, dilation)[0]
+            if is_split:
                 of_weight = _gradient_of_weight(grad_BCHW, xs, weight_C1KK)
         return None, None, None, *_split(of_x, num, 1), *_split(of_weight, len(saved) - num, 0)
 
@@ -107,11 +110,9 @@ class _Depthwise(torch.autograd.Function):
 def _gradient_of_weight(
     grad_BCHW: torch.Tensor, xs: Sequence[torch.Tensor], weight_C1KK: torch.Tensor
 ) -> Any:
-    """Put together from columns of the kernel."""
-    size, (height, width) = weight_C1KK.shape[-1], xs[0].shape[2:]
+    """Put together from columns of a kernel such as `_is_split` says."""
+    size, height = weight_C1KK.shape[-1], xs[0].shape[2]
     padding, wanted = size // 2, [False, True, False]
-    if size <= _WIDEST or width <= padding:
-        return _gradients(grad_BCHW, _joined(xs, 1), weight_C1KK, [padding] * 2, wanted)[1]
     rows = 0 if height >= size else padding  # the fast kernels want maps as high as the kernel
     if size < 2 * _WIDEST:
         return _gradient_of_halves(grad_BCHW, xs, weight_C1KK, rows)

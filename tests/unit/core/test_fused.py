@@ -13,6 +13,7 @@ from nasframe.core import (
     FusedSum,
     InputChoice,
     LayerChoice,
+    MixedLayer,
     MixedOp,
     SumOfInputs,
     SupernetFiller,
@@ -258,6 +259,70 @@ def test_who_hooks_into_a_candidate_sees_it_called():
     layer.register_forward_hook(lambda module, args, output: seen.append(output.shape))
     fused(states())
     assert seen == [(3, 2, 4, 4)]
+
+
+def _hook(chain):
+    chain[1].register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+
+
+def _replace(chain):
+    torch.manual_seed(7)
+    chain[1] = nn.Conv2d(2, 2, 5, padding=2).double()
+
+
+def _freeze(chain):
+    chain[2].eval()
+
+
+@pytest.mark.parametrize("change", [_hook, _replace, _freeze])
+def test_what_changes_between_passes_is_seen(change):
+    plain, fused = node(nn.Identity, fused=False), node(nn.Identity)
+    for each in (plain, fused):
+        each(states())
+        sites = (module for module in each.modules() if isinstance(module, MixedLayer))
+        change(next(sites).candidates[0])
+    torch.testing.assert_close(fused(states()), plain(states()), rtol=1e-12, atol=1e-12)
+
+
+def separable(channels=2, *, kernel_size=3, dilation=1):
+    """As a third party would write it, of PyTorch's own layers."""
+    padding = kernel_size // 2 * dilation
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(
+            channels, channels, kernel_size, padding=padding, dilation=dilation, groups=channels, bias=False
+        ),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels, affine=False),
+    )
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_separable_convolutions_of_all_edges_are_one_call(kernel_size, dilation, monkeypatch):
+    def build():
+        return separable(kernel_size=kernel_size, dilation=dilation)
+
+    plain, fused, calls = node(build, fused=False), node(build), []
+    original = functional.conv2d
+
+    def counted(x, weight, *args):
+        calls.append(tuple(weight.shape))
+        return original(x, weight, *args)
+
+    given = [state.requires_grad_() for state in states()]
+    expected = plain(given)
+    monkeypatch.setattr(functional, "conv2d", counted)
+    found = fused(given)
+    monkeypatch.undo()
+    of_separable = [shape for shape in calls if shape != (2, 2, 3, 3)]
+    assert of_separable == [(4, 1, kernel_size, kernel_size)]  # two edges of two channels; nothing of 1 x 1
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert_all_close(
+        torch.autograd.grad(found.square().sum(), [*given[:2], *fused.parameters()]),
+        torch.autograd.grad(expected.square().sum(), [*given[:2], *plain.parameters()]),
+    )
+    assert_all_close(list(fused.buffers()), list(plain.buffers()))
 
 
 def test_what_states_have_in_common_is_made_once():

@@ -49,7 +49,7 @@ def test_wide_kernels_are_put_together_from_narrow_ones(monkeypatch):
         return whole(*args)
 
     monkeypatch.setattr(depthwise, "_gradients", counted)
-    for kernel_size, want in ((3, [3]), (5, [3, 3]), (7, [2, 3, 2])):
+    for kernel_size, want in ((5, [3, 3]), (7, [2, 3, 2])):
         widths.clear()
         ours, _ = _twins(8, kernel_size, 1, torch.float32)
         ours(torch.randn(2, 8, 8, 8).to(memory_format=torch.channels_last)).sum().backward()
