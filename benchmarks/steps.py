@@ -56,14 +56,14 @@ def print_race(race: Race, result: Mapping[str, Any], size: str) -> None:
     times, peaks = result["times"], result["peak_bytes"]
     first = times[next(iter(race.contenders))]
     unit = "" if race.unit is None else f"× {race.unit}"
-    print(
-        f"  {'':28}{'median':>9}{'quartiles':>18}{'faster':>8}{unit:>9}{'memory':>11}{'less':>6}{'off by':>8}"
-    )
+    width = max(9, len(unit) + 2)
+    head = f"  {'':28}{'median':>9}{'quartiles':>20}{'faster':>8}{unit:>{width}}"
+    print(f"{head}{'memory':>11}{'less':>6}{'off by':>8}")
     for each in race.contenders:
         time = times[each]
         quartiles = f"{_seconds(time.lower)} .. {_seconds(time.upper)}"
-        line = f"  {each:28}{_seconds(time.median):>9}{quartiles:>18}{first.median / time.median:>8.2f}"
-        line += f"{'' if race.unit is None else f'{time.median / times[race.unit].median:.2f}':>9}"
+        line = f"  {each:28}{_seconds(time.median):>9}{quartiles:>20}{first.median / time.median:>8.2f}"
+        line += f"{'' if race.unit is None else f'{time.median / times[race.unit].median:.2f}':>{width}}"
         if peaks:
             line += f"{peaks[each] / 2**20:>7.0f} MiB{peaks[next(iter(peaks))] / peaks[each]:>6.2f}"
         else:
