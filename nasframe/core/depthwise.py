@@ -2,12 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Final, final
+from typing import Any, Final, TypeGuard, final
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 _WIDEST: Final = 3  # columns of a depthwise kernel whose gradient oneDNN has a fast kernel for on AVX2
+
+
+def is_conv2d(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether a layer computes what ``nn.Conv2d`` of its settings and weight does.
+
+    That is ``nn.Conv2d`` itself, and a subclass that says so (``computes_conv2d = True``).
+    """
+    return type(layer) is nn.Conv2d or (
+        isinstance(layer, nn.Conv2d) and bool(getattr(layer, "computes_conv2d", False))
+    )
 
 
 def depthwise_conv(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor, *, stride: int = 1) -> torch.Tensor:

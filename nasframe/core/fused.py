@@ -16,10 +16,11 @@ from nasframe.core.batch_norm import (
     track,
 )
 from nasframe.core.block import Block
-from nasframe.core.depthwise import depthwise_convs
+from nasframe.core.depthwise import depthwise_convs, is_conv2d
 from nasframe.core.mixed_op import MixedLayer, MixedOp, WeightedSum, is_zero, total_of
 from nasframe.core.phases import AS_IT_IS, Arrangement, arrangement_of
-from nasframe.core.pointwise import Seen, normalized_relus, sum_of_normalized
+from nasframe.core.pointwise import Seen, is_pointwise, normalized_relus, sum_of_normalized
+from nasframe.core.watched import is_watched, watchers
 
 Made = TypeVar("Made")
 
@@ -123,7 +124,7 @@ class _Part:
 
     def is_separable(self) -> bool:
         """Whether the layers are a depthwise and a 1x1 convolution."""
-        return len(self.layers) == 2 and _is_depthwise(self.layers[0]) and _is_pointwise(self.layers[1])
+        return len(self.layers) == 2 and _is_depthwise(self.layers[0]) and is_pointwise(self.layers[1])
 
     def key(self) -> Hashable:
         """Separable parts of equal keys can be computed together."""
@@ -198,7 +199,7 @@ class _Plan:
     def _remembered(self, way: _Way) -> _Way:
         if way.parts:
             for module in way.candidate.modules():
-                self._watchers.extend(_watchers(module))
+                self._watchers.extend(watchers(module))
                 self._remember_children(module)
             self._norms += [part.norm for part in way.parts]
         return way
@@ -375,7 +376,7 @@ def _parts_of(candidate: nn.Module) -> tuple[_Part, ...]:
     Empty if it is anything else, or somebody watches a piece of it.
     """
     *layers, norm = modules = list(_flat(candidate))
-    if not layers or any(map(_is_watched, modules)) or not _is_plain(norm):
+    if not layers or any(map(is_watched, modules)) or not _is_plain(norm):
         return ()
     if isinstance(layers[0], _POOLS) and len(layers) == 1:
         return (_Part((layers[0],), norm),)
@@ -401,7 +402,7 @@ def _convolves(part: _Part) -> bool:
 
 def _is_depthwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether it has one odd kernel a channel and keeps the map's size but for the stride."""
-    if not isinstance(layer, nn.Conv2d) or not layer.groups == layer.in_channels == layer.out_channels:
+    if not is_conv2d(layer) or not layer.groups == layer.in_channels == layer.out_channels:
         return False
     (size, width), (stride, across) = layer.kernel_size, layer.stride
     keeps_size = size % 2 == 1 and layer.padding == (size // 2 * layer.dilation[0],) * 2
@@ -409,42 +410,16 @@ def _is_depthwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     return keeps_size and square and layer.padding_mode == "zeros" and layer.bias is None
 
 
-def _is_pointwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether it is a matrix for each pixel."""
-    return (
-        isinstance(layer, nn.Conv2d)
-        and layer.kernel_size == layer.stride == (1, 1)
-        and layer.padding == (0, 0)
-        and layer.groups == 1
-        and layer.bias is None
-    )
-
-
 def _flat(module: nn.Module) -> Iterator[nn.Module]:
     """The modules that run one after the other; of anything but a ``Sequential``, itself."""
     if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and len(module):
-        if _is_watched(module):
+        if is_watched(module):
             yield module
         else:
             for child in module:
                 yield from _flat(child)
     else:
         yield module
-
-
-def _is_watched(module: nn.Module) -> bool:
-    """Whether somebody wants to see this module called: hooks, or a compiled call."""
-    return any(_watchers(module)) or module._compiled_call_impl is not None
-
-
-def _watchers(module: nn.Module) -> tuple[Mapping[Any, Any], ...]:
-    """Where those who hook into a module's calls are registered."""
-    return (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
 
 
 def _is_plain(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:

@@ -8,10 +8,24 @@ left of the batch norms are matrices of C x C. Where a graph of the gradients is
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeGuard, final
 
 import torch
+from torch import nn
 from torch.nn import functional
+
+from nasframe.core.depthwise import is_conv2d
+
+
+def is_pointwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether a layer is a 1x1 convolution without stride and bias: a matrix for each pixel."""
+    return (
+        is_conv2d(layer)
+        and layer.kernel_size == layer.stride == (1, 1)
+        and layer.padding == (0, 0)
+        and layer.groups == 1
+        and layer.bias is None
+    )
 
 
 class Seen(NamedTuple):

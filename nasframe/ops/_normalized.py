@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from nasframe.core import ExactBatchNorm2d, is_watched
 from nasframe.core.batch_norm import Statistics, track
-from nasframe.ops.pointwise_conv import PointwiseConv
 
 _OVER: Final = (0, 2, 3)  # all dimensions but the channels
 _ATEN: Final = torch.ops.aten
@@ -33,17 +32,6 @@ def is_joined(layers: Sequence[nn.Module]) -> bool:
         and norm.training
         and norm.momentum is not None
         and all(type(each) in _CEILINGS for each in activations)
-    )
-
-
-def is_pointwise(conv: nn.Module) -> bool:
-    """Whether it is a 1x1 convolution of stride 1, without bias."""
-    return (
-        isinstance(conv, nn.Conv2d)
-        and type(conv) in (nn.Conv2d, PointwiseConv)
-        and conv.kernel_size == conv.stride == (1, 1)
-        and conv.groups == 1
-        and conv.bias is None
     )
 
 

@@ -1,6 +1,6 @@
 """The depthwise convolution."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ class DepthwiseConv(nn.Conv2d):
         kernel_size: Odd.
         stride: Of the convolution.
     """
+
+    computes_conv2d: ClassVar[bool] = True
 
     def __init__(self, channels: int, *, kernel_size: int, stride: int = 1) -> None:
         super().__init__(

@@ -1,6 +1,6 @@
 """Depthwise convolution of dilation 2, computed on the phases of the image."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import nn
@@ -21,6 +21,8 @@ class DilatedDepthwiseConv(nn.Conv2d):
         kernel_size: Odd.
         stride: 1 or 2.
     """
+
+    computes_conv2d: ClassVar[bool] = True
 
     def __init__(self, channels: int, *, kernel_size: int, stride: int) -> None:
         super().__init__(

@@ -8,7 +8,8 @@ from torch import nn
 
 from nasframe.core import Block, InTwoSteps, is_watched, ops
 from nasframe.core.batch_norm import can_normalize
-from nasframe.ops._normalized import is_joined, is_pointwise, moments, narrow, widen
+from nasframe.core.pointwise import is_pointwise
+from nasframe.ops._normalized import is_joined, moments, narrow, widen
 from nasframe.ops.conv_bn import conv_bn
 
 _LARGE: Final = 2**17  # numbers of an input for which fewer passes over maps outweigh more operations

@@ -1,6 +1,6 @@
 """The 1x1 convolution."""
 
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 import torch
 from torch import nn
@@ -26,6 +26,8 @@ class PointwiseConv(nn.Conv2d):
         out_channels: Channels of the output.
         stride: Of the convolution.
     """
+
+    computes_conv2d: ClassVar[bool] = True
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)

@@ -173,6 +173,14 @@ class _Both(MixedOp):
         return out
 
 
+class _Standardized(nn.Conv2d):
+    """A third party's convolution: its weight is not what it multiplies with."""
+
+    def forward(self, x):
+        weight = self.weight / self.weight.norm()
+        return functional.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+
 def conv_norm(**norm):
     return nn.Sequential(nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2, affine=False, **norm))
 
@@ -211,6 +219,14 @@ CANDIDATES = {
     "norm after no convolution": lambda: nn.Sequential(nn.ReLU(), nn.Tanh(), nn.BatchNorm2d(2, affine=False)),
     "no running statistics": lambda: conv_norm(track_running_stats=False),
     "cumulative statistics": lambda: conv_norm(momentum=None),
+    "another depthwise convolution": lambda: nn.Sequential(
+        nn.ReLU(), _Standardized(2, 2, 3, padding=1, groups=2, bias=False),
+        nn.Conv2d(2, 2, 1, bias=False), nn.BatchNorm2d(2, affine=False),
+    ),
+    "another 1x1 convolution": lambda: nn.Sequential(
+        nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1, groups=2, bias=False),
+        _Standardized(2, 2, 1, bias=False), nn.BatchNorm2d(2, affine=False, eps=0.1),
+    ),
     "batch norm alone": lambda: nn.BatchNorm2d(2, affine=False),
     "empty": nn.Sequential,
 }  # fmt: skip
