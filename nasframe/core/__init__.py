@@ -2,7 +2,7 @@
 
 from nasframe.core.algorithm import Algorithm, Stateful, algorithms
 from nasframe.core.augmentation import Augmentation, augmentations
-from nasframe.core.batch import Batch, map_tensors
+from nasframe.core.batch import Batch, map_tensors, tensors_of
 from nasframe.core.batch_norm import ExactBatchNorm2d
 from nasframe.core.batch_stream import BatchStream
 from nasframe.core.benchmark import Benchmark, Standing, benchmarks
@@ -226,6 +226,7 @@ __all__ = [
     "spaces",
     "supernet",
     "swapped",
+    "tensors_of",
     "trackers",
     "trainers",
     "unmoved",

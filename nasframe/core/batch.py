@@ -48,6 +48,18 @@ def map_tensors(change: Callable[[torch.Tensor], torch.Tensor], value: Any) -> A
     return value
 
 
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    """The tensors of a nest, in order."""
+    found: list[torch.Tensor] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(note, value)
+    return found
+
+
 def first_tensor(value: Any) -> torch.Tensor:
     """The first tensor of a nest."""
     if isinstance(value, torch.Tensor):

@@ -1,13 +1,13 @@
 """Numbers that mean nothing: where they arose."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import nn
 
-from nasframe.core.batch import map_tensors
+from nasframe.core.batch import tensors_of
 from nasframe.core.random_state import kept_random_state
 from nasframe.types import Metrics
 
@@ -31,7 +31,7 @@ def source_of_non_finite(model: nn.Module, inputs: Any) -> str:
     Looked for among inputs, parameters, outputs of modules in the order in which they are had, and the
     gradients that the parameters hold. A pass is made, in the mode that the model is in.
     """
-    if not all(map(_is_finite, _tensors(inputs))):
+    if not all(map(_is_finite, tensors_of(inputs))):
         return "the inputs"
     named = dict(model.named_parameters())
     if wrong := [name for name, parameter in named.items() if not _is_finite(parameter)]:
@@ -49,7 +49,7 @@ def _first_layer(model: nn.Module, inputs: Any) -> str:
 
     def look(name: str) -> Any:
         def hook(module: nn.Module, given: Any, output: Any) -> None:
-            if not all(map(_is_finite, _tensors(output))):
+            if not all(map(_is_finite, tensors_of(output))):
                 found.append(f"{name} ({type(module).__name__})")
 
         return hook
@@ -70,14 +70,3 @@ def _listed(names: list[str]) -> str:
 
 def _is_finite(tensor: torch.Tensor) -> bool:
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    found: list[torch.Tensor] = []
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_tensors(note, value)
-    yield from found

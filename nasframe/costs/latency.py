@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge
 from torch import nn
 
-from nasframe.core import Cost, Model, Task, costs, kept_random_state, map_tensors, on_meta
+from nasframe.core import Cost, Model, Task, costs, kept_random_state, map_tensors, on_meta, tensors_of
 from nasframe.costs._latency_table import LatencyTable, Timing
 from nasframe.types import NonNegativeInt, WrittenFile
 
@@ -110,11 +110,4 @@ def _key(module: nn.Module, args: Any, kwargs: Any) -> str:
 
 
 def _shapes(nest: Any) -> str:
-    shapes: list[str] = []
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        shapes.append("x".join(map(str, tensor.shape)))
-        return tensor
-
-    map_tensors(note, nest)
-    return " ".join(shapes)
+    return " ".join("x".join(map(str, tensor.shape)) for tensor in tensors_of(nest))

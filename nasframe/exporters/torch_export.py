@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from nasframe.core import Exporter, Model, exporters, map_tensors
+from nasframe.core import Exporter, Model, exporters, tensors_of
 from nasframe.errors import UnsupportedError
 
 _TOLERANCE = 1e-4
@@ -69,11 +69,4 @@ def _check(path: Path, network: nn.Module, inputs: torch.Tensor) -> None:
 
 def _flat(outputs: Any) -> torch.Tensor:
     """All values of a nest of tensors in a row."""
-    parts: list[torch.Tensor] = []
-
-    def collect(tensor: torch.Tensor) -> torch.Tensor:
-        parts.append(tensor.double().flatten())
-        return tensor
-
-    map_tensors(collect, outputs)
-    return torch.cat(parts)
+    return torch.cat([tensor.double().flatten() for tensor in tensors_of(outputs)])

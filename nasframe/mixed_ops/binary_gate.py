@@ -23,6 +23,7 @@ from nasframe.core import (
     kept_random_state,
     map_tensors,
     mixed_ops,
+    tensors_of,
     unmoved,
 )
 from nasframe.errors import ComponentError, UnsupportedError
@@ -231,7 +232,7 @@ class _Saved:
 
     def known(self, outputs: Sequence[torch.Tensor], call: _Call) -> _Way:
         """Outputs of a call that ran; one that is an input is copied, for whoever writes into that."""
-        inputs = {id(_whole(tensor)) for tensor in _tensors(call.arguments)}
+        inputs = {id(_whole(tensor)) for tensor in tensors_of(call.arguments)}
         slots = list(range(len(self.tensors), len(self.tensors) + len(outputs)))
         for output in outputs:
             kept = output.detach()
@@ -346,18 +347,6 @@ def _spelled(shapes: Sequence[torch.Size]) -> str:
     return " and ".join(str(tuple(shape)) for shape in shapes) or "none"
 
 
-def _tensors(value: Any) -> list[torch.Tensor]:
-    """The tensors of a nest, in order."""
-    found: list[torch.Tensor] = []
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_tensors(note, value)
-    return found
-
-
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
     """What a view is a view of, or the tensor itself."""
     return tensor if tensor._base is None else tensor._base
@@ -365,14 +354,14 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
 
 def _floating(value: Any) -> list[torch.Tensor]:
     """The floating-point tensors of a nest, in order."""
-    return [tensor for tensor in _tensors(value) if tensor.is_floating_point()]
+    return [tensor for tensor in tensors_of(value) if tensor.is_floating_point()]
 
 
 def _added(outputs: Sequence[Any]) -> Any:
     """The sum of nests of tensors; what is no tensor is taken from the first."""
     total, *others = outputs
     for other in others:
-        total = map_tensors(partial(_next_added, iter(_tensors(other))), total)
+        total = map_tensors(partial(_next_added, iter(tensors_of(other))), total)
     return total
 
 
