@@ -27,7 +27,8 @@ def test_optimizers_are_those_of_torch_with_every_setting_as_given(name, made):
     signature = inspect.signature(optimizers[name])
     settings = {key: each.default for key, each in signature.parameters.items() if key != "params"}
     optimizer = optimizers[name]([torch.nn.Parameter(torch.zeros(1))])
-    assert type(optimizer) is made
+    assert isinstance(optimizer, made)
+    assert type(optimizer).__name__ == made.__name__
     assert {key: optimizer.param_groups[0][key] for key in settings} == settings
 
 
