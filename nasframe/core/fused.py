@@ -21,6 +21,7 @@ from nasframe.core.mixed_op import MixedLayer, MixedOp, WeightedSum, is_zero, to
 from nasframe.core.phases import AS_IT_IS, Arrangement, arrangement_of
 from nasframe.core.pointwise import Seen, is_pointwise, normalized_relus, sum_of_normalized
 from nasframe.core.watched import is_watched, watchers
+from nasframe.core.weighted import add_weighted
 
 Made = TypeVar("Made")
 
@@ -269,13 +270,16 @@ class _Node:
                 total = total.add_(restored_BCHW)
             else:
                 others.append(restored_BCHW)
+        added: list[tuple[torch.Tensor, torch.Tensor]] = []
         for weight, term_BCHW in self._done:
             if total is None:
                 total = weight * term_BCHW
             elif term_BCHW.shape == total.shape:
-                total = total.addcmul_(term_BCHW, weight)
+                added.append((weight, term_BCHW))
             else:
                 others.append(weight * term_BCHW)
+        if total is not None and added:
+            total = add_weighted(total, *zip(*added, strict=True))
         track(self._seen)
         if total is None:
             return None

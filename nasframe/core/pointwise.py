@@ -86,7 +86,7 @@ def _rows(x_BCHW: torch.Tensor) -> torch.Tensor:
 
 def _each(x_NX: torch.Tensor, num_channels: int) -> torch.Tensor:
     """A view of shape K N C of rows that hold K times so many channels."""
-    return x_NX.view(len(x_NX), -1, num_channels).transpose(0, 1)
+    return x_NX.view(x_NX.shape[0], -1, num_channels).transpose(0, 1)
 
 
 def _empty_like(x_BCHW: torch.Tensor, num_channels: int) -> torch.Tensor:
@@ -105,7 +105,7 @@ def _centred(
     x_NX: torch.Tensor, weight_KDC: torch.Tensor, out_KND: torch.Tensor
 ) -> torch.Tensor:
     """Convolve K inputs, and subtract from each output its mean; return these means, K D."""
-    if len(x_NX) == 1:
+    if x_NX.shape[0] == 1:
         functional.batch_norm(x_NX, None, None, training=True)  # refuses a single value a channel
     num, _, num_channels = weight_KDC.shape
     weight_KCD = weight_KDC.transpose(1, 2)
@@ -152,13 +152,13 @@ class _NormalizedRelus(torch.autograd.Function):
     ) -> torch.Tensor:
         weight_KDC, x_NX = _stacked(weights), _rows(x_BXHW)
         k, d, _ = weight_KDC.shape
-        y_NY, out_BYHW = x_NX.new_empty(len(x_NX), k * d), _empty_like(x_BXHW, k * d)
+        y_NY, out_BYHW = x_NX.new_empty(x_NX.shape[0], k * d), _empty_like(x_BXHW, k * d)
         mean_KD = _centred(x_NX, weight_KDC, _each(y_NY, d))
         out_NY = _rows(out_BYHW)
         var_Y = torch.mul(y_NY, y_NY, out=out_NY).mean(0)
         factor_Y = (var_Y + eps).rsqrt_()
         torch.mul(y_NY, factor_Y, out=out_NY).relu_()
-        seen.append(Seen(mean_KD, var_Y.view(k, d), len(x_NX)))
+        seen.append(Seen(mean_KD, var_Y.view(k, d), x_NX.shape[0]))
         ctx.save_for_backward(x_BXHW, *weights, y_NY, factor_Y)
         ctx.eps = eps
         return out_BYHW
@@ -194,7 +194,7 @@ class _SumOfNormalized(torch.autograd.Function):
     ) -> torch.Tensor:
         xs, weight_KDC = list(map(_rows, tensors[:num])), _stacked(tensors[num:])
         k, d, c = weight_KDC.shape
-        num_rows = len(xs[0])
+        num_rows = xs[0].shape[0]
         y_KND, means, first = xs[0].new_empty(k, num_rows, d), [], 0
         for x_NX in xs:
             last = first + x_NX.shape[1] // c
@@ -242,7 +242,7 @@ class _SumOfNormalized(torch.autograd.Function):
             if any(ctx.needs_input_grad[4 + num :]):
                 of_weights += _of_weights(of_y_KND[first:last], x_NX, c)
             first = last
-        of_scale_K = (slope_KD * factor_KD).sum(1) * len(grad_ND)
+        of_scale_K = (slope_KD * factor_KD).sum(1) * grad_ND.shape[0]
         return None, None, None, of_scale_K, *of_xs, *(of_weights or [None] * len(weights))
 
 
