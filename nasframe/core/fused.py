@@ -236,6 +236,7 @@ class _Node:
         self._sums: dict[Hashable, _Sum] = {}
         self._done: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._seen: list[Statistics] = []
+        self._joined: dict[Hashable, torch.Tensor] = {}
 
     def add(self, weight: torch.Tensor, way: _Way, index: int) -> None:
         """One more term: a candidate on a state."""
@@ -293,9 +294,11 @@ class _Node:
         for number, parts in enumerate(zip(*bundle.parts, strict=True), start=1):
             depthwise, pointwise = zip(*(part.convolutions() for part in parts), strict=True)
             conv, norms = depthwise[0], [part.norm for part in parts]
+            joined_BXHW = None
             if x_BXHW is None:
                 arrangement = arrangement_of(conv, self._states[bundle.states[0]])
                 xs = [self._arranged(index, arrangement) for index in bundle.states]
+                joined_BXHW = self._side_by_side(bundle.states, arrangement, xs)
             else:
                 arrangement = arrangement_of(conv, x_BXHW)
                 xs = [arrangement.arrange(x_BXHW)]
@@ -305,6 +308,7 @@ class _Node:
                 [each.weight for each in depthwise],
                 stride=conv.stride[0] if plain else 1,
                 dilation=conv.dilation[0] if plain else 1,
+                joined=joined_BXHW,
             )
             weights = [each.weight for each in pointwise]
             if number < num_parts:
@@ -319,6 +323,16 @@ class _Node:
                 each.weights.extend(weights)
                 each.scales.extend(bundle.weights)
                 each.norms.extend(norms)
+
+    def _side_by_side(
+        self, states: Sequence[int], arrangement: Arrangement, xs: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Inputs, channels after channels, which kernels of several sizes read."""
+        key = (tuple(states), arrangement)
+        if key not in self._joined:
+            with torch.no_grad():
+                self._joined[key] = torch.cat(list(xs), dim=1)
+        return self._joined[key]
 
     def _alone(self, parts: Sequence[_Part], index: int) -> torch.Tensor:
         """A candidate on a state, part after part."""
