@@ -101,9 +101,7 @@ def _as_map(x_NC: torch.Tensor, like_BCHW: torch.Tensor) -> torch.Tensor:
     return x_NC.view(b, h, w, -1).permute(0, 3, 1, 2)
 
 
-def _centred(
-    x_NX: torch.Tensor, weight_KDC: torch.Tensor, out_KND: torch.Tensor
-) -> torch.Tensor:
+def _centred(x_NX: torch.Tensor, weight_KDC: torch.Tensor, out_KND: torch.Tensor) -> torch.Tensor:
     """Convolve K inputs, and subtract from each output its mean; return these means, K D."""
     if x_NX.shape[0] == 1:
         functional.batch_norm(x_NX, None, None, training=True)  # refuses a single value a channel
@@ -231,9 +229,16 @@ class _SumOfNormalized(torch.autograd.Function):
         slope_KD = of_y_KND.mean(1)
         scale_KD = factor_KD * scale_K[:, None]
         of_y_KND = _of_centred(
-            grad_ND, factor_KD[:, None], y_KND, slope_KD[:, None], grad_ND.mean(0), scale_KD[:, None], of_y_KND
+            grad_ND,
+            factor_KD[:, None],
+            y_KND,
+            slope_KD[:, None],
+            grad_ND.mean(0),
+            scale_KD[:, None],
+            of_y_KND,
         )
-        of_xs, of_weights, first = [], [], 0
+        of_weights: list[torch.Tensor] = []
+        of_xs, first = [], 0
         for x_BXHW in tensors[:num]:
             x_NX = _rows(x_BXHW)
             last, of_x_NX = first + x_NX.shape[1] // c, torch.empty_like(x_NX)
