@@ -43,7 +43,7 @@ PROMISED = {
     "algorithms": {"darts_bilevel", "proxyless"},
     "mixed_ops": {"softmax", "binary_gate"},
     "derivers": {"darts"},
-    "spaces": {"darts", "mobile", "mobile_elastic", "macro"},
+    "spaces": {"darts", "mobile", "mobile_elastic", "macro", "nas_bench_201"},
     "datasets": {"cifar10", "digits", "image_folder", "synthetic"},
     "optimizers": {"sgd", "adam", "adamw"},
     "schedules": {"constant", "cosine"},
@@ -187,6 +187,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "first_channels": 3,
         "features": 8,
     },
+    "nas_bench_201": {"channels": 2, "cells": 1},
 }
 
 
