@@ -52,7 +52,7 @@ PROMISED = {
     "ops": {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_5x5"},
     "objectives": {"cross_entropy"},
     "costs": {"parameters", "flops"},
-    "benchmarks": {"nas_bench_macro"},
+    "benchmarks": {"nas_bench_macro", "nas_bench_201"},
     "penalties": {"linear", "mul_log", "budget"},
 }
 
@@ -304,6 +304,6 @@ def test_cost(name: str) -> None:
 
 
 @each(benchmarks)
-def test_benchmark(name: str, macro_table: Path) -> None:
-    settings = {"nas_bench_macro": {"path": macro_table}}
+def test_benchmark(name: str, macro_table: Path, nas_bench_201_table: Path) -> None:
+    settings = {"nas_bench_macro": {"path": macro_table}, "nas_bench_201": {"path": nas_bench_201_table}}
     testing.check_benchmark(partial(benchmarks[name], **settings.get(name, {})))
