@@ -202,7 +202,7 @@ def test_recipes_of_nas_bench_201_run_from_end_to_end(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_nas_bench_201_small_darts_runs_from_end_to_end_on_the_real_images(tmp_path, cifar10_folder):
+def test_nas_bench_201_darts_runs_from_end_to_end_on_the_real_images(tmp_path, cifar10_folder):
     limits = [f"data.path={cifar10_folder}", "data.train_limit=400", "data.test_limit=60"]
-    done = run(load_recipe("nas_bench_201_small_darts", [*SHORT, *limits]), tmp_path / "run")
+    done = run(load_recipe("nas_bench_201_darts", [*SHORT, *limits]), tmp_path / "run")
     _check_finished(done, accuracy_of=60)
