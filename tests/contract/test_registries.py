@@ -43,7 +43,7 @@ PROMISED = {
     "algorithms": {"darts_bilevel", "proxyless"},
     "mixed_ops": {"softmax", "binary_gate"},
     "derivers": {"darts"},
-    "spaces": {"darts", "mobile", "mobile_elastic", "macro"},
+    "spaces": {"darts", "mobile", "mobile_elastic", "macro", "nas_bench_201"},
     "datasets": {"cifar10", "digits", "image_folder", "synthetic"},
     "optimizers": {"sgd", "adam", "adamw"},
     "schedules": {"constant", "cosine"},
@@ -52,7 +52,7 @@ PROMISED = {
     "ops": {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_5x5"},
     "objectives": {"cross_entropy"},
     "costs": {"parameters", "flops"},
-    "benchmarks": {"nas_bench_macro"},
+    "benchmarks": {"nas_bench_macro", "nas_bench_201"},
     "penalties": {"linear", "mul_log", "budget"},
 }
 
@@ -187,6 +187,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "first_channels": 3,
         "features": 8,
     },
+    "nas_bench_201": {"channels": 2, "cells": 1},
 }
 
 
@@ -303,6 +304,6 @@ def test_cost(name: str) -> None:
 
 
 @each(benchmarks)
-def test_benchmark(name: str, macro_table: Path) -> None:
-    settings = {"nas_bench_macro": {"path": macro_table}}
+def test_benchmark(name: str, macro_table: Path, nas_bench_201_table: Path) -> None:
+    settings = {"nas_bench_macro": {"path": macro_table}, "nas_bench_201": {"path": nas_bench_201_table}}
     testing.check_benchmark(partial(benchmarks[name], **settings.get(name, {})))
