@@ -24,7 +24,7 @@ from nasframe.core.dataset import (
     preview_of,
     previewed_by,
 )
-from nasframe.core.depthwise import depthwise_conv
+from nasframe.core.depthwise import depthwise_conv, dilated_depthwise_conv
 from nasframe.core.deriver import Deriver, derivers
 from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exporter, exporters
@@ -71,7 +71,7 @@ from nasframe.core.parameter import (
 )
 from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
-from nasframe.core.phases import AS_IT_IS, arrangement_of, every
+from nasframe.core.phases import AS_IT_IS, PHASES, arrangement_of, every
 from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import (
@@ -98,6 +98,7 @@ __all__ = [
     "ALPHA",
     "AS_IT_IS",
     "COUNT_UNITS",
+    "PHASES",
     "WEIGHT",
     "Algorithm",
     "Annealed",
@@ -187,6 +188,7 @@ __all__ = [
     "depthwise_conv",
     "derived",
     "derivers",
+    "dilated_depthwise_conv",
     "draw",
     "every",
     "expected_cost",
