@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
-from nasframe.cli.output import print_json, print_table
+from nasframe.cli.output import print_json, print_table, printable
 from nasframe.cli.progress import shown_progress
 from nasframe.cli.startup import uncollected
 
@@ -103,7 +103,8 @@ def _show(finished: "Run", as_json: bool) -> None:
     if as_json:
         paths = {"folder": str(finished.folder), "report": str(finished.report)}
         genotype = json.loads(finished.genotype.to_json())
-        print_json({**paths, "metrics": finished.metrics, "genotype": genotype})
+        found = {"architecture": finished.architecture, "genotype": genotype}
+        print_json({**paths, "metrics": finished.metrics, **found})
         return
     rows = [[name.replace("_", " "), _spell(name, value)] for name, value in finished.metrics.items()]
     rows += [
@@ -112,6 +113,9 @@ def _show(finished: "Run", as_json: bool) -> None:
         ["curves", f"tensorboard --logdir {finished.folder}"],
     ]
     print_table(["result", ""], rows)
+    if finished.architecture is not None:
+        # on a line of its own, which a terminal does not fold, so that it can be copied
+        typer.echo(f"\narchitecture\n{printable(finished.architecture)}")
 
 
 def _spell(name: str, value: float) -> str:

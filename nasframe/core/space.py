@@ -33,6 +33,14 @@ class Space(ABC):
         """Pictures of an architecture by name (one a cell); none unless the space draws itself."""
         return {}
 
+    def key(self, genotype: Genotype) -> str | None:
+        """An architecture as the field writes it, shown with the results; None where a space has no keys.
+
+        Raises:
+            FormatError: The genotype is not one of this space.
+        """
+        return None
+
 
 spaces: Registry[Space] = Registry("spaces", Space, given=("task",))
 
