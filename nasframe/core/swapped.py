@@ -11,8 +11,8 @@ from nasframe.core.batch_norm import ExactBatchNorm2d
 from nasframe.errors import ComponentError
 
 _NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, ExactBatchNorm2d)
-# not the count of batches: DistributedDataParallel wants to find some buffer
 _STATISTICS: Final = ("running_mean", "running_var")
+_COUNT: Final = "num_batches_tracked"  # stays, because DistributedDataParallel wants to find some buffer
 
 
 @contextmanager
@@ -55,21 +55,26 @@ def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterato
 def unmoved(module: nn.Module) -> Iterator[None]:
     """Inside, passes leave the buffers of `module` as they are.
 
-    Batch norms in training, which need no statistics but those of their batch, have no others inside;
-    all other buffers are copies.
+    Batch norms in training, which need no statistics but those of their batch, have no others inside, and
+    count their batches in one number that is dropped; all other buffers are copies.
     """
     copies: dict[int, torch.Tensor] = {}
     before: dict[int, tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]] = {}
+    count: torch.Tensor | None = None
     try:
         for each in _modules(module):
             held = each._buffers
             if not held or id(held) in before:
                 continue
-            before[id(held)] = held, dict(held)
-            dropped = _STATISTICS if each.training and type(each) in _NORMS else ()
-            held.update(
-                {name: None if name in dropped else _copy(buffer, copies) for name, buffer in held.items()}
-            )
+            if each.training and type(each) in _NORMS:
+                if held["running_mean"] is None:  # it has none, or stands inside such passes already
+                    continue
+                before[id(held)] = held, dict(held)
+                count = _copy(held[_COUNT], copies) if count is None else count
+                held.update({**dict.fromkeys(_STATISTICS), _COUNT: count})
+            else:
+                before[id(held)] = held, dict(held)
+                held.update({name: _copy(buffer, copies) for name, buffer in held.items()})
         yield
     finally:
         for held, kept in before.values():
@@ -85,9 +90,9 @@ def _copy(buffer: torch.Tensor | None, copies: dict[int, torch.Tensor]) -> torch
     return copies[id(buffer)]
 
 
-def _modules(module: nn.Module) -> Iterator[nn.Module]:
-    """`module` and those in it, in half the time of ``module.modules()``; one with two names comes twice."""
-    yield module
-    for child in module._modules.values():
-        if child is not None:
-            yield from _modules(child)
+def _modules(module: nn.Module) -> list[nn.Module]:
+    """`module` and those in it, faster than ``module.modules()``; one with two names comes twice."""
+    found = [module]
+    for each in found:  # grows meanwhile
+        found.extend(child for child in each._modules.values() if child is not None)
+    return found
