@@ -41,9 +41,9 @@ class BinaryGate(SampledOp):
     gate's gradient ∂L/∂g_j = ⟨∂L/∂y, o_j(x)⟩ straight on to p_j (eq. 4), so that
     ∂L/∂alpha = p ⊙ (b − p·b) / temperature with b the gates' gradients.
 
-    The products with o_j(x) that did not run are computed in the backward pass, one after the other, from copies
-    of the site's inputs and under the forward pass's autocast, and nothing of them is kept; they move neither
-    buffers nor the random state. Saved for backward are the active path, its output and these copies.
+    The products with o_j(x) that did not run are computed in the backward pass, one after the other, from
+    copies of the site's inputs and under the forward pass's autocast, and nothing of them is kept; they move
+    neither buffers nor the random state. Saved for backward are the active path, its output and these copies.
     No backward pass that leaves alpha out computes any of this, and with a frozen alpha nothing is saved.
     The gates can be differentiated once.
 
