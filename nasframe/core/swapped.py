@@ -7,10 +7,9 @@ from typing import Final
 import torch
 from torch import nn
 
-from nasframe.core.batch_norm import ExactBatchNorm2d
+from nasframe.core.batch_norm import reads_no_statistics
 from nasframe.errors import ComponentError
 
-_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, ExactBatchNorm2d)
 _STATISTICS: Final = ("running_mean", "running_var")
 _COUNT: Final = "num_batches_tracked"  # stays, because DistributedDataParallel wants to find some buffer
 
@@ -66,14 +65,11 @@ def unmoved(module: nn.Module) -> Iterator[None]:
             held = each._buffers
             if not held or id(held) in before:
                 continue
-            if each.training and type(each) in _NORMS:
-                if held["running_mean"] is None:  # it has none, or stands inside such passes already
-                    continue
-                before[id(held)] = held, dict(held)
+            before[id(held)] = held, dict(held)
+            if reads_no_statistics(each):
                 count = _copy(held[_COUNT], copies) if count is None else count
                 held.update({**dict.fromkeys(_STATISTICS), _COUNT: count})
             else:
-                before[id(held)] = held, dict(held)
                 held.update({name: _copy(buffer, copies) for name, buffer in held.items()})
         yield
     finally:
