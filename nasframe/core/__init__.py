@@ -32,7 +32,7 @@ from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFille
 from nasframe.core.fused import FusedSum, States
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
-from nasframe.core.in_two_steps import InTwoSteps, OutputGradient
+from nasframe.core.in_two_steps import InTwoSteps
 from nasframe.core.inheritance import inherit
 from nasframe.core.interrupts import Interrupts
 from nasframe.core.kept import keep_probabilities
@@ -144,7 +144,6 @@ __all__ = [
     "Objective",
     "OneOf",
     "OpName",
-    "OutputGradient",
     "OwnNetwork",
     "Penalized",
     "Penalty",

@@ -17,7 +17,6 @@ from nasframe.core import (
     Choice,
     InTwoSteps,
     Kind,
-    OutputGradient,
     SampledOp,
     is_watched,
     is_zero,
@@ -41,9 +40,9 @@ class BinaryGate(SampledOp):
     gate's gradient ∂L/∂g_j = ⟨∂L/∂y, o_j(x)⟩ straight on to p_j (eq. 4), so that
     ∂L/∂alpha = p ⊙ (b − p·b) / temperature with b the gates' gradients.
 
-    The products with o_j(x) that did not run are computed in the backward pass, one after the other, from
-    copies of the site's inputs and under the forward pass's autocast, and nothing of them is kept; they move
-    neither buffers nor the random state. Saved for backward are the active path, its output and these copies.
+    The o_j(x) that did not run are computed in the backward pass, one after the other, from copies of the
+    site's inputs and under the forward pass's autocast, and nothing of them is kept; they move neither
+    buffers nor the random state. Saved for backward are the active path, its output and these copies.
     No backward pass that leaves alpha out computes any of this, and with a frozen alpha nothing is saved.
     The gates can be differentiated once.
 
@@ -177,12 +176,15 @@ class _Call:
         args, kwargs = self.arguments
         return self.function(*args, **kwargs)
 
-    def in_two_steps(self) -> tuple[InTwoSteps, torch.Tensor] | None:
-        """The layer and its input where the function is such a layer, and nobody watches it."""
+    def run_sharing(self, made: dict[Hashable, Any], inputs: Hashable) -> Any:
+        """`run`, but a first step that was `made` of equal inputs is not done again."""
         args, kwargs = self.arguments
         if kwargs or len(args) != 1 or not isinstance(self.function, InTwoSteps) or is_watched(self.function):
-            return None
-        return self.function, args[0]
+            return self.run()
+        key = inputs, self.function.sharing_key()
+        if key not in made:
+            made[key] = self.function.first_step(*args)
+        return self.function.second_step(made[key], *args)
 
 
 @dataclass(frozen=True)
@@ -192,17 +194,13 @@ class _Way:
     call: _Call | None
     slots: list[int]
 
-    def gradient(self, inputs: "_Inputs", of_outputs: "_OfOutputs") -> torch.Tensor:
-        """Of the path's gate."""
+    def outputs(self, inputs: "_Inputs") -> list[torch.Tensor]:
         if self.call is None:
-            return of_outputs.times([inputs.saved[slot] for slot in self.slots])
+            return [inputs.saved[slot] for slot in self.slots]
         tensors = iter([inputs.copy(slot) for slot in self.slots])
         again = _Call(self.call.function, map_tensors(lambda _: next(tensors), self.call.arguments))
         with _unnoticed(again.function):
-            if (found := again.in_two_steps()) is None or (only := of_outputs.only) is None:
-                return of_outputs.times(_floating(again.run()))
-            layer, x = found
-            return layer.inner_product(inputs.first_step(layer, x, tuple(self.slots)), x, only)
+            return _floating(again.run_sharing(inputs.made, tuple(self.slots)))
 
 
 class _Inputs:
@@ -215,15 +213,8 @@ class _Inputs:
 
     def __init__(self, saved: Sequence[torch.Tensor]) -> None:
         self.saved = saved
-        self.made: dict[Hashable, torch.Tensor] = {}
+        self.made: dict[Hashable, Any] = {}
         self._copies: dict[int, torch.Tensor] = {}
-
-    def first_step(self, layer: InTwoSteps, x: torch.Tensor, slots: Hashable) -> torch.Tensor:
-        """That of a layer, which layers of the same inputs and key share."""
-        key = slots, layer.sharing_key()
-        if key not in self.made:
-            self.made[key] = layer.first_step(x)
-        return self.made[key]
 
     def copy(self, slot: int) -> torch.Tensor:
         """A copy that nobody has written into yet."""
@@ -289,56 +280,31 @@ class _Gates:
     ) -> torch.Tensor:
         """∂L/∂g_j = ⟨∂L/∂y, o_j(x)⟩ of each path; one path's tensors at a time."""
         zero, inputs = torch.zeros((), dtype=dtype, device=self._device), _Inputs(saved)
-        against = _OfOutputs(self._choice_id, self._shapes, of_outputs, zero)
         kind, cast_dtype, cast = self._autocast
         # no cache: it would hand weights cast without gradients to passes that need them
         with torch.autocast(kind, cast_dtype, cast, cache_enabled=False), kept_random_state(self._device):
-            return torch.stack([zero if way is None else way.gradient(inputs, against) for way in self._ways])
+            return torch.stack(
+                [zero if way is None else self._gradient(way, inputs, of_outputs, zero) for way in self._ways]
+            )
 
-
-class _OfOutputs:
-    """The gradients of a site's outputs.
-
-    Args:
-        choice_id: For messages.
-        shapes: Of the site's outputs.
-        gradients: None where there is none.
-        zero: Of the type that products have.
-
-    Attributes:
-        only: The gradient of the only output, where there is but one and it has a gradient.
-    """
-
-    def __init__(
+    def _gradient(
         self,
-        choice_id: str,
-        shapes: Sequence[torch.Size],
-        gradients: Sequence[torch.Tensor | None],
+        way: _Way,
+        inputs: _Inputs,
+        of_outputs: Sequence[torch.Tensor | None],
         zero: torch.Tensor,
-    ) -> None:
-        self._choice_id, self._shapes, self._zero = choice_id, shapes, zero
-        where = f"choice `{choice_id}`"
-        self._gradients = [
-            None if each is None else OutputGradient(where, each, zero.dtype) for each in gradients
-        ]
-        self.only = self._gradients[0] if len(self._gradients) == 1 else None
-
-    def times(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The inner product with a path's outputs.
-
-        Raises:
-            ComponentError: They have other shapes.
-        """
+    ) -> torch.Tensor:
+        outputs = way.outputs(inputs)
         shapes = [output.shape for output in outputs]
         if shapes != self._shapes:
             raise ComponentError(
                 f"choice `{self._choice_id}`: candidates must return tensors of the same shapes, got "
                 f"{_spelled(self._shapes)} of one and {_spelled(shapes)} of another; change the space"
             )
-        total = self._zero
-        for output, gradient in zip(outputs, self._gradients, strict=True):
+        total = zero
+        for output, gradient in zip(outputs, of_outputs, strict=True):
             if gradient is not None:
-                total = total + gradient.times(output)
+                total = total + (gradient.to(zero.dtype) * output.to(zero.dtype)).sum()
         return total
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nasframe.core import ExactBatchNorm2d, OutputGradient, is_watched
+from nasframe.core import ExactBatchNorm2d, is_watched
 from nasframe.core.batch_norm import Statistics, track
 
 _OVER: Final = (0, 2, 3)  # all dimensions but the channels
@@ -89,50 +89,21 @@ def narrow(
 
 
 def statistics(x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance, with bias, of each channel of a map in channels_last."""
-    x_NX, num_channels = _lines(x_BCHW), x_BCHW.shape[1]
-    mean_X, var_X = torch.batch_norm_update_stats(x_NX, None, None, 0.0)
-    if len(mean_X) == num_channels:
-        return mean_X, var_X
-    mean_PC = mean_X.view(-1, num_channels)
-    mean_C = mean_PC.mean(0)
-    return mean_C, (mean_PC - mean_C).square_().add_(var_X.view(-1, num_channels)).mean(0)
+    """Mean and variance, with bias, of each channel of a map in channels_last.
 
-
-@torch.no_grad()
-def normed_inner_product(
-    y_BCHW: torch.Tensor, norm: nn.BatchNorm2d, gradient: OutputGradient
-) -> torch.Tensor:
-    """Of a gradient and a batch norm such as `is_joined` says, whose output is not made.
-
-    Args:
-        y_BCHW: Input of the batch norm, in channels_last.
-        norm: Its running statistics move.
-        gradient: Of the batch norm's output.
-    """
-    gradient.require_shape(y_BCHW.shape)
-    mean_C, var_C = statistics(y_BCHW)
-    track([Statistics(norm, mean_C, var_C, y_BCHW.numel() // len(mean_C))])
-    product_C = _sums(_lines(gradient.values_BCHW) * _lines(y_BCHW), len(mean_C))
-    scale_C, shift_C = _scale_and_shift(mean_C, (var_C + norm.eps).rsqrt_(), norm.weight, norm.bias)
-    return (scale_C.dot(product_C) + shift_C.dot(gradient.total_C)).to(gradient.dtype)
-
-
-def _lines(x_BCHW: torch.Tensor) -> torch.Tensor:
-    """Pixels in channels_last as rows, each of so many as fill whole cache lines.
-
-    Threads that add up rows keep a row of sums each. Where two share a cache line, both wait for each other.
+    PyTorch's threads keep a row of sums each, and wait for each other where two rows share a cache line: so
+    many pixels are taken for one of as many times the channels as fill whole lines.
     """
     num_channels = x_BCHW.shape[1]
-    count = _LINE // math.gcd(_LINE, num_channels)
-    if x_BCHW.numel() // num_channels % count:
-        count = 1
-    return x_BCHW.permute(0, 2, 3, 1).reshape(-1, count * num_channels)
-
-
-def _sums(x_NX: torch.Tensor, num_channels: int) -> torch.Tensor:
-    """The sum of each channel of such rows."""
-    return x_NX.sum(0).view(-1, num_channels).sum(0)
+    num_pixels = _LINE // math.gcd(_LINE, num_channels)
+    if num_pixels == 1 or x_BCHW.numel() % (num_pixels * num_channels):
+        return torch.batch_norm_update_stats(x_BCHW, None, None, 0.0)
+    rows_NX = x_BCHW.permute(0, 2, 3, 1).reshape(-1, num_pixels * num_channels)
+    mean_PC, var_PC = (
+        each_X.view(-1, num_channels) for each_X in torch.batch_norm_update_stats(rows_NX, None, None, 0.0)
+    )
+    mean_C = mean_PC.mean(0)
+    return mean_C, (mean_PC - mean_C).square_().add_(var_PC).mean(0)
 
 
 def _wide(x_C: torch.Tensor) -> torch.Tensor:

@@ -6,10 +6,10 @@ from typing import Any, Final, final
 import torch
 from torch import nn
 
-from nasframe.core import Block, InTwoSteps, OutputGradient, is_watched, ops
+from nasframe.core import Block, InTwoSteps, is_watched, ops
 from nasframe.core.batch_norm import can_normalize
 from nasframe.core.pointwise import is_pointwise
-from nasframe.ops._normalized import is_joined, moments, narrow, normed_inner_product, widen
+from nasframe.ops._normalized import is_joined, moments, narrow, widen
 from nasframe.ops.conv_bn import conv_bn
 
 _LARGE: Final = 2**18  # numbers of an input from which on fewer passes over maps outweigh more operations
@@ -23,9 +23,8 @@ class InvertedResidual(Block, InTwoSteps):
     with batch norm and activation, then a 1x1 convolution with batch norm alone.
 
     In training on the CPU, in channels_last, each batch norm of large maps is computed together with the
-    1x1 convolution beside it: equal in value and gradient, with half the wide maps in memory. A product
-    with a gradient is had without the output of the last batch norm. Not so while somebody watches a part,
-    or has replaced one.
+    1x1 convolution beside it: equal in value and gradient, with half the wide maps in memory. Not so while
+    somebody watches a part, or has replaced one.
 
     Args:
         in_channels: Channels of the input.
@@ -74,35 +73,17 @@ class InvertedResidual(Block, InTwoSteps):
         return "moments", self._stride, self._is_read(), self.training
 
     def first_step(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        is_read = self._is_read() and self._takes(x_BCHW) and self._is_large(x_BCHW)
-        return moments(x_BCHW) if is_read else x_BCHW
+        return moments(x_BCHW) if self._is_read() and self._takes(x_BCHW) else x_BCHW
 
     def second_step(self, made: torch.Tensor, x_BCHW: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor
-        if self._takes(x_BCHW) and self._is_large(x_BCHW) and self._is_as_built():
-            narrow_BCHW, norm = self._narrowed(made, x_BCHW)
-            out = norm(narrow_BCHW)
+        if self._takes(x_BCHW) and self._is_as_built():
+            *widening, (filtering, norm, activation), (narrowing, last_norm) = self._blocks()
+            wide = widen(x_BCHW, made, *widening[0]) if widening else x_BCHW
+            out = last_norm(narrow(filtering(wide), norm, activation, narrowing))
         else:
             out = self.layers(x_BCHW)
         return out + x_BCHW if self._shortcut else out
-
-    def inner_product(
-        self, made: torch.Tensor, x_BCHW: torch.Tensor, gradient: OutputGradient
-    ) -> torch.Tensor:
-        if not (self._takes(x_BCHW) and self._is_as_built()):
-            return super().inner_product(made, x_BCHW, gradient)
-        product = normed_inner_product(*self._narrowed(made, x_BCHW), gradient)
-        return product + gradient.times_input(x_BCHW) if self._shortcut else product
-
-    def _narrowed(self, made: torch.Tensor, x_BCHW: torch.Tensor) -> tuple[torch.Tensor, nn.BatchNorm2d]:
-        """The input of the last batch norm, and that batch norm, of a block as built."""
-        *widening, (filtering, norm, activation), (narrowing, last_norm) = self._blocks()
-        if self._is_large(x_BCHW):
-            wide = widen(x_BCHW, made, *widening[0]) if widening else x_BCHW
-            return narrow(filtering(wide), norm, activation, narrowing), last_norm
-        for block in list(self.layers)[:-1]:
-            x_BCHW = block(x_BCHW)
-        return narrowing(x_BCHW), last_norm
 
     def _blocks(self) -> list[Any]:
         """The modules of each convolution with its batch norm."""
@@ -113,17 +94,14 @@ class InvertedResidual(Block, InTwoSteps):
         return self.fused and len(self.layers) == 3
 
     def _takes(self, x_BCHW: torch.Tensor) -> bool:
-        """Whether batch norms of such a map may be computed with what is beside them."""
+        """Whether layers of such a map are computed together: a large one, not of single values."""
         return (
             self.fused
             and self.training
+            and x_BCHW.numel() >= _LARGE
             and x_BCHW.is_contiguous(memory_format=torch.channels_last)
             and can_normalize(x_BCHW[..., :: self._stride, :: self._stride])
         )
-
-    def _is_large(self, x_BCHW: torch.Tensor) -> bool:
-        """Whether fewer passes over the wide maps are worth more operations."""
-        return x_BCHW.numel() >= _LARGE
 
     def _is_as_built(self) -> bool:
         """Whether nobody watches a part, or has put another in its place."""

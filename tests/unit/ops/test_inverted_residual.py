@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nasframe.core import OutputGradient, Task, ops, supernet
-from nasframe.errors import ComponentError
+from nasframe.core import Task, ops, supernet
 from nasframe.ops import inverted_residual
 from nasframe.ops._normalized import statistics
 from nasframe.ops.conv_classifier import ConvClassifier
@@ -252,52 +251,6 @@ def test_one_switch_sets_layers_apart_in_a_whole_supernet():
         assert all(block.fused is fused for block in blocks)
 
 
-# Products with a gradient -----------------------------------------------------------------------------
-
-
-def _product(block, x, gradient):
-    with torch.no_grad():
-        against = OutputGradient("here", gradient, gradient.dtype)
-        return block.inner_product(block.first_step(x), x, against)
-
-
-@pytest.mark.parametrize("large", [0, 2**30], ids=["together", "one after the other"])
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"expansion": 1}, {"stride": 2}, {"in_channels": 6}, {"affine": False}, {"activation": nn.ReLU}],
-    ids=str,
-)
-def test_a_product_with_the_output_needs_no_output(settings, large, monkeypatch):
-    monkeypatch.setattr(inverted_residual, "_LARGE", large)
-    torch.manual_seed(0)
-    block = _block(**settings)
-    plain, x = _apart(block), _images(3, settings.get("in_channels", 4), 8, 8).detach()
-    out = plain(x)
-    gradient = torch.randn_like(out) + 1
-    got = _product(block, x, gradient)
-    torch.testing.assert_close(got, (gradient * out).sum(), rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(list(block.buffers()), list(plain.buffers()), rtol=1e-12, atol=1e-12)
-
-
-def test_a_product_is_made_without_the_last_batch_norm_unless_somebody_watches_it():
-    block, x, seen = _block(), _images(3, 4, 8, 8).detach(), []
-    norm = block.layers[-1][-1]
-    gradient = torch.randn_like(x)
-    forward = norm.forward
-    norm.forward = lambda y: seen.append("called") or forward(y)
-    _product(block, x, gradient)
-    assert seen == []
-    norm.register_forward_hook(lambda *_: None)
-    _product(block, x, gradient)
-    assert seen == ["called"]
-
-
-def test_a_gradient_of_another_shape_is_refused():
-    block, x = _block(), _images(3, 4, 8, 8).detach()
-    with pytest.raises(ComponentError, match=r"^here: .* same shapes.*\(3, 1, 8, 8\).*\(3, 4, 8, 8\)"):
-        _product(block, x, torch.ones(3, 1, 8, 8, dtype=x.dtype))
-
-
 @pytest.mark.parametrize("num_channels", [1, 3, 24, 32, 40])
 @pytest.mark.parametrize("size", [4, 5])
 def test_statistics_of_pixels_taken_together_are_those_of_the_channels(num_channels, size):
@@ -309,17 +262,3 @@ def test_statistics_of_pixels_taken_together_are_those_of_the_channels(num_chann
     mean, var = statistics(x)
     torch.testing.assert_close(mean, x.mean((0, 2, 3)), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(var, x.var((0, 2, 3), correction=0), rtol=1e-12, atol=1e-12)
-
-
-def test_float32_products_are_as_accurate_as_those_with_the_output():
-    errors = torch.zeros(2, dtype=torch.float64)
-    for seed in range(10):
-        torch.manual_seed(seed)
-        block, x = _block(expansion=6, in_channels=4), _images(8, 4, 16, 16).detach()
-        gradient = torch.randn_like(x) / 100
-        exact = (gradient * _apart(block)(x)).sum()
-        single, x_single, gradient_single = copy.deepcopy(block).float(), x.float(), gradient.float()
-        apart = (gradient_single * _apart(single)(x_single)).sum()
-        product = _product(single, x_single, gradient_single)
-        errors += torch.stack([(product - exact).abs(), (apart - exact).abs()])
-    assert errors[0] < 2 * errors[1] + 1e-6
