@@ -72,6 +72,7 @@ from nasframe.core.parameter import (
 from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
 from nasframe.core.phases import AS_IT_IS, PHASES, arrangement_of, every
+from nasframe.core.pooling import global_average_pool
 from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import (
@@ -197,6 +198,7 @@ __all__ = [
     "fast_precision",
     "generator_for",
     "get_random_state",
+    "global_average_pool",
     "hold_out",
     "inherit",
     "is_watched",

@@ -19,6 +19,7 @@ from nasframe.core import (
     States,
     Task,
     derived,
+    global_average_pool,
     ops,
     spaces,
 )
@@ -261,5 +262,5 @@ class _Network(nn.Module):
             before_last, last = last, cell(before_last, last)
             if self.training and self.auxiliary is not None and index == self._auxiliary_at:
                 auxiliary_logits = self.auxiliary(last)
-        logits: torch.Tensor = self.classifier(last.mean(dim=(2, 3)))
+        logits: torch.Tensor = self.classifier(global_average_pool(last))
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)
