@@ -324,6 +324,7 @@ class _Stages:
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(stage),
                     progress=self._hear,
+                    note=self._directory.note,
                     interrupts=self._interrupts,
                 ),
             )
@@ -461,6 +462,7 @@ def _write_report(
             if not tag.startswith("alphas/") or tag == "alphas/entropy"
         },
         "seconds": directory.status()["seconds"],
+        "notes": directory.status().get("notes", []),
         "environment": environment,
         "recipe": directory.recipe.read_text(encoding="utf-8"),
         "command": " ".join(environment["command"]),
