@@ -13,7 +13,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ search:
   trainer: {{epochs: {epochs}, max_steps: {steps}, batch_size: {batch_size}, checkpoint_steps: 40}}
 retrain: {{trainer: {{epochs: 1, batch_size: 8, max_steps: 2}}}}
 """
+
+_NAMES = {"rss_bytes": "resident memory", "open_files": "open files", "threads": "threads"}
 
 Samples = dict[str, list[int]]
 
@@ -95,6 +97,18 @@ def faults(found: Mapping[str, Sequence[int]]) -> list[str]:
     return changed + ["rss_bytes"] * (slopes(found)["rss_bytes"] > MOST_BYTES_A_STEP)
 
 
+def table(result: Mapping[str, Any]) -> Iterator[str]:
+    """What was seen, as a table of Markdown."""
+    yield "| figure | after the warm-up | at the end | slope in 1,000 steps |"
+    yield "|---|---|---|---|"
+    found = result["samples"]
+    first = int(len(found["step"]) * WARM_UP)
+    for figure, unit, size in (("rss_bytes", " MiB", 2**20), ("open_files", "", 1), ("threads", "", 1)):
+        start, end = (f"{found[figure][place] / size:,.4g}{unit}" for place in (first, -1))
+        rise = result["a_thousand_steps"][figure] / size
+        yield f"| {_NAMES[figure]} | {start} | {end} | {rise:+.2g}{unit} |"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, look, fit, write."""
     parser = argparse.ArgumentParser(
@@ -108,10 +122,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="nasframe-health-") as name:
         found = samples(options.steps, Path(name))
     rises, wrong = slopes(found), faults(found)
-    for figure, rise in rises.items():
-        print(f"{figure}: {found[figure][0]:,} at first, {found[figure][-1]:,} at last, ", end="")
-        print(f"{1000 * rise:+,.2f} in 1,000 steps after the first {WARM_UP:.0%}")
-    print(f"not flat: {', '.join(wrong)}" if wrong else "flat")
     result: dict[str, Any] = {
         "steps": options.steps,
         "seconds": round(time.monotonic() - began),
@@ -123,8 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "nasframe": nasframe.__version__, "python": platform.python_version(), "torch": torch.__version__
         },
     }  # fmt: skip
+    print("\n".join(table(result)))
+    print(f"not flat: {', '.join(wrong)}" if wrong else "flat")
     if options.result:
-        options.result.write_text(json.dumps(result, indent=None) + "\n")
+        options.result.write_text(json.dumps(result) + "\n")
     sys.exit(1 if wrong else 0)
 
 
