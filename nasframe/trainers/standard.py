@@ -407,7 +407,7 @@ def _first_line(error: BaseException) -> str:
 def _check_finite(job: Job, epoch: int, metrics: dict[str, float]) -> None:
     """Refuse to go on with numbers that mean nothing; the checkpoint before this epoch stays."""
     wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
-    wrong += [name for name, p in job.model.named_parameters() if not p.isfinite().all()]
+    wrong += non_finite({}, dict(job.model.named_parameters()))
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise TrainingError(
@@ -465,6 +465,7 @@ class _State:
 
     def __post_init__(self) -> None:
         self.undo = Undo(self.model, self.optimizer, self.algorithm, self.device)
+        self._upper = dict(self.model.named_parameters_at("upper"))
 
     @property
     def chunks(self) -> list[int] | None:
@@ -482,7 +483,7 @@ class _State:
             NonFiniteError: Its figures or the upper-level parameters after it are not finite.
         """
         metrics = self.algorithm.step(train, valid, self.update)
-        if wrong := non_finite(metrics, dict(self.model.named_parameters_at("upper"))):
+        if wrong := non_finite(metrics, self._upper):
             raise NonFiniteError(", ".join(wrong))
         return metrics
 
