@@ -22,7 +22,7 @@ import torch
 import nasframe
 from nasframe.recipe.allocator import allocator_settings, keep_freed_memory
 
-WARM_UP = 0.2  # share of the steps; the first epoch must end in it, for its pictures take fonts
+WARM_UP = 0.5  # share of the steps: pictures load fonts, and the heap grows in ever rarer pieces
 SAMPLES = 200
 MOST_BYTES_A_STEP = 2**20 / 1000
 BATCHES_AN_EPOCH = 100
