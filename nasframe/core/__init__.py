@@ -26,7 +26,7 @@ from nasframe.core.dataset import (
     previewed_by,
 )
 from nasframe.core.depthwise import depthwise_conv
-from nasframe.core.deriver import Deriver, ScoreModel, derivers, finite_weights, strengths_of
+from nasframe.core.deriver import Deriver, Validate, derivers, finite_weights, strengths_of
 from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
@@ -172,7 +172,6 @@ __all__ = [
     "SampledOp",
     "SamplingFiller",
     "Schedule",
-    "ScoreModel",
     "Space",
     "Split",
     "Standing",
@@ -186,6 +185,7 @@ __all__ = [
     "TensorSplit",
     "Tracker",
     "Trainer",
+    "Validate",
     "ValueChoice",
     "VirtualStep",
     "WeightUpdate",

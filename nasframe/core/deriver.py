@@ -12,7 +12,7 @@ from nasframe.core.prices import Prices
 from nasframe.errors import TrainingError, UnsupportedError
 from nasframe.registry import Registry
 
-ScoreModel: TypeAlias = Callable[[Model], float]
+Validate: TypeAlias = Callable[[Model], float]
 """How good a model is now: the accuracy on the held-out examples, or minus their loss if there is none."""
 
 
@@ -21,23 +21,23 @@ class Deriver(ABC):
 
     Attributes:
         reads: What each mixed op of the model must be.
-        needs_score: Whether, at the end of a search, it reads an architecture off by what parts of the
-            supernet are worth (see `derive_by`).
+        validates: Whether, at the end of a search, it asks what parts of the supernet are worth on held-out
+            examples (see `derive_validated`).
     """
 
     reads: ClassVar[type] = object
-    needs_score: ClassVar[bool] = False
+    validates: ClassVar[bool] = False
 
     @abstractmethod
     def derive(self, model: Model) -> Genotype:
         """The architecture that `model` prefers now; nothing of the model changes."""
 
-    def derive_by(self, model: Model, score: ScoreModel) -> Genotype:
-        """The architecture that a whole search ends with; what `derive` says, unless it `needs_score`.
+    def derive_validated(self, model: Model, validate: Validate) -> Genotype:
+        """The architecture that a whole search ends with; what `derive` says, unless it `validates`.
 
         Args:
-            model: Nothing of it changes, but for the time of a call of `score`.
-            score: Takes as long as a validation.
+            model: Nothing of it changes, but for the time of a call of `validate`.
+            validate: Passes all held-out examples.
         """
         return self.derive(model)
 

@@ -12,7 +12,7 @@ from nasframe.core import (
     Genotype,
     InputChoice,
     Model,
-    ScoreModel,
+    Validate,
     WeightedSum,
     derivers,
 )
@@ -40,7 +40,7 @@ class PerturbationRule(Deriver):
     """
 
     reads: ClassVar[type] = WeightedSum
-    needs_score: ClassVar[bool] = True
+    validates: ClassVar[bool] = True
 
     def __init__(self, *, meanwhile: Component[Deriver] = _DARTS) -> None:
         self._meanwhile = meanwhile()
@@ -48,9 +48,9 @@ class PerturbationRule(Deriver):
     def derive(self, model: Model) -> Genotype:
         return self._meanwhile.derive(model)
 
-    def derive_by(self, model: Model, score: ScoreModel) -> Genotype:
+    def derive_validated(self, model: Model, validate: Validate) -> Genotype:
         with _evaluating(model):
-            supernet = _Shrinking(model, score)
+            supernet = _Shrinking(model, validate)
             kept = {
                 choice.id: supernet.candidates(choice)
                 if choice.id in model.mixed_ops
@@ -77,18 +77,18 @@ def _evaluating(model: Model) -> Iterator[None]:
 class _Shrinking:
     """A supernet of which less and less is mixed."""
 
-    def __init__(self, model: Model, score: ScoreModel) -> None:
-        self._model, self._score = model, score
+    def __init__(self, model: Model, validate: Validate) -> None:
+        self._model, self._validate = model, validate
         self._mixtures = model.mixtures()
 
     def candidates(self, choice: Choice) -> tuple[str, ...]:
         """Settle a choice."""
-        shares_K, scores = self._mixtures[choice.id], {}
+        shares_K, accuracies = self._mixtures[choice.id], {}
         for name in choice.derivable:
             without_K = shares_K.clone()
             without_K[choice.candidates.index(name)] = 0
-            scores[name] = self._scored({choice.id: without_K})
-        kept = tuple(sorted(scores, key=lambda name: scores[name])[: choice.num_chosen])
+            accuracies[name] = self._accuracy({choice.id: without_K})
+        kept = tuple(sorted(accuracies, key=lambda name: accuracies[name])[: choice.num_chosen])
         settled_K = torch.zeros_like(shares_K)
         settled_K[[choice.candidates.index(name) for name in kept]] = 1
         self._mixtures[choice.id] = settled_K
@@ -98,15 +98,15 @@ class _Shrinking:
         """Settle which inputs reach a node, when their edges are settled."""
         edges = dict(zip(choice.candidates, choice.edges, strict=True))
         while len(edges) > choice.num_chosen:
-            scores = {
-                name: self._scored({edge: torch.zeros_like(self._mixtures[edge])})
+            accuracies = {
+                name: self._accuracy({edge: torch.zeros_like(self._mixtures[edge])})
                 for name, edge in edges.items()
             }
-            least = max(reversed(scores), key=lambda name: scores[name])
+            least = max(reversed(accuracies), key=lambda name: accuracies[name])
             edge = edges.pop(least)
             self._mixtures[edge] = torch.zeros_like(self._mixtures[edge])
         return tuple(edges)
 
-    def _scored(self, changed: Mapping[str, torch.Tensor]) -> float:
+    def _accuracy(self, changed: Mapping[str, torch.Tensor]) -> float:
         with self._model.mixed_by({**self._mixtures, **changed}):
-            return self._score(self._model)
+            return self._validate(self._model)

@@ -194,7 +194,7 @@ def _held_out(parts: Parts) -> Iterator[Problem]:
         rule = f"must be above 0, because `{algorithm.name}` learns from held-out examples"
         yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
     deriver = parts.get("search.deriver")
-    if parts.get("search.valid_fraction") == 0 and _attribute(deriver, "needs_score"):
+    if parts.get("search.valid_fraction") == 0 and _attribute(deriver, "validates"):
         rule = f"must be above 0, because `{deriver.name}` validates on held-out examples"
         yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
     try:

@@ -248,11 +248,11 @@ class _Stages:
             return record if pricing is None else _with_figures(record, pricing.figures(genotype))
 
         self._fit("search", section, model, objective, make_algorithm, describe)
-        found = deriver.derive_by(model, self._score) if deriver.needs_score else derive()
+        found = deriver.derive_validated(model, self._validate) if deriver.validates else derive()
         found.save(self._directory.genotype)
 
-    def _score(self, model: Model) -> float:
-        """What the model is worth on the held-out examples (see `ScoreModel`)."""
+    def _validate(self, model: Model) -> float:
+        """What the model is worth on the held-out examples (see `Validate`)."""
         section, objective = self._recipe.search, self._recipe.objective()
         _, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
         figures = section.trainer().evaluate(model, objective, valid, self._data.preprocess)

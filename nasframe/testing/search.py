@@ -1,6 +1,6 @@
 """Derivers, explorers, algorithms, and what is added to these."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -43,7 +43,7 @@ from nasframe.types import Metrics
 def check_deriver(factory: Callable[[], Deriver], *, mixed_op: MakeMixedOp | str = "softmax") -> None:
     """Check a deriver: it never draws, changes nothing, and its genotype fits the space.
 
-    The same under a budget, if it keeps one, which then must hold; and by scores, if it needs some.
+    The same under a budget, if it keeps one, which then must hold; and by validations, if it asks for some.
 
     Args:
         factory: Builds the deriver.
@@ -63,8 +63,10 @@ def check_deriver(factory: Callable[[], Deriver], *, mixed_op: MakeMixedOp | str
         derived = [genotype]
         if type(factory()).derive_within is not Deriver.derive_within:
             derived.append(_check_budget(factory, model, genotype))
-        if factory().needs_score:
-            derived.append(_derived_twice(where, lambda each: factory().derive_by(each, _accuracy), model))
+        if factory().validates:
+            derived.append(
+                _derived_twice(where, lambda each: factory().derive_validated(each, _accuracy), model)
+            )
         require(
             same(before, state_of(model)) and torch.equal(state, torch.get_rng_state()),
             f"{where}: must leave model and random state as they are; read `model.choice_weights()`",
@@ -225,7 +227,9 @@ def check_regularizer(
         f"{where}: must leave model and random state as they are; only read them",
     )
     parameters = [*model.parameters_at("upper"), *model.parameters_at("lower")]
-    gradients = torch.autograd.grad(regularizer(1.0), parameters, allow_unused=True)
+    gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
+        regularizer(1.0), parameters, allow_unused=True
+    )
     num_upper = len(list(model.parameters_at("upper")))
     upper, lower = gradients[:num_upper], gradients[num_upper:]
     require(

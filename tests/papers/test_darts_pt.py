@@ -80,7 +80,7 @@ def test_it_is_the_algorithm_of_the_paper(seed):
         return calls[-1]
 
     shares = {name: row.tolist() for name, row in model.choice_weights().items()}
-    genotype = PerturbationRule().derive_by(model, score)
+    genotype = PerturbationRule().derive_validated(model, score)
     assert dict(genotype.choices) == _paper(shares, worth)
     edges = 2 * (2 + 3 + 4)
     assert len(calls) == 3 * edges + 2 * (3 + 4 + 3)  # three operations an edge; nodes of 3 and 4 inputs
