@@ -1,8 +1,8 @@
 """The kinds of problem that a recipe can have: one table, with a code, a reason and examples for each.
 
 Codes are public: one is never given to another kind. Their tens group them: 00 the recipe's file, 01 YAML,
-02 includes, 03 overrides, 04 references, 05 keys, 06 values, 07 names, 08 and 12 parts that must fit
-together, 09 this machine, 10 parts that cannot be built.
+02 includes, 03 overrides, 04 references, 05 keys, 06 values, 07 names, 08 parts that must fit together,
+09 this machine, 10 parts that cannot be built, 12 parts of a method.
 """
 
 import sys
@@ -564,7 +564,7 @@ BAD_GENOTYPE = _kind(
     ),
 )
 
-# parts that must fit together, continued
+# parts of a method, and what they need beside them
 
 READS_OTHERWISE = _kind(
     "NF121",
