@@ -242,7 +242,7 @@ def check_regularizer(
     )
     require(
         all(each is None for each in lower),
-        f"{where}: must not depend on weights; they do not follow it",
+        f"{where}: must not depend on weights, which do not follow it; read upper-level parameters alone",
     )
 
 
@@ -271,7 +271,7 @@ def check_perturbation(factory: Callable[[], Perturbation]) -> None:
         require(
             moved.keys() == shares.keys()
             and all(each.shape == moved[name].shape for name, each in shares.items()),
-            f"{where}: must return shares of the same choices and shapes",
+            f"{where}: must return shares of the same choices and shapes; return one for each that it gets",
         )
         require(
             all(bool((each >= 0).all() and each.isfinite().all()) for each in moved.values())
@@ -283,7 +283,7 @@ def check_perturbation(factory: Callable[[], Perturbation]) -> None:
             f"{where}: must draw the same where the global random state is the same; use no other source",
         )
     require(same(before, shares), f"{where}: must leave the mixtures that it gets as they are; copy them")
-    require(not same(shares, moved), f"{where}: must move some share at the end of a search")
+    require(not same(shares, moved), f"{where}: must move some share at the end of a search; it does nothing")
     make: Callable[..., Algorithm] = algorithms["darts_bilevel"]
     check_algorithm(lambda model, objective: Perturbed(make(model, objective), model, objective, factory()))
 
