@@ -223,7 +223,7 @@ class _SumOfNormalized(torch.autograd.Function):
 
             return None, None, None, *_with_graph(plain, [scale_K, *tensors], grad_BDHW)
         weight_KDC = _stacked(weights)
-        c = weight_KDC.shape[2]
+        k, _, c = weight_KDC.shape
         grad_ND = _rows(grad_BDHW.contiguous(memory_format=torch.channels_last))
         of_y_KND = grad_ND * y_KND
         slope_KD = of_y_KND.mean(1)
@@ -237,7 +237,7 @@ class _SumOfNormalized(torch.autograd.Function):
             scale_KD[:, None],
             of_y_KND,
         )
-        of_weights: list[torch.Tensor] = []
+        of_weights: list[torch.Tensor | None] = []
         of_xs, first = [], 0
         for x_BXHW in tensors[:num]:
             x_NX = _rows(x_BXHW)
@@ -248,7 +248,7 @@ class _SumOfNormalized(torch.autograd.Function):
                 of_weights += _of_weights(of_y_KND[first:last], x_NX, c)
             first = last
         of_scale_K = (slope_KD * factor_KD).sum(1) * grad_ND.shape[0]
-        return None, None, None, of_scale_K, *of_xs, *(of_weights or [None] * len(weights))
+        return None, None, None, of_scale_K, *of_xs, *(of_weights or [None] * k)
 
 
 def _of_centred(
