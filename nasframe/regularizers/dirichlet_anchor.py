@@ -17,9 +17,8 @@ class DirichletAnchor(Regularizer):
     same. The distance is summed over the choices: `l2` is ½ ‖β − 1‖², `kl` the Kullback-Leibler divergence
     of Dirichlet(β) from Dirichlet(1).
 
-    Departure from the authors' code: its `l2` is a weight decay of alpha by Adam, which has the same
-    gradient where alpha is positive, and is not normalized with the loss's here; set the alpha optimizer's
-    own weight decay to 0.
+    Departure from the authors' code: its `l2` is Adam's weight decay of alpha, which has the same gradient
+    where alpha is positive. Where this stands in its place, set that of the alpha optimizer to 0.
 
     Args:
         weight: How much it counts.
