@@ -60,6 +60,7 @@ class Proxyless(Algorithm):
     needs: ClassVar[frozenset[str]] = frozenset({"alpha"})
     mixes: ClassVar[type[MixedOp]] = SampledOp
     follows_penalty: ClassVar[bool] = True
+    chunks: int = 1
 
     def __init__(
         self,
@@ -157,9 +158,13 @@ class Proxyless(Algorithm):
         self._model.sample(self._generator, num_paths=2 if self._update == "two_paths" else None)
         weights = [weight for weight in self._weights if weight.requires_grad]
         with kept_random_state(self._alphas[0].device), unmoved(self._model), _frozen(weights):
-            loss = self._objective.loss(self._model(valid.inputs), valid.targets)
-            gradients = torch.autograd.grad(loss, self._alphas, allow_unused=True)
-        return {"alpha_loss": loss.detach()}, gradients
+            losses, gradients = [], []
+            for piece in valid.chunk(self.chunks):
+                loss = self._objective.loss(self._model(piece.inputs), piece.targets)
+                loss = loss if len(piece) == len(valid) else loss * (len(piece) / len(valid))
+                gradients.append(torch.autograd.grad(loss, self._alphas, allow_unused=True))
+                losses.append(loss.detach())
+        return {"alpha_loss": torch.stack(losses).sum()}, list(map(_sum, *gradients))
 
     def _reinforce(self, valid: Batch) -> tuple[Metrics, Sequence[torch.Tensor | None]]:
         """The gradient of −J, so that an optimizer's descent climbs."""
@@ -179,13 +184,23 @@ class Proxyless(Algorithm):
         gradients = torch.autograd.grad(surrogate, self._alphas)
         return {"alpha_loss": torch.stack(losses).mean(), "reward": mean}, gradients
 
+    def _means(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Loss and metrics of a batch, from those of its pieces."""
+        losses: list[torch.Tensor] = []
+        metrics: dict[str, torch.Tensor] = {}
+        for piece in batch.chunk(self.chunks):
+            outputs, share = self._model(piece.inputs), len(piece) / len(batch)
+            losses.append(self._objective.loss(outputs, piece.targets) * share)
+            found = {} if self._reward == "loss" else self._objective.metrics(outputs, piece.targets)
+            for name, value in found.items():
+                metrics[name] = metrics.get(name, torch.zeros(())) + share * torch.as_tensor(value)
+        return torch.stack(losses).sum(), metrics
+
     @torch.no_grad()
     def _evaluate(self, valid: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and reward of the sampled network."""
         with kept_random_state(self._alphas[0].device), unmoved(self._model):
-            outputs = self._model(valid.inputs)
-            loss = self._objective.loss(outputs, valid.targets)
-            metrics = {} if self._reward == "loss" else self._objective.metrics(outputs, valid.targets)
+            loss, metrics = self._means(valid)
         if self._reward == "loss":
             return loss, -loss
         if self._reward not in metrics:
@@ -194,6 +209,12 @@ class Proxyless(Algorithm):
                 f"({', '.join(metrics) or 'which has none'}), got `{self._reward}`; set `reward`"
             )
         return loss, torch.as_tensor(metrics[self._reward], dtype=loss.dtype, device=loss.device)
+
+
+def _sum(*parts: torch.Tensor | None) -> torch.Tensor | None:
+    """Of the gradients of a batch's pieces; None where the loss of no piece depends on it."""
+    there = [part for part in parts if part is not None]
+    return torch.stack(there).sum(0) if there else None
 
 
 def _sampled_ops(model: Model) -> list[SampledOp]:

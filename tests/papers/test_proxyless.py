@@ -261,6 +261,20 @@ def test_upper_gradients_are_those_that_the_next_alpha_step_follows(update: Any)
         assert torch.equal(op.alpha.detach(), alpha)
 
 
+@pytest.mark.parametrize("update", ["all_paths", "two_paths", "reinforce"])
+def test_pieces_of_a_batch_have_its_gradient_together(update: Any) -> None:
+    model = chain()
+    algorithm = Proxyless(model, SquaredError(), update=update, num_samples=2, reward="loss")
+    valid, update_weights = batch(7), weight_update(model)
+    whole = algorithm.upper_gradients(valid, valid, update_weights)
+    algorithm.chunks = 3
+    split = algorithm.upper_gradients(valid, valid, update_weights)
+    for one, other in zip(whole, split, strict=True):
+        assert one is not None
+        assert other is not None
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)
+
+
 def alphas_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
