@@ -11,6 +11,7 @@ import typer
 from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
 from nasframe.cli.output import print_json, print_table, printable
 from nasframe.cli.progress import shown_progress
+from nasframe.cli.startup import uncollected
 
 if TYPE_CHECKING:
     from nasframe.recipe import Run
@@ -31,11 +32,12 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Take a recipe through the whole search."""
-    from nasframe.recipe import dump_recipe, load_recipe
-    from nasframe.recipe import run as run_recipe
-    from nasframe.recipe.allocator import keep_freed_memory
+    with uncollected():
+        from nasframe.recipe import dump_recipe, load_recipe
+        from nasframe.recipe import run as run_recipe
+        from nasframe.recipe.allocator import keep_freed_memory
 
-    complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
+        complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise typer.BadParameter(f"--out {out} must be a new or empty folder, but holds something")
     if dry_run:
@@ -54,9 +56,10 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run that was interrupted."""
-    from nasframe.recipe import resume as resume_run
-    from nasframe.recipe.allocator import keep_freed_memory
-    from nasframe.recipe.discovery import import_modules
+    with uncollected():
+        from nasframe.recipe import resume as resume_run
+        from nasframe.recipe.allocator import keep_freed_memory
+        from nasframe.recipe.discovery import import_modules
 
     if not (run_dir / "recipe.yaml").is_file():
         raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")

@@ -82,7 +82,7 @@ class Run:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
         recipe = load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
         described = _reported(self.folder / "report.json", "task")
-        task = Task(tuple(described["input_shape"]), described["num_outputs"])
+        task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
         _load_weights(model, self.folder / "retrain" / "model.safetensors")
         return model.eval()
