@@ -102,6 +102,12 @@ class DartsBilevel(Algorithm):
     def check_update(self, update_weights: WeightUpdate) -> None:
         if self._order == 2:
             check_modelled(update_weights.optimizer)
+            if not update_weights.sees_model_as_it_is:
+                raise UnsupportedError(
+                    "darts_bilevel: order must be 1 where weights are trained at perturbed mixtures, got 2, "
+                    "which differentiates through a step at the mixtures themselves; set order=1, or leave "
+                    "search.perturbation out"
+                )
 
     def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
         metrics = {}

@@ -252,22 +252,30 @@ def _step_sampled(optimizer: torch.optim.Optimizer, ops: Sequence[SampledOp]) ->
     """A step of the sampled paths' alphas alone, which changes no other path's probability.
 
     Their shift is that of section 3.2.1: the sum of their exponentials stays what it was. Other entries
-    keep their values, also in the optimizer's state.
+    keep their values, also in the optimizer's state. Sites are taken together: there are many, and small.
     """
-    before = []
-    for op in ops:
-        state = {name: value.clone() for name, value in _entries(optimizer, op.alpha).items()}
-        before.append((op.alpha.clone(), op.logits(), state))
+    alphas = [op.alpha for op in ops]
+    drawn = [[index in op.paths for index in range(len(op.alpha))] for op in ops]
+    sampled_K = [torch.tensor(each, device=op.alpha.device) for each, op in zip(drawn, ops, strict=True)]
+    before_SK, sampled_SK = _padded(alphas), _padded(sampled_K)
+    held = [{name: value.clone() for name, value in _entries(optimizer, alpha).items()} for alpha in alphas]
     optimizer.step()
-    for op, (alpha, logits, state) in zip(ops, before, strict=True):
-        sampled = list(op.paths)
-        shift = op.logits()[sampled].logsumexp(0) - logits[sampled].logsumexp(0)
-        op.alpha.sub_(shift * op.temperature)
-        others = torch.ones_like(alpha, dtype=torch.bool)
-        others[sampled] = False
-        op.alpha[others] = alpha[others]
-        for name, value in _entries(optimizer, op.alpha).items():
-            value[others] = state[name][others] if name in state else 0.0
+    after_SK = _padded(alphas)
+    temperature_S1 = after_SK.new_tensor([[op.temperature] for op in ops])
+    after_S1, before_S1 = (
+        (alpha_SK / temperature_S1).masked_fill(~sampled_SK, -torch.inf).logsumexp(1, keepdim=True)
+        for alpha_SK in (after_SK, before_SK)
+    )
+    shifted_SK = torch.where(sampled_SK, after_SK - (after_S1 - before_S1) * temperature_S1, before_SK)
+    for alpha, shifted_K, mask_K, state in zip(alphas, shifted_SK, sampled_K, held, strict=True):
+        alpha.copy_(shifted_K[: len(alpha)])
+        for name, value in _entries(optimizer, alpha).items():
+            value.copy_(torch.where(mask_K, value, state.get(name, 0.0)))
+
+
+def _padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Vectors of several lengths as the rows of a matrix, with zeros behind them."""
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
 
 
 def _entries(optimizer: torch.optim.Optimizer, alpha: nn.Parameter) -> dict[str, torch.Tensor]:

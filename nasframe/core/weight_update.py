@@ -1,6 +1,9 @@
 """The trainer's update of the weights, which an algorithm calls and may look through."""
 
-from typing import final
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias, final
 
 import torch
 from torch import nn
@@ -11,6 +14,13 @@ from nasframe.core.model import Model
 from nasframe.core.objective import Objective
 from nasframe.errors import ComponentError, NonFiniteError
 from nasframe.types import Metrics
+
+Surroundings: TypeAlias = Callable[[Batch], AbstractContextManager[None]]
+"""Makes a context for the passes of a batch, in which a model may be another one than it is."""
+
+
+def _nothing(batch: Batch) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 @final
@@ -49,6 +59,7 @@ class WeightUpdate:
             )
         self._model, self._objective = model, objective
         self._optimizer, self._max_grad_norm, self.chunks = optimizer, max_grad_norm, chunks
+        self._surroundings: Surroundings = _nothing
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -59,6 +70,21 @@ class WeightUpdate:
     def max_grad_norm(self) -> float | None:
         """The norm that gradients are clipped to before the step."""
         return self._max_grad_norm
+
+    @property
+    def sees_model_as_it_is(self) -> bool:
+        """Whether its passes are those of the model, so that one can look through its step."""
+        return self._surroundings is _nothing
+
+    def inside(self, surroundings: Surroundings) -> "WeightUpdate":
+        """The same update, of the same optimizer, whose passes are made inside a context.
+
+        Args:
+            surroundings: Makes one for each piece of a batch that passes at once.
+        """
+        update = copy.copy(self)
+        update._surroundings = surroundings
+        return update
 
     def __call__(self, batch: Batch) -> Metrics:
         """Update the weights in place; only their gradients are computed, and dropped afterwards.
@@ -79,9 +105,10 @@ class WeightUpdate:
         totals: dict[str, float | torch.Tensor] = {}
         for piece in batch.chunk(self.chunks):
             share = len(piece) / len(batch)
-            outputs = self._model(piece.inputs)
-            loss = self._objective.loss(outputs, piece.targets)
-            torch.autograd.backward(loss * share if share < 1 else loss, inputs=weights)
+            with self._surroundings(piece):
+                outputs = self._model(piece.inputs)
+                loss = self._objective.loss(outputs, piece.targets)
+                torch.autograd.backward(loss * share if share < 1 else loss, inputs=weights)
             metrics = {"loss": loss.detach(), **self._objective.metrics(outputs, piece.targets)}
             for name, value in metrics.items():
                 totals[f"train_{name}"] = totals.get(f"train_{name}", 0.0) + share * value
