@@ -51,14 +51,18 @@ def table(
         if name != target
     ]
     inputs_ND = torch.cat(inputs, dim=1)
-    wanted, names = [row[columns.index(target)] for row in rows], ()
+    wanted = [row[columns.index(target)] for row in rows]
+    names: tuple[str, ...] = ()
     if kind == "classes":
         targets, names = numbered(wanted)
     else:
         targets = _numbers(f"{path.name}, column `{target}`", wanted, train)
-    task = Task((inputs_ND.shape[1],), len(names) or 1)
-    splits = (TensorSplit(inputs_ND[part], targets[part]) for part in (train, test))
-    return Dataset(*splits, task, class_names=names)
+    return Dataset(
+        TensorSplit(inputs_ND[train], targets[train]),
+        TensorSplit(inputs_ND[test], targets[test]),
+        Task((inputs_ND.shape[1],), len(names) or 1),
+        class_names=names,
+    )
 
 
 def _read(path: Path) -> tuple[list[str], list[list[str]]]:

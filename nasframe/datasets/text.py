@@ -47,5 +47,9 @@ def text(*, path: ExistingFile, length: PositiveInt = 128, test_fraction: Proper
         row_T[: len(encoded)] = torch.tensor(list(encoded), dtype=torch.int64) + 1
     targets, names = numbered(labels)
     task = Task((length,), len(names), vocabulary=_VOCABULARY)
-    splits = (TensorSplit(tokens_NT[part], targets[part]) for part in (train, test))
-    return Dataset(*splits, task, class_names=names)
+    return Dataset(
+        TensorSplit(tokens_NT[train], targets[train]),
+        TensorSplit(tokens_NT[test], targets[test]),
+        task,
+        class_names=names,
+    )
