@@ -25,7 +25,7 @@ from nasframe.core.dataset import (
     preview_of,
     previewed_by,
 )
-from nasframe.core.depthwise import depthwise_conv
+from nasframe.core.depthwise import depthwise_conv, dilated_depthwise_conv
 from nasframe.core.deriver import Deriver, Validate, derivers, finite_weights, strengths_of
 from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exporter, exporters
@@ -74,7 +74,8 @@ from nasframe.core.parameter import (
 from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
 from nasframe.core.perturbation import Mixtures, Perturbation, Perturbed, perturbations, projected
-from nasframe.core.phases import AS_IT_IS, arrangement_of, every
+from nasframe.core.phases import AS_IT_IS, PHASES, arrangement_of, every
+from nasframe.core.pooling import global_average_pool
 from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import (
@@ -111,6 +112,7 @@ __all__ = [
     "ALPHA",
     "AS_IT_IS",
     "COUNT_UNITS",
+    "PHASES",
     "WEIGHT",
     "Algorithm",
     "Annealed",
@@ -212,6 +214,7 @@ __all__ = [
     "derived",
     "derivers",
     "described",
+    "dilated_depthwise_conv",
     "draw",
     "every",
     "expected_cost",
@@ -221,6 +224,7 @@ __all__ = [
     "finite_weights",
     "generator_for",
     "get_random_state",
+    "global_average_pool",
     "hold_out",
     "inherit",
     "is_watched",

@@ -37,6 +37,14 @@ class Around(Algorithm, ABC):
     def takes_differences(self) -> bool:  # type: ignore[override]
         return self._algorithm.takes_differences
 
+    @property
+    def chunks(self) -> int | None:
+        return self._algorithm.chunks
+
+    @chunks.setter
+    def chunks(self, pieces: int | None) -> None:
+        self._algorithm.chunks = pieces
+
     def check_update(self, update_weights: WeightUpdate) -> None:
         self._algorithm.check_update(update_weights)
 

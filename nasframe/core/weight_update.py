@@ -34,6 +34,9 @@ class WeightUpdate:
         max_grad_norm: Clip the norm of all weight gradients together to this; None for no clipping.
         chunks: Split the batch in so many pieces, one after the other, to save memory.
 
+    Attributes:
+        chunks: The pieces of the next steps; a trainer sets more of them when memory runs out.
+
     Raises:
         ComponentError: `optimizer` holds an upper-level parameter.
     """
@@ -55,7 +58,7 @@ class WeightUpdate:
                 'make it from model.parameters_at("lower")'
             )
         self._model, self._objective = model, objective
-        self._optimizer, self._max_grad_norm, self._chunks = optimizer, max_grad_norm, chunks
+        self._optimizer, self._max_grad_norm, self.chunks = optimizer, max_grad_norm, chunks
         self._surroundings: Surroundings = _nothing
 
     @property
@@ -100,7 +103,7 @@ class WeightUpdate:
         ]
         self._optimizer.zero_grad(set_to_none=True)
         totals: dict[str, float | torch.Tensor] = {}
-        for piece in batch.chunk(self._chunks):
+        for piece in batch.chunk(self.chunks):
             share = len(piece) / len(batch)
             with self._surroundings(piece):
                 outputs = self._model(piece.inputs)

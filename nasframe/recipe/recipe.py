@@ -108,6 +108,9 @@ class Recipe:
         threads: CPU threads of one operation; null takes what PyTorch would, or what the container may use if
             that is less. Small tensors are as fast with 1, and a machine that does other work as well is then
             many times faster.
+        deterministic: Whether the same recipe gives the same bits each time, as it does on the CPU in any
+            case. On CUDA false allows kernels that are faster and add in no fixed order: two runs, or a run
+            and its resumed twin, then differ in last bits, and after many steps in their results.
         data: What is learned from.
         space: Where is searched.
         objective: What is minimized.
@@ -125,6 +128,7 @@ class Recipe:
     seed: NonNegativeInt = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: PositiveInt | None = None
+    deterministic: bool = True
     objective: Component[Objective] = objectives.component("cross_entropy")
     genotype: ExistingFile | None = None
     search: Search = field(default_factory=Search)

@@ -29,7 +29,8 @@ from nasframe.core import (
     Trainer,
     WeightUpdate,
 )
-from nasframe.errors import NasframeError, TrainingError
+from nasframe.core.memory import is_out_of_memory
+from nasframe.errors import NasframeError, OutOfMemoryError, TrainingError
 from nasframe.recipe.devices import device_named, free_memory, peak_memory, wait_for
 from nasframe.recipe.discovery import import_modules
 from nasframe.recipe.loading import load_recipe
@@ -188,9 +189,9 @@ def main(name: str, *plugins: str) -> None:
 
 
 def _failure(error: Exception) -> dict[str, Any]:
-    is_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    if is_memory or "DefaultCPUAllocator" in str(error):  # on the CPU it is a plain RuntimeError
-        return {"out_of_memory": str(error).partition("\n")[0]}
+    cause = error.__cause__ if isinstance(error, OutOfMemoryError) else error
+    if cause is not None and is_out_of_memory(cause):
+        return {"out_of_memory": str(cause).partition("\n")[0]}
     message = str(error) if isinstance(error, NasframeError) else f"{type(error).__name__}: {error}"
     return {"error": [type(error).__name__, message]}
 

@@ -47,7 +47,7 @@ from nasframe.core.storage import write_whole, written_whole
 from nasframe.core.tensor_file import load_weights
 from nasframe.errors import DataError, FormatError, UnsupportedError
 from nasframe.recipe.additions import Additions, figures_of
-from nasframe.recipe.devices import default_threads, device_named
+from nasframe.recipe.devices import default_threads, device_named, kernels_for, lost_by
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.recipe import Recipe, Retrain, Search
@@ -176,8 +176,11 @@ class _Stages:
         self._directory.update_status(ended="running", reason=None)
         threads = torch.get_num_threads()
         torch.set_num_threads(self._recipe.threads or default_threads())
+        deterministic = self._recipe.deterministic
+        if sentence := lost_by(self._device, deterministic=deterministic):
+            self._directory.note(sentence)
         try:
-            with self._interrupts:
+            with self._interrupts, kernels_for(self._device, deterministic=deterministic):
                 self._run_stages()
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
@@ -342,6 +345,7 @@ class _Stages:
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(stage),
                     progress=self._hear,
+                    note=self._directory.note,
                     interrupts=self._interrupts,
                 ),
             )
@@ -482,6 +486,7 @@ def _write_report(
             if not tag.startswith("alphas/") or tag == "alphas/entropy"
         },
         "seconds": directory.status()["seconds"],
+        "notes": directory.status().get("notes", []),
         "environment": environment,
         "recipe": directory.recipe.read_text(encoding="utf-8"),
         "command": " ".join(environment["command"]),

@@ -19,6 +19,7 @@ from nasframe.core import (
     States,
     Task,
     derived,
+    global_average_pool,
     is_zero,
     ops,
     spaces,
@@ -94,7 +95,7 @@ class Darts(Space):
         self._map_size = self._last_map_size()
 
     def build(self, filler: Filler) -> nn.Module:
-        stem, before_last, last = self._stems()
+        stem, before_last, last = self._stems(ExactBatchNorm2d if filler.mixed else nn.BatchNorm2d)
         cells: list[_Cell] = []
         channels, reduced = self._channels, self._stem == "imagenet"
         for index in range(self._cells):
@@ -129,20 +130,20 @@ class Darts(Space):
             )
         return -(-shape[1] // shrink), -(-shape[2] // shrink)
 
-    def _stems(self) -> tuple["_Stem", int, int]:
+    def _stems(self, norm: type[nn.BatchNorm2d]) -> tuple["_Stem", int, int]:
         """The stem, and the channels of its two outputs."""
         colors, channels = self._task.input_shape[0], self._channels
         if self._stem == "cifar":
             channels *= self._stem_multiplier
-            return _Stem(_conv_bn(colors, channels, stride=1), nn.Identity()), channels, channels
+            return _Stem(_conv_bn(colors, channels, norm, stride=1), nn.Identity()), channels, channels
         if channels < 2:
             raise UnsupportedError("space darts: channels must be at least 2 with the imagenet stem, got 1")
         first = nn.Sequential(
-            _conv_bn(colors, channels // 2, stride=2),
+            _conv_bn(colors, channels // 2, norm, stride=2),
             nn.ReLU(),
-            _conv_bn(channels // 2, channels, stride=2),
+            _conv_bn(channels // 2, channels, norm, stride=2),
         )
-        second = nn.Sequential(nn.ReLU(), _conv_bn(channels, channels, stride=2))
+        second = nn.Sequential(nn.ReLU(), _conv_bn(channels, channels, norm, stride=2))
         return _Stem(first, second), channels, channels
 
     def _cell(
@@ -199,10 +200,12 @@ class Darts(Space):
         return Graph(f"{cell} cell", names, tuple(edges))
 
 
-def _conv_bn(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
+def _conv_bn(
+    in_channels: int, out_channels: int, norm: type[nn.BatchNorm2d], *, stride: int
+) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False),
-        ExactBatchNorm2d(out_channels),
+        norm(out_channels),
     )
 
 
@@ -264,5 +267,5 @@ class _Network(nn.Module):
             before_last, last = last, cell(before_last, last)
             if self.training and self.auxiliary is not None and index == self._auxiliary_at:
                 auxiliary_logits = self.auxiliary(last)
-        logits: torch.Tensor = self.classifier(last.mean(dim=(2, 3)))
+        logits: torch.Tensor = self.classifier(global_average_pool(last))
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)
