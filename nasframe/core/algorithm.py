@@ -36,6 +36,8 @@ class Algorithm(ABC):
             them, and `valid` in a step is the training batch.
         takes_differences: Whether its steps subtract gradients at nearby weights, which in bfloat16 round
             to the same: forward passes are then in full precision.
+        chunks: Pieces that its own passes split a batch into. A trainer sets more of them when memory runs
+            out; None where its passes take batches whole.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -43,6 +45,7 @@ class Algorithm(ABC):
     follows_penalty: ClassVar[bool] = False
     uses_valid: ClassVar[bool] = True
     takes_differences: bool = False
+    chunks: int | None = None
 
     @abstractmethod
     def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:

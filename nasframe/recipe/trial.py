@@ -25,6 +25,7 @@ from nasframe.core import (
 )
 from nasframe.errors import NasframeError, Problem
 from nasframe.problem_kinds import ProblemKind
+from nasframe.recipe.additions import Additions
 from nasframe.recipe.devices import device_named
 from nasframe.recipe.pairing import Parts
 from nasframe.recipe.pricing import Pricing
@@ -40,6 +41,7 @@ _ALONE: Final = frozenset(
         "exporters",
         "objectives",
         "optimizers",
+        "perturbations",
         "reports",
         "schedules",
     }
@@ -164,8 +166,10 @@ class _Trial:
         algorithm, trainer = self._get("search.algorithm"), self._get("search.trainer")
         objective = self._get("objective")
         if model is not None and None not in (algorithm, trainer, objective):
+            additions = Additions(self._get("search.regularizers") or (), self._get("search.perturbation"))
             with self._blaming(kinds.IMPOSSIBLE_STEP, "search.algorithm"):
-                trainer().check(model, objective(), algorithm)
+                whole = additions.objective(objective(), model)
+                trainer().check(model, whole, additions.algorithm(algorithm))
 
     def _get(self, path: str) -> Any:
         """The part at a path, if nothing is wrong with it as far as is known."""

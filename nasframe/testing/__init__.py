@@ -9,7 +9,13 @@ from nasframe.testing.architecture import check_mixed_op, check_op, check_space
 from nasframe.testing.component import check_component
 from nasframe.testing.data import check_augmentation, check_dataset, check_objective
 from nasframe.testing.outcome import check_benchmark, check_cost, check_exporter, check_tracker
-from nasframe.testing.search import check_algorithm, check_deriver, check_explorer
+from nasframe.testing.search import (
+    check_algorithm,
+    check_deriver,
+    check_explorer,
+    check_perturbation,
+    check_regularizer,
+)
 from nasframe.testing.training import check_optimizer, check_schedule, check_trainer
 
 __all__ = [
@@ -26,6 +32,8 @@ __all__ = [
     "check_objective",
     "check_op",
     "check_optimizer",
+    "check_perturbation",
+    "check_regularizer",
     "check_schedule",
     "check_space",
     "check_tracker",
