@@ -185,14 +185,15 @@ class DartsBilevel(Algorithm):
         inputs = [weights[name] for name in v]
         with kept_random_state(inputs[0].device), swapped(self._model, {}):
             for loss in self._losses(train):
-                gradients = _grad(loss, inputs, create_graph=True)
-                products = [
-                    (gradient * vector).sum()
+                gradients = _grad([loss], inputs, create_graph=True)
+                pairs = [
+                    (gradient, vector)
                     for gradient, vector in zip(gradients, v.values(), strict=True)
                     if gradient is not None and gradient.requires_grad
                 ]
-                if products:
-                    parts = _grad(torch.stack(products).sum(), self._alphas)
+                if pairs:
+                    outputs, vectors = zip(*pairs, strict=True)
+                    parts = _grad(outputs, self._alphas, vectors)
                     total = [_plus(one, other) for one, other in zip(total, parts, strict=True)]
         return total
 
@@ -206,7 +207,7 @@ class DartsBilevel(Algorithm):
             for loss in self._losses(batch):
                 total_loss = total_loss + loss.detach()
                 if loss.requires_grad:
-                    parts = _grad(loss, inputs)
+                    parts = _grad([loss], inputs)
                     total = [_plus(one, other) for one, other in zip(total, parts, strict=True)]
         return total_loss, total
 
@@ -218,10 +219,14 @@ class DartsBilevel(Algorithm):
 
 
 def _grad(
-    output: torch.Tensor, inputs: Sequence[torch.Tensor], *, create_graph: bool = False
+    outputs: Sequence[torch.Tensor],
+    inputs: Sequence[torch.Tensor],
+    vectors: Sequence[torch.Tensor] | None = None,
+    *,
+    create_graph: bool = False,
 ) -> Sequence[torch.Tensor | None]:
-    """Gradients of a scalar; None where it does not depend on an input."""
-    return torch.autograd.grad(output, inputs, create_graph=create_graph, allow_unused=True)
+    """Gradients of scalars, or of products with vectors; None where nothing depends on an input."""
+    return torch.autograd.grad(outputs, inputs, vectors, create_graph=create_graph, allow_unused=True)
 
 
 def _detached(weights: Mapping[str, torch.Tensor]) -> Tensors:

@@ -2,8 +2,7 @@
 
 Statistics are sums of centred values, so that they are as exact in channels_last as elsewhere: PyTorch's
 own kernel for that memory format loses a digit on the CPU. Inputs are centred in place, while they are
-in the cache, and kept instead of what they are normalized to. Where a graph of the gradients is asked
-for (``create_graph``), it is that of PyTorch's own batch norm, which no shift of its input changes.
+in the cache, and kept instead of what they are normalized to.
 """
 
 from collections.abc import Iterable
@@ -12,6 +11,8 @@ from typing import Any, Final, NamedTuple, final
 import torch
 from torch import nn
 from torch.nn import functional
+
+from nasframe.core.second_order import last_derivative, second_derivatives
 
 _OVER: Final = (0, 2, 3)  # all dimensions but the channels
 
@@ -119,20 +120,22 @@ def _centre(x_BCHW: torch.Tensor, norm: nn.BatchNorm2d) -> tuple[Statistics, tor
     return Statistics(norm, mean_C, squares_BCHW.mean(_OVER), x_BCHW.numel() // len(mean_C)), squares_BCHW
 
 
-def _gradient(
-    x_BCHW: torch.Tensor, grad_BCHW: torch.Tensor, factor_C: torch.Tensor, scale_C: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of a centred input that was multiplied by `scale`, a weight times `factor` = 1 / deviation.
+def _where_positive(grad_BCHW: torch.Tensor, x_BCHW: torch.Tensor) -> torch.Tensor:
+    """The gradient of a ReLU."""
+    return torch.ops.aten.threshold_backward.default(grad_BCHW, x_BCHW, 0)  # type: ignore[no-any-return]
 
-    Returns:
-        The gradient B C H W, and the product of input and gradient, its mean over all but the channels.
-    """
+
+def _gradient(
+    x_BCHW: torch.Tensor, factor_C: torch.Tensor, grad_BCHW: torch.Tensor, relu: bool
+) -> torch.Tensor:
+    """Of a centred input that is multiplied by `factor` = 1 / deviation, then by a ReLU on demand."""
+    if relu:
+        grad_BCHW = _where_positive(grad_BCHW, x_BCHW)
     product_BCHW = grad_BCHW * x_BCHW
-    slope_C = product_BCHW.mean(_OVER)
-    constant = _wide(grad_BCHW.mean(_OVER).mul_(scale_C))
-    of_input = _wide(factor_C.square().mul_(scale_C).mul_(slope_C))
-    torch.mul(grad_BCHW, _wide(scale_C), out=product_BCHW)  # in memory that is in the cache
-    return product_BCHW.sub_(constant).addcmul_(x_BCHW, of_input, value=-1), slope_C
+    of_input = _wide((factor_C**3).mul_(product_BCHW.mean(_OVER)))
+    constant = _wide(grad_BCHW.mean(_OVER).mul_(factor_C))
+    torch.mul(grad_BCHW, _wide(factor_C), out=product_BCHW)  # in memory that is in the cache
+    return product_BCHW.sub_(constant).addcmul_(x_BCHW, of_input, value=-1)
 
 
 @final
@@ -150,17 +153,35 @@ class _Norm(torch.autograd.Function):
         if relu:
             out_BCHW.relu_()
         ctx.save_for_backward(x_BCHW, factor_C)
-        ctx.eps, ctx.relu = norm.eps, relu
+        ctx.relu = relu
         return out_BCHW
 
     @staticmethod
     def backward(ctx: Any, grad_BCHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x_BCHW, factor_C = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            out_BCHW = functional.batch_norm(x_BCHW, None, None, training=True, eps=ctx.eps)
-            out_BCHW = functional.relu(out_BCHW) if ctx.relu else out_BCHW
-            gradients = torch.autograd.grad(out_BCHW, [x_BCHW], grad_BCHW, create_graph=True)
-            return *gradients, None, None, None
+        gradient = _NormGradient.apply if torch.is_grad_enabled() else _gradient
+        return gradient(x_BCHW, factor_C, grad_BCHW, ctx.relu), None, None, None
+
+
+@final
+class _NormGradient(torch.autograd.Function):
+    """`_gradient`, which can be differentiated."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_BCHW: torch.Tensor, factor_C: torch.Tensor, grad_BCHW: torch.Tensor, relu: bool
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x_BCHW, factor_C, grad_BCHW)
+        ctx.relu = relu
+        return _gradient(x_BCHW, factor_C, grad_BCHW, relu)
+
+    @staticmethod
+    @last_derivative
+    def backward(ctx: Any, along_BCHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x_BCHW, factor_C, grad_BCHW = ctx.saved_tensors
         if ctx.relu:
-            grad_BCHW = torch.ops.aten.threshold_backward(grad_BCHW, x_BCHW, 0)
-        return _gradient(x_BCHW, grad_BCHW, factor_C, factor_C)[0], None, None, None
+            grad_BCHW = _where_positive(grad_BCHW, x_BCHW)
+        factor = _wide(factor_C)
+        found = second_derivatives(x_BCHW, factor, factor, grad_BCHW, along_BCHW, over=_OVER)
+        of_grad_BCHW = _where_positive(found.of_grad, x_BCHW) if ctx.relu else found.of_grad
+        return found.of_x, None, of_grad_BCHW, None

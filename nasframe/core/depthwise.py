@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasframe.core.phases import PHASES
+from nasframe.core.second_order import last_derivative
 
 _WIDEST: Final = 3  # columns of a depthwise kernel whose gradient oneDNN has a fast kernel for on AVX2
 
@@ -125,15 +126,56 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_BCHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         num, stride, dilation, saved = ctx.num_inputs, ctx.stride, ctx.dilation, ctx.saved_tensors
-        want_inputs, want_weights = (
-            any(ctx.needs_input_grad[4 : 4 + num]),
-            any(ctx.needs_input_grad[4 + num :]),
-        )
-        xs, weight_C1KK = saved[:num], _joined(saved[num:], 0)
-        of_x, of_weight = _all_gradients(
-            grad_BCHW, xs, weight_C1KK, want_inputs, want_weights, stride, dilation
-        )
-        return None, None, None, None, *_split(of_x, num, 1), *_split(of_weight, len(saved) - num, 0)
+        wanted = any(ctx.needs_input_grad[4 : 4 + num]), any(ctx.needs_input_grad[4 + num :])
+        if torch.is_grad_enabled():
+            of_x, of_weight = _DepthwiseGradients.apply(stride, dilation, num, wanted, grad_BCHW, *saved)  # type: ignore[no-untyped-call]
+        else:
+            weight_C1KK = _joined(saved[num:], 0)
+            of_x, of_weight = _all_gradients(grad_BCHW, saved[:num], weight_C1KK, *wanted, stride, dilation)
+        return *[None] * 4, *_split(of_x, num, 1), *_split(of_weight, len(saved) - num, 0)
+
+
+@final
+class _DepthwiseGradients(torch.autograd.Function):
+    """Gradients of such a convolution that can be differentiated: PyTorch's go group by group."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        stride: int,
+        dilation: int,
+        num_inputs: int,
+        wanted: tuple[bool, bool],
+        grad_BCHW: torch.Tensor,
+        *tensors: torch.Tensor,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        ctx.save_for_backward(grad_BCHW, *tensors)
+        ctx.stride, ctx.dilation, ctx.num_inputs = stride, dilation, num_inputs
+        ctx.set_materialize_grads(False)
+        weight_C1KK = _joined(tensors[num_inputs:], 0)
+        return _all_gradients(grad_BCHW, tensors[:num_inputs], weight_C1KK, *wanted, stride, dilation)
+
+    @staticmethod
+    @last_derivative
+    def backward(
+        ctx: Any, along_x_BCHW: torch.Tensor | None, along_weight_C1KK: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, ...]:
+        grad_BCHW, *tensors = ctx.saved_tensors
+        num, stride, dilation = ctx.num_inputs, ctx.stride, ctx.dilation
+        xs, weight_C1KK = tensors[:num], _joined(tensors[num:], 0)
+        of_grad, of_x, of_weight = None, None, None
+        if along_x_BCHW is not None:
+            of_grad = _plain(along_x_BCHW, weight_C1KK, stride, dilation)
+            _, of_weight = _all_gradients(
+                grad_BCHW, [along_x_BCHW], weight_C1KK, False, True, stride, dilation
+            )
+        if along_weight_C1KK is not None:
+            x_BCHW = _joined(xs, 1)
+            more = _plain(x_BCHW, along_weight_C1KK, stride, dilation)
+            of_grad = more if of_grad is None else of_grad.add_(more)
+            of_x, _ = _all_gradients(grad_BCHW, [x_BCHW], along_weight_C1KK, True, False, stride, dilation)
+        of_weights = _split(of_weight, len(tensors) - num, 0)
+        return *[None] * 4, of_grad, *_split(of_x, num, 1), *of_weights
 
 
 @final

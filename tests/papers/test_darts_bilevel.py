@@ -25,10 +25,14 @@ from nasframe.core import (
     MixedOp,
     Model,
     Objective,
+    Task,
     WeightUpdate,
     mixed_ops,
+    objectives,
     optimizers,
     schedules,
+    spaces,
+    supernet,
 )
 from nasframe.errors import UnsupportedError
 
@@ -514,6 +518,39 @@ def test_exact_product_equals_autograd_on_a_supernet_of_softmax_mixtures() -> No
     update = weight_update(model, lr=0.3, momentum=0.9, weight_decay=0.1)
     update(batch(6))
     assert_matches_autograd(model, SquaredError(), update, batch(7), batch(5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "memory_format"),
+    [
+        ({"fused": True}, torch.channels_last),
+        ({"fused": True, "recomputed": True}, torch.channels_last),
+        ({"fused": False}, torch.contiguous_format),
+    ],
+    ids=["fused", "recomputed", "plain"],
+)
+def test_exact_product_of_a_convolutional_supernet_equals_autograd_through_the_update(
+    settings: dict[str, bool], memory_format: torch.memory_format
+) -> None:
+    def made(**settings: bool) -> Model:
+        torch.manual_seed(0)
+        task = Task(input_shape=(3, 8, 8), num_outputs=3)
+        return supernet(spaces["darts"](task, channels=2, cells=3, nodes=2), "softmax", **settings)
+
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(2, 4, 3, 8, 8, generator=generator, dtype=torch.float64)
+    train, valid = (Batch(each, torch.tensor([0, 1, 2, 1])) for each in images)
+    objective = objectives["cross_entropy"]()
+    plain, model = made(fused=False).double(), made(**settings).double().to(memory_format=memory_format)
+    want = Oracle(plain, objective, weight_update(plain, objective, lr=0.5)).gradients(train, valid)
+    first = DartsBilevel(plain, objective).upper_gradients(train, valid, weight_update(plain, objective))
+    shaped = [
+        Batch(each.inputs.contiguous(memory_format=memory_format), each.targets) for each in (train, valid)
+    ]
+    algorithm = DartsBilevel(model, objective, order=2, hessian="exact")
+    got = algorithm.upper_gradients(*shaped, weight_update(model, objective, lr=0.5))
+    assert close(flat(got), flat(want), 1e-10)
+    assert not close(flat(first), flat(want), 1e-3), "the second-order term must matter in this problem"
 
 
 @all_modes

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasframe.core import depthwise
+from nasframe.errors import UnsupportedError
 from nasframe.ops.depthwise_conv import DepthwiseConv
 
 
@@ -64,6 +66,51 @@ def test_second_derivatives_exist(kernel_size):
         lambda x, weight: depthwise.depthwise_conv(x, weight),
         (x_BCHW.requires_grad_(), conv.weight),
     )
+
+
+@pytest.mark.parametrize(("kernel_size", "stride", "dilation"), [(3, 1, 1), (5, 1, 1), (3, 2, 1), (3, 1, 2)])
+def test_several_together_can_be_differentiated_twice(kernel_size, stride, dilation):
+    torch.manual_seed(0)
+    xs = [torch.randn(1, 1, 4, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    size = (1, 1, kernel_size, kernel_size)
+    weights = [torch.randn(size, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+
+    def together(one, other, *weights):
+        maps = [each.contiguous(memory_format=torch.channels_last) for each in (one, other)]
+        return depthwise.depthwise_convs(maps, weights, stride=stride, dilation=dilation)
+
+    assert torch.autograd.gradgradcheck(together, (*xs, *weights))
+
+
+def test_second_derivatives_take_as_many_operations_whatever_the_channels():
+    """PyTorch's own go channel by channel."""
+
+    class Counter(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += not func.is_view
+            return func(*args, **(kwargs or {}))
+
+    def count(channels):
+        x_BCHW = torch.randn(1, channels, 4, 4).to(memory_format=torch.channels_last).requires_grad_()
+        weight = torch.randn(channels, 1, 3, 3, requires_grad=True)
+        with Counter() as counter:
+            out = depthwise.depthwise_convs([x_BCHW], [weight]).square().sum()
+            slopes = torch.autograd.grad(out, [x_BCHW, weight], create_graph=True)
+            torch.autograd.grad(sum(each.square().sum() for each in slopes), [x_BCHW, weight])
+        return counter.count
+
+    assert count(2) == count(16)
+
+
+def test_a_third_derivative_is_refused_not_wrong():
+    x_BCHW = torch.randn(1, 2, 4, 4).to(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(2, 1, 3, 3, requires_grad=True)
+    out = depthwise.depthwise_convs([x_BCHW], [weight])
+    (slope,) = torch.autograd.grad(out.square().sum(), weight, create_graph=True)
+    with pytest.raises(UnsupportedError, match="third derivatives"):
+        torch.autograd.grad(slope.square().sum(), x_BCHW, create_graph=True)
 
 
 def test_only_what_is_asked_for_is_computed(monkeypatch):
