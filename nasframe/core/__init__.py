@@ -1,6 +1,7 @@
 """The vocabulary: interfaces, value types, and one registry for each sort of component."""
 
 from nasframe.core.algorithm import Algorithm, Stateful, algorithms
+from nasframe.core.architectures import Architectures
 from nasframe.core.augmentation import Augmentation, augmentations
 from nasframe.core.batch import Batch, map_tensors, tensors_of
 from nasframe.core.batch_norm import ExactBatchNorm2d
@@ -75,12 +76,23 @@ from nasframe.core.random_state import (
     generator_for,
     get_random_state,
     kept_random_state,
+    pick,
     seed_for,
     set_random_state,
 )
 from nasframe.core.report import Report, reports
+from nasframe.core.score import Score, Testbed, TrainNetwork, figure_of, scores
 from nasframe.core.sharing import share
-from nasframe.core.space import Fusable, Space, choices_of, derived, sample, spaces, supernet
+from nasframe.core.space import (
+    Fusable,
+    Space,
+    architectures_of,
+    choices_of,
+    derived,
+    sample,
+    spaces,
+    supernet,
+)
 from nasframe.core.space_size import num_architectures
 from nasframe.core.swapped import swapped, unmoved
 from nasframe.core.task import Task
@@ -100,6 +112,7 @@ __all__ = [
     "Annealed",
     "AnyChoice",
     "ArchParam",
+    "Architectures",
     "AsGiven",
     "Augmentation",
     "Batch",
@@ -149,6 +162,7 @@ __all__ = [
     "SampledOp",
     "SamplingFiller",
     "Schedule",
+    "Score",
     "Space",
     "Split",
     "Standing",
@@ -160,13 +174,16 @@ __all__ = [
     "SupernetFiller",
     "Task",
     "TensorSplit",
+    "Testbed",
     "Tracker",
+    "TrainNetwork",
     "Trainer",
     "ValueChoice",
     "VirtualStep",
     "WeightUpdate",
     "WeightedSum",
     "algorithms",
+    "architectures_of",
     "arrangement_of",
     "augmentations",
     "benchmarks",
@@ -187,6 +204,7 @@ __all__ = [
     "explorers",
     "exporters",
     "fast_precision",
+    "figure_of",
     "generator_for",
     "get_random_state",
     "hold_out",
@@ -209,6 +227,7 @@ __all__ = [
     "ops",
     "optimizers",
     "penalties",
+    "pick",
     "preview_of",
     "previewed_by",
     "price",
@@ -219,6 +238,7 @@ __all__ = [
     "reports",
     "sample",
     "schedules",
+    "scores",
     "seed_for",
     "set_learning_rate",
     "set_random_state",

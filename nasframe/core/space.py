@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from nasframe.core.architectures import Architectures
 from nasframe.core.block import recompute
 from nasframe.core.choice import Choice
 from nasframe.core.filler import DerivedFiller, Filler, Nesting, SamplingFiller, SupernetFiller
@@ -123,3 +124,9 @@ def nesting_of(space: Space) -> Nesting:
     with torch.device("meta"):
         space.build(filler)
     return filler.nesting
+
+
+def architectures_of(space: Space) -> Architectures:
+    """The architectures of a space, to draw and to change."""
+    nesting = nesting_of(space)
+    return Architectures(nesting.choices, nesting.conditions)
