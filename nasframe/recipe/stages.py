@@ -107,17 +107,18 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
         return _Stages(recipe, directory, progress or _silent).run()
 
 
-def run_fitted_by(recipe: Recipe, out: Path, fit: Fit) -> Run:
+def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None = None) -> Run:
     """Take a recipe through the whole search, where `fit` is what trains: such as to watch, or to stop.
 
     Args:
         recipe: From `load_recipe`.
         out: A new run directory.
         fit: Called in place of ``trainer.fit(job)``.
+        progress: Hears each score of an explorer.
     """
     directory = _new_directory(recipe, out)
     with directory.held():
-        return _Stages(recipe, directory, _silent, fit).run()
+        return _Stages(recipe, directory, progress or _silent, fit).run()
 
 
 def _new_directory(recipe: Recipe, out: Path | None) -> RunDirectory:
