@@ -120,7 +120,7 @@ def choices_of(space: Space) -> dict[str, Choice]:
 
 def nesting_of(space: Space) -> Nesting:
     """The choices of a space, and inside which candidates of which others the blueprint asks for them."""
-    filler = SupernetFiller(mixed_ops["softmax"])
+    filler = SupernetFiller(mixed_ops["uniform_path"])  # which has no parameters to make
     with torch.device("meta"):
         space.build(filler)
     return filler.nesting

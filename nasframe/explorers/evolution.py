@@ -16,8 +16,8 @@ class Evolution(Explorer):
 
     The first generation is drawn uniformly. Each later one has mutants of the `top` best of all
     generations, in which each choice is drawn anew with `mutation_probability`, then children of two of
-    them, which take each choice from either; drawn ones fill it up. None is asked for twice, unless a hundred
-    tries find no new one. The defaults are the paper's.
+    them, which take each choice from either; drawn ones fill it up, also where a
+    hundred tries make none that was not asked for before. The defaults are the paper's.
 
     Args:
         population: Architectures of a generation.
@@ -59,6 +59,8 @@ class Evolution(Explorer):
             genotype = self._proposed()
             if genotype not in self._asked:
                 break
+        else:
+            genotype = self._architectures.sample_beside(self._asked, self._generator)
         self._asked.add(genotype)
         return genotype
 

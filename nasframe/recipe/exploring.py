@@ -246,7 +246,7 @@ class Exploration:
             self._made = self.score()
         torch.manual_seed(seed_for(self.seed, "score"))  # so that no score depends on those before
         try:
-            value = self._made.of(genotype, budget)
+            value = float(self._made.of(genotype, budget))
         except TrainingError as error:
             message = f"search.score: an architecture has no score and counts as the worst: {error}"
             warnings.warn(message, FaultWarning, stacklevel=2)

@@ -587,7 +587,7 @@ def _write_report(
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
     environment = read_json_file(directory.environment)
-    for name in ("derived_cost", "max_cost"):
+    for name in ("best_score", "derived_cost", "max_cost"):
         if (last := curves["search"].get(f"search/{name}", [None])[-1]) is not None:
             metrics[name] = last
     content = {
