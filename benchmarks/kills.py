@@ -70,7 +70,8 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {
     "proxyless, REINFORCE": ("type: proxyless, update: reinforce, num_samples: 2", "binary_gate"),
     "single_path, evolution by the supernet": (
         "type: single_path", "uniform_path", _EXPLORE % (
-            "type: evolution, population: 2, mutants: 1, children: 1", "{type: supernet, calibration_batches: 1}"
+            "type: evolution, population: 2, mutants: 1, children: 1",
+            "{type: supernet, calibration_batches: 1}",
         ),
     ),
     "fairnas, regularized evolution by the supernet": (
