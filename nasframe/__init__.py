@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from nasframe.core import Kind as Kind
     from nasframe.core import Level as Level
     from nasframe.core import Model as Model
+    from nasframe.core import OneOf as OneOf
+    from nasframe.core import OwnNetwork as OwnNetwork
     from nasframe.core import Task as Task
     from nasframe.core import WeightUpdate as WeightUpdate
     from nasframe.core import derived as derived
@@ -30,7 +32,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "nasframe.core": (
-        "ArchParam", "Batch", "Genotype", "Kind", "Level", "Model", "Task", "WeightUpdate",
+        "ArchParam", "Batch", "Genotype", "Kind", "Level", "Model", "OneOf", "OwnNetwork",
+        "Task", "WeightUpdate",
         "derived", "inherit", "sample", "supernet",
     ),
     "nasframe.recipe": ("Recipe", "Run", "load_recipe", "run"),

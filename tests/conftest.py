@@ -110,6 +110,19 @@ def macro_table(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def nas_bench_201_table(tmp_path: Path) -> Path:
+    """A file of the form that the benchmark nas_bench_201 reads, whose accuracies are drawn at random."""
+    drawn = random.Random(0)
+    ops = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+    keys = (
+        f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|" for a, b, c, d, e, f in itertools.product(ops, repeat=6)
+    )
+    path = tmp_path / "nas_bench_201.json"
+    path.write_text(json.dumps({key: round(drawn.uniform(10, 95), 2) for key in keys}))
+    return path
+
+
+@pytest.fixture
 def proxyless_folder(request: pytest.FixtureRequest) -> Path:
     """The folder of the networks that the authors of ProxylessNAS published."""
     path = request.config.getoption("--proxyless")

@@ -9,6 +9,7 @@ import typer
 from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
 from nasframe.cli.completion import complete_recipe
 from nasframe.cli.output import flow, print_json, problem_as_json
+from nasframe.cli.startup import uncollected
 from nasframe.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Find all problems of a recipe; nothing is run."""
-    from nasframe.recipe import load_recipe
-
     problems = []
     try:
-        load_recipe(recipe, overrides or (), plugin or (), outside=outside)
+        with uncollected():
+            from nasframe.recipe import load_recipe
+
+            load_recipe(recipe, overrides or (), plugin or (), outside=outside)
     except RecipeError as error:
         if not as_json:
             raise

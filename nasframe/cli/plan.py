@@ -9,6 +9,7 @@ import typer
 from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
 from nasframe.cli.output import print_json, print_table
 from nasframe.cli.quantity import spell_bytes, spell_count, spell_seconds
+from nasframe.cli.startup import uncollected
 
 if TYPE_CHECKING:
     from nasframe.recipe import Plan, Survey
@@ -25,11 +26,12 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Tell what a run would take, by real steps. Exit code 1 if its memory or disk does not suffice."""
-    from nasframe.recipe import load_recipe, survey
-    from nasframe.recipe import plan as plan_recipe
-    from nasframe.recipe.allocator import keep_freed_memory
+    with uncollected():
+        from nasframe.recipe import load_recipe, survey
+        from nasframe.recipe import plan as plan_recipe
+        from nasframe.recipe.allocator import keep_freed_memory
 
-    complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
+        complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
     found = survey(complete, _say)
     if not as_json:
         _show_survey(found)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
-from nasframe.cli.output import print_json, print_table
+from nasframe.cli.output import print_json, print_table, printable
 from nasframe.cli.progress import shown_progress
+from nasframe.cli.startup import uncollected
 
 if TYPE_CHECKING:
     from nasframe.recipe import Run
@@ -31,11 +32,12 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Take a recipe through the whole search."""
-    from nasframe.recipe import dump_recipe, load_recipe
-    from nasframe.recipe import run as run_recipe
-    from nasframe.recipe.allocator import keep_freed_memory
+    with uncollected():
+        from nasframe.recipe import dump_recipe, load_recipe
+        from nasframe.recipe import run as run_recipe
+        from nasframe.recipe.allocator import keep_freed_memory
 
-    complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
+        complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise typer.BadParameter(f"--out {out} must be a new or empty folder, but holds something")
     if dry_run:
@@ -54,9 +56,10 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run that was interrupted."""
-    from nasframe.recipe import resume as resume_run
-    from nasframe.recipe.allocator import keep_freed_memory
-    from nasframe.recipe.discovery import import_modules
+    with uncollected():
+        from nasframe.recipe import resume as resume_run
+        from nasframe.recipe.allocator import keep_freed_memory
+        from nasframe.recipe.discovery import import_modules
 
     if not (run_dir / "recipe.yaml").is_file():
         raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
@@ -100,7 +103,8 @@ def _show(finished: "Run", as_json: bool) -> None:
     if as_json:
         paths = {"folder": str(finished.folder), "report": str(finished.report)}
         genotype = json.loads(finished.genotype.to_json())
-        print_json({**paths, "metrics": finished.metrics, "genotype": genotype})
+        found = {"architecture": finished.architecture, "genotype": genotype}
+        print_json({**paths, "metrics": finished.metrics, **found})
         return
     rows = [[name.replace("_", " "), _spell(name, value)] for name, value in finished.metrics.items()]
     rows += [
@@ -109,6 +113,9 @@ def _show(finished: "Run", as_json: bool) -> None:
         ["curves", f"tensorboard --logdir {finished.folder}"],
     ]
     print_table(["result", ""], rows)
+    if finished.architecture is not None:
+        # on a line of its own, which a terminal does not fold, so that it can be copied
+        typer.echo(f"\narchitecture\n{printable(finished.architecture)}")
 
 
 def _spell(name: str, value: float) -> str:

@@ -37,6 +37,7 @@ from nasframe.core.in_two_steps import InTwoSteps
 from nasframe.core.inheritance import inherit
 from nasframe.core.interrupts import Interrupts
 from nasframe.core.kept import keep_probabilities
+from nasframe.core.layer import layers
 from nasframe.core.mixed_op import (
     Candidate,
     MakeMixedOp,
@@ -52,9 +53,11 @@ from nasframe.core.mixed_op import (
 )
 from nasframe.core.model import Annealed, Model
 from nasframe.core.most_likely import cheapest, dearest, most_likely
+from nasframe.core.network import Network, networks
 from nasframe.core.objective import Objective, objectives, with_penalty
 from nasframe.core.op import OpName, ops
 from nasframe.core.optimizer import Schedule, optimizers, schedules, set_learning_rate
+from nasframe.core.own_network import OneOf, OwnNetwork
 from nasframe.core.parameter import (
     ALPHA,
     WEIGHT,
@@ -148,9 +151,12 @@ __all__ = [
     "MixedLayer",
     "MixedOp",
     "Model",
+    "Network",
     "NormalizeImages",
     "Objective",
+    "OneOf",
     "OpName",
+    "OwnNetwork",
     "Penalized",
     "Penalty",
     "Preprocess",
@@ -216,11 +222,13 @@ __all__ = [
     "kept_random_state",
     "kind_of",
     "kinds",
+    "layers",
     "map_tensors",
     "mixed_ops",
     "most_likely",
     "named_parameters_at",
     "named_parameters_of",
+    "networks",
     "num_architectures",
     "objectives",
     "on_meta",

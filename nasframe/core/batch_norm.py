@@ -77,6 +77,11 @@ class ExactBatchNorm2d(nn.BatchNorm2d):
         return torch.addcmul(_wide(self.bias), out_BCHW, _wide(self.weight))
 
 
+def reads_no_statistics(module: nn.Module) -> bool:
+    """Whether it is a batch norm in training, which needs no statistics but those of its batch."""
+    return module.training and type(module) in _NORMS
+
+
 @torch.no_grad()
 def track(seen: Iterable[Statistics]) -> None:
     """Move running statistics as batch norms with a momentum do, the variance without bias."""
@@ -94,6 +99,9 @@ def track(seen: Iterable[Statistics]) -> None:
         torch._foreach_lerp_(running, batch, momentum)
     if counts:
         torch._foreach_add_(counts, 1)
+
+
+_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, ExactBatchNorm2d)
 
 
 def _wide(x_C: torch.Tensor) -> torch.Tensor:

@@ -2,14 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from nasframe.core.batch import map_tensors
+from nasframe.core.again import Again
 
 
 class Block(nn.Module, ABC):
@@ -19,10 +18,11 @@ class Block(nn.Module, ABC):
     and moves neither. It moves what else a module counts, so let that be a buffer.
 
     Attributes:
-        recomputed: Whether only its inputs and outputs are kept for the backward pass.
+        recomputed: Whether its activations are computed again, unless it costs no memory to keep them.
     """
 
     recomputed: bool = False
+    _place: "_Place | None" = None
 
     @abstractmethod
     def compute(self, *args: Any, **kwargs: Any) -> Any:
@@ -34,77 +34,64 @@ class Block(nn.Module, ABC):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What `compute` makes of nests of tensors."""
-        if not self.recomputed or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        place = self._place or _Place([0], 0)
+        is_kept = not self.recomputed or place.is_kept()
+        if is_kept or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.compute(*args, **kwargs)
-        tensors: list[torch.Tensor] = []
-
-        def note(tensor: torch.Tensor) -> torch.Tensor:
-            tensors.append(tensor)
-            return tensor
-
-        nest = map_tensors(note, (args, kwargs))  # its lists are new: nobody adds to them afterwards
-
-        def compute(*tensors: torch.Tensor) -> Any:
-            left = iter(tensors)
-            args, kwargs = map_tensors(lambda _: next(left), nest)
-            return self.compute(*args, **kwargs)
-
-        as_now = _AsNow(self._involved())
-        return checkpoint(compute, *tensors, use_reentrant=False, context_fn=lambda: (nullcontext(), as_now))
-
-    def _involved(self) -> Iterator[nn.Module]:
-        """This module, those below it, and those that it calls."""
-        for module in self.modules():
-            yield module
-            if isinstance(module, Block):
-                for called in module.calls():
-                    yield from called.modules()
+        return Again(_involved(self), self.compute, args, kwargs, place.note).first()
 
 
 def recompute(network: nn.Module) -> int:
     """Let each `Block` that lies in no other one be computed again in the backward pass.
 
+    The last of them are kept, as soon as it is known how many take no more memory together than one of those
+    before them: a backward pass is done with them before it comes to that one.
+
     Returns:
         How many there are.
     """
-    if isinstance(network, Block):
-        network.recomputed = True
-        return 1
-    return sum(recompute(child) for child in network.children())
+    blocks = list(_outermost(network))
+    num_bytes = [0] * len(blocks)
+    for index, block in enumerate(blocks):
+        block.recomputed, block._place = True, _Place(num_bytes, index)
+    return len(blocks)
 
 
 @final
-class _AsNow:
-    """A context, entered as often as need be, in which modules have the parameters and buffers of now.
+@dataclass(frozen=True)
+class _Place:
+    """Where a block stands among those that run one after the other.
 
-    What happens to buffers inside, happens to copies.
+    Attributes:
+        num_bytes: What each of them has computed again at most, as far as is known.
+        index: Of the block.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self._tensors: dict[int, torch.Tensor] = {}
-        self._places: list[tuple[dict[str, Any], str, int]] = []
-        self._buffers: set[int] = set()
-        for module in modules:
-            for held in (module._parameters, module._buffers):
-                for name, tensor in held.items():
-                    if tensor is not None:
-                        self._places.append((held, name, self._note(tensor, held is module._buffers)))
-        self._others: list[torch.Tensor | None] = []
+    num_bytes: list[int]
+    index: int
 
-    def _note(self, tensor: torch.Tensor, is_buffer: bool) -> int:
-        key = id(tensor)
-        if key not in self._tensors:
-            self._tensors[key] = tensor.clone() if is_buffer else tensor
-            if is_buffer:
-                self._buffers.add(key)
-        return key
+    def note(self, num_bytes: int) -> None:
+        """What the block has computed again; less another time, if other candidates are drawn."""
+        self.num_bytes[self.index] = max(self.num_bytes[self.index], num_bytes)
 
-    def __enter__(self) -> None:
-        copied = {key: self._tensors[key].clone() for key in self._buffers}
-        self._others = [held[name] for held, name, _ in self._places]
-        for held, name, key in self._places:
-            held[name] = copied.get(key, self._tensors[key])
+    def is_kept(self) -> bool:
+        """Whether it and those behind it take no more than the largest one before it."""
+        before, own = self.num_bytes[: self.index], self.num_bytes[self.index :]
+        return own[0] > 0 and sum(own) <= max(before, default=0)
 
-    def __exit__(self, *exception: object) -> None:
-        for (held, name, _), other in zip(self._places, self._others, strict=True):
-            held[name] = other
+
+def _outermost(module: nn.Module) -> Iterator[Block]:
+    if isinstance(module, Block):
+        yield module
+    else:
+        for child in module.children():
+            yield from _outermost(child)
+
+
+def _involved(module: nn.Module) -> Iterator[nn.Module]:
+    """A module, those below it, and those that they call; faster than ``modules()``, some come twice."""
+    yield module
+    below = module._modules.values()
+    for each in (*below, *module.calls()) if isinstance(module, Block) else below:
+        if each is not None:
+            yield from _involved(each)

@@ -33,7 +33,12 @@ def depthwise_conv(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor, *, stride: i
 
 
 def depthwise_convs(
-    xs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], *, stride: int = 1, dilation: int = 1
+    xs: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    joined: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Several such convolutions of one kernel size as one: what a call costs is paid once.
 
@@ -42,11 +47,15 @@ def depthwise_convs(
         weights: C 1 K K each.
         stride: Of all.
         dilation: Of all; maps keep their size but for the stride.
+        joined: The inputs, channels after channels, where somebody has put them together; it is read, and
+            not kept.
 
     Returns:
         What they make, channels after channels.
     """
-    out_BCHW: torch.Tensor = _Depthwise.apply(stride, dilation, len(xs), *xs, *weights)  # type: ignore[no-untyped-call]
+    out_BCHW: torch.Tensor = _Depthwise.apply(  # type: ignore[no-untyped-call]
+        stride, dilation, len(xs), joined, *xs, *weights
+    )
     return out_BCHW
 
 
@@ -88,18 +97,24 @@ def _split(whole: torch.Tensor | None, num: int, dim: int) -> Sequence[torch.Ten
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, stride: int, dilation: int, num_inputs: int, *tensors: torch.Tensor
+        ctx: Any,
+        stride: int,
+        dilation: int,
+        num_inputs: int,
+        joined_BCHW: torch.Tensor | None,
+        *tensors: torch.Tensor,
     ) -> torch.Tensor:
         ctx.save_for_backward(*tensors)
         ctx.stride, ctx.dilation, ctx.num_inputs = stride, dilation, num_inputs
-        return _plain(_joined(tensors[:num_inputs], 1), _joined(tensors[num_inputs:], 0), stride, dilation)
+        x_BCHW = _joined(tensors[:num_inputs], 1) if joined_BCHW is None else joined_BCHW
+        return _plain(x_BCHW, _joined(tensors[num_inputs:], 0), stride, dilation)
 
     @staticmethod
     def backward(ctx: Any, grad_BCHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         num, stride, dilation, saved = ctx.num_inputs, ctx.stride, ctx.dilation, ctx.saved_tensors
         want_inputs, want_weights = (
-            any(ctx.needs_input_grad[3 : 3 + num]),
-            any(ctx.needs_input_grad[3 + num :]),
+            any(ctx.needs_input_grad[4 : 4 + num]),
+            any(ctx.needs_input_grad[4 + num :]),
         )
         xs, weight_C1KK = saved[:num], _joined(saved[num:], 0)
         padding = [weight_C1KK.shape[-1] // 2 * dilation] * 2
@@ -115,7 +130,7 @@ class _Depthwise(torch.autograd.Function):
                 of_x = _gradients(grad_BCHW, grad_BCHW, weight_C1KK, padding, wanted, 1, dilation)[0]
             if is_split:
                 of_weight = _gradient_of_weight(grad_BCHW, xs, weight_C1KK)
-        return None, None, None, *_split(of_x, num, 1), *_split(of_weight, len(saved) - num, 0)
+        return None, None, None, None, *_split(of_x, num, 1), *_split(of_weight, len(saved) - num, 0)
 
 
 def _gradient_of_weight(

@@ -1,7 +1,7 @@
 """Fillers: what stands at each site of a blueprint."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar, TypeVar, final
 
@@ -63,6 +63,16 @@ class Filler(ABC):
             pad_output: Whether the value is the number of channels of the output: in a supernet it
                 gets channels of zeros up to the largest value.
         """
+
+    def sum(self, branches: Sequence[nn.Module]) -> nn.Module:
+        """A module that takes all states of a node, and adds up what each branch makes of its own.
+
+        For nodes that all states before them reach, so that there is nothing to choose.
+
+        Args:
+            branches: What stands between each state and the node, in the order of the states.
+        """
+        return SumOfInputs(branches, range(len(branches)))
 
     @final
     def repeat(self, choice: ValueChoice, make: Callable[[int], nn.Module]) -> nn.Module:
@@ -150,10 +160,13 @@ class SupernetFiller(Filler):
         branches = [self._made(choice, name, make, index) for index, name in enumerate(choice.candidates)]
         is_settled = bool(choice.edges) or choice.num_chosen == len(choice.candidates)
         if is_settled and not choice.weighed:
-            if self._fused and FusedSum.takes(branches):
-                return FusedSum(branches)
-            return SumOfInputs(branches, range(len(branches)))
+            return self.sum(branches)
         return MixedInput(self._mixed_op(choice), branches)
+
+    def sum(self, branches: Sequence[nn.Module]) -> nn.Module:
+        if self._fused and FusedSum.takes(branches):
+            return FusedSum(branches)
+        return super().sum(branches)
 
     def subset(self, choice: InputChoice) -> tuple[int, ...]:
         self.nesting.note(choice)

@@ -21,6 +21,7 @@ from nasframe.core.mixed_op import MixedLayer, MixedOp, WeightedSum, is_zero, to
 from nasframe.core.phases import AS_IT_IS, Arrangement, arrangement_of
 from nasframe.core.pointwise import Seen, is_pointwise, normalized_relus, sum_of_normalized
 from nasframe.core.watched import is_watched, watchers
+from nasframe.core.weighted import add_weighted
 
 Made = TypeVar("Made")
 
@@ -235,6 +236,7 @@ class _Node:
         self._sums: dict[Hashable, _Sum] = {}
         self._done: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._seen: list[Statistics] = []
+        self._joined: dict[Hashable, torch.Tensor] = {}
 
     def add(self, weight: torch.Tensor, way: _Way, index: int) -> None:
         """One more term: a candidate on a state."""
@@ -269,13 +271,16 @@ class _Node:
                 total = total.add_(restored_BCHW)
             else:
                 others.append(restored_BCHW)
+        added: list[tuple[torch.Tensor, torch.Tensor]] = []
         for weight, term_BCHW in self._done:
             if total is None:
                 total = weight * term_BCHW
             elif term_BCHW.shape == total.shape:
-                total = total.addcmul_(term_BCHW, weight)
+                added.append((weight, term_BCHW))
             else:
                 others.append(weight * term_BCHW)
+        if total is not None and added:
+            total = add_weighted(total, *zip(*added, strict=True))
         track(self._seen)
         if total is None:
             return None
@@ -289,9 +294,11 @@ class _Node:
         for number, parts in enumerate(zip(*bundle.parts, strict=True), start=1):
             depthwise, pointwise = zip(*(part.convolutions() for part in parts), strict=True)
             conv, norms = depthwise[0], [part.norm for part in parts]
+            joined_BXHW = None
             if x_BXHW is None:
                 arrangement = arrangement_of(conv, self._states[bundle.states[0]])
                 xs = [self._arranged(index, arrangement) for index in bundle.states]
+                joined_BXHW = self._side_by_side(bundle.states, arrangement, xs)
             else:
                 arrangement = arrangement_of(conv, x_BXHW)
                 xs = [arrangement.arrange(x_BXHW)]
@@ -301,6 +308,7 @@ class _Node:
                 [each.weight for each in depthwise],
                 stride=conv.stride[0] if plain else 1,
                 dilation=conv.dilation[0] if plain else 1,
+                joined=joined_BXHW,
             )
             weights = [each.weight for each in pointwise]
             if number < num_parts:
@@ -315,6 +323,16 @@ class _Node:
                 each.weights.extend(weights)
                 each.scales.extend(bundle.weights)
                 each.norms.extend(norms)
+
+    def _side_by_side(
+        self, states: Sequence[int], arrangement: Arrangement, xs: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Inputs, channels after channels, which kernels of several sizes read."""
+        key = (tuple(states), arrangement)
+        if key not in self._joined:
+            with torch.no_grad():
+                self._joined[key] = torch.cat(list(xs), dim=1)
+        return self._joined[key]
 
     def _alone(self, parts: Sequence[_Part], index: int) -> torch.Tensor:
         """A candidate on a state, part after part."""

@@ -178,20 +178,23 @@ def _crossings(columns: Sequence[Sequence[Item]], after: _Neighbors) -> int:
 def _heights(columns: Sequence[Sequence[Item]], before: _Neighbors, after: _Neighbors) -> dict[Item, float]:
     """A y for each item, downwards from 0: near the mean of its neighbors, in order, and apart."""
     y = {item: float(row - len(column) / 2) for column in columns for row, item in enumerate(column)}
+    pulls = {item: _pulls(item, [*before.get(item, ()), *after.get(item, ())]) for item in y}
     for sweep in range(4 * _SWEEPS):
         for column in columns if sweep % 2 == 0 else reversed(columns):
-            wanted = [_pulled(item, [*before.get(item, ()), *after.get(item, ())], y) for item in column]
+            wanted = [sum(weight * y[other] for other, weight in pulls[item]) for item in column]
             y.update(zip(column, _apart(column, wanted), strict=True))
     top = min((value - item.height / 2 for item, value in y.items()), default=0.0)
     return {item: value - top for item, value in y.items()}
 
 
-def _pulled(item: Item, neighbors: Sequence[Item], y: Mapping[Item, float]) -> float:
-    """The mean y of the neighbors, where those on the same edge count more: it shall be straight."""
+def _pulls(item: Item, neighbors: Sequence[Item]) -> list[tuple[Item, float]]:
+    """What an item is to be in the mean of: its neighbors, of which one on the same edge counts more.
+
+    That edge shall be straight. An item without neighbors stays.
+    """
     weights = [1 if item.name or other.name else _STRAIGHTNESS for other in neighbors]
-    if not neighbors:
-        return y[item]
-    return sum(weight * y[other] for weight, other in zip(weights, neighbors, strict=True)) / sum(weights)
+    shares = [weight / sum(weights) for weight in weights]
+    return list(zip(neighbors, shares, strict=True)) or [(item, 1.0)]
 
 
 def _apart(column: Sequence[Item], wanted: Sequence[float]) -> list[float]:

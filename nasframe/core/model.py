@@ -1,7 +1,7 @@
 """Model: a network together with what is searched in it, and its parameters by kind."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, Protocol, cast, final, runtime_checkable
 
 import torch
 from torch import nn
@@ -78,8 +78,9 @@ class Model(nn.Module):
     def anneal(self, progress: float) -> None:
         """Tell every `Annealed` module how much of the stage is done, 0 to 1."""
         for module in self.modules():
-            if module is not self and isinstance(module, Annealed):
-                module.anneal(progress)
+            # that of a class is remembered; there are thousands of modules, and few classes
+            if module is not self and issubclass(type(module), Annealed):
+                cast(Annealed, module).anneal(progress)
 
     def sample(self, generator: torch.Generator, num_paths: int | None = None) -> None:
         """Draw anew for each `SampledOp`, in the order of the choices; without one, do nothing.

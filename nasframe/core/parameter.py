@@ -88,8 +88,9 @@ def named_parameters_of(module: nn.Module, kind: str | Kind) -> Iterator[tuple[s
 
 def named_parameters_at(module: nn.Module, level: str | Level) -> Iterator[tuple[str, nn.Parameter]]:
     """Each parameter of one level once, with its first qualified name."""
+    wanted = Level(level)
     for name, parameter in module.named_parameters():
-        if kind_of(parameter).level == Level(level):
+        if kind_of(parameter).level is wanted:
             yield name, parameter
 
 

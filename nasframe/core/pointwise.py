@@ -1,9 +1,8 @@
-"""1x1 convolutions and the batch norms after them, in training, without what is between the two.
+"""1x1 convolutions and the batch norms after them, in training, several at once.
 
-A batch norm without parameters of y = W x subtracts W·mean(x) and divides by the deviation, whose square
-is the diagonal of W·cov(x)·Wᵀ. So it is another 1x1 convolution, of the centred x, that the covariance of
-x tells: y is neither made nor kept, several of them are added up as products of matrices, and what is
-left of the batch norms are matrices of C x C. Where a graph of the gradients is asked for
+A convolution makes its output y centred, because the mean of y = W x is W·mean(x), and the deviation is that
+of y. What a batch norm then is, a factor for each channel, goes into the ReLU or the weighted sum that
+follows, so that its output is not kept beside y. Where a graph of the gradients is asked for
 (``create_graph``), it is that of PyTorch's own convolution and batch norm.
 """
 
@@ -48,8 +47,7 @@ def normalized_relus(
     """The ReLU of the batch norm of the 1x1 convolution of each of K inputs.
 
     Args:
-        x_BXHW: The inputs, C channels after C channels (X = K · C), in channels_last. It is overwritten, so
-            it must be nobody else's, and what made it must not have saved it.
+        x_BXHW: The inputs, C channels after C channels (X = K · C), in channels_last.
         weights: K of D C 1 1.
         eps: Of the batch norms.
 
@@ -88,7 +86,7 @@ def _rows(x_BCHW: torch.Tensor) -> torch.Tensor:
 
 def _each(x_NX: torch.Tensor, num_channels: int) -> torch.Tensor:
     """A view of shape K N C of rows that hold K times so many channels."""
-    return x_NX.view(len(x_NX), -1, num_channels).transpose(0, 1)
+    return x_NX.view(x_NX.shape[0], -1, num_channels).transpose(0, 1)
 
 
 def _empty_like(x_BCHW: torch.Tensor, num_channels: int) -> torch.Tensor:
@@ -103,79 +101,25 @@ def _as_map(x_NC: torch.Tensor, like_BCHW: torch.Tensor) -> torch.Tensor:
     return x_NC.view(b, h, w, -1).permute(0, 3, 1, 2)
 
 
-class _Folded(NamedTuple):
-    """Batch norms as factors of the convolutions before them.
-
-    Attributes:
-        weight_KDC: Of the convolutions.
-        slope_KDC: Derivative of half the variances in the weights: W·cov(x).
-        factor_KD: 1 / deviation.
-        scale_KD: What a convolution's output is multiplied with: a factor, and what comes on top of it.
-    """
-
-    weight_KDC: torch.Tensor
-    slope_KDC: torch.Tensor
-    factor_KD: torch.Tensor
-    scale_KD: torch.Tensor
-
-    @classmethod
-    def of(
-        cls,
-        xs: Sequence[torch.Tensor],
-        weights: Sequence[torch.Tensor],
-        eps: float,
-        scale_K: torch.Tensor | None = None,
-    ) -> "tuple[_Folded, Seen]":
-        """Centre the inputs, rows of one or several C each, in place."""
-        num_rows = len(xs[0])
-        if num_rows == 1:
-            functional.batch_norm(xs[0], None, None, training=True)  # refuses a single value a channel
-        weight_KDC = torch.stack(list(weights)).flatten(2)
-        num_channels = weight_KDC.shape[2]
-        means, covariances = [], []
-        for x_NX in xs:
-            mean_X = x_NX.mean(0)
-            x_KNC = _each(x_NX.sub_(mean_X), num_channels)
-            means.append(mean_X.view(-1, num_channels))
-            covariances.append(torch.bmm(x_KNC.transpose(1, 2), x_KNC))
-        slope_KDC = torch.bmm(weight_KDC, _joined(covariances)).div_(num_rows)
-        var_KD = (slope_KDC * weight_KDC).sum(2).clamp_(min=0)
-        factor_KD = (var_KD + eps).rsqrt_()
-        scale_KD = factor_KD if scale_K is None else factor_KD * scale_K[:, None]
-        seen = Seen(torch.bmm(weight_KDC, _joined(means)[:, :, None]).squeeze(2), var_KD, num_rows)
-        return cls(weight_KDC, slope_KDC, factor_KD, scale_KD), seen
-
-    def matrices(self) -> torch.Tensor:
-        """What takes the place of the convolutions' weights, K D C."""
-        return self.scale_KD[:, :, None] * self.weight_KDC
-
-    def through_statistics(
-        self, product_KDC: torch.Tensor, num_rows: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What the gradients have of the way through the variances.
-
-        Args:
-            product_KDC: Of the outputs' gradients, transposed, with the centred inputs.
-            num_rows: N.
-
-        Returns:
-            The gradient of `scale_KD`, that of the variances (K D), and the matrices (K C C) that take
-            the inputs to their share.
-        """
-        of_scale_KD = (product_KDC * self.weight_KDC).sum(2)
-        of_var_KD = (self.factor_KD.square() * self.scale_KD).mul_(of_scale_KD).mul_(-0.5)
-        weighted_KDC = (of_var_KD * (2 / num_rows))[:, :, None] * self.weight_KDC
-        return of_scale_KD, of_var_KD, torch.bmm(self.weight_KDC.transpose(1, 2), weighted_KDC)
-
-    def of_weights(self, product_KDC: torch.Tensor, of_var_KD: torch.Tensor) -> list[torch.Tensor]:
-        """Gradients of the convolutions' weights; overwrites the product."""
-        of_weight_KDC = product_KDC.mul_(self.scale_KD[:, :, None])
-        of_weight_KDC.addcmul_(self.slope_KDC, of_var_KD[:, :, None], value=2)
-        return list(of_weight_KDC[..., None, None].unbind())
+def _centred(x_NX: torch.Tensor, weight_KDC: torch.Tensor, out_KND: torch.Tensor) -> torch.Tensor:
+    """Convolve K inputs, and subtract from each output its mean; return these means, K D."""
+    if x_NX.shape[0] == 1:
+        functional.batch_norm(x_NX, None, None, training=True)  # refuses a single value a channel
+    num, _, num_channels = weight_KDC.shape
+    weight_KCD = weight_KDC.transpose(1, 2)
+    mean_K1D = torch.bmm(x_NX.mean(0).view(num, 1, num_channels), weight_KCD)
+    torch.baddbmm(mean_K1D, _each(x_NX, num_channels), weight_KCD, beta=-1, out=out_KND)
+    return mean_K1D.squeeze(1)
 
 
-def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+def _stacked(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """K of D C 1 1 as K D C."""
+    return torch.stack(list(weights)).flatten(2)
+
+
+def _of_weights(grad_KND: torch.Tensor, x_NX: torch.Tensor, num_channels: int) -> Sequence[torch.Tensor]:
+    """Gradients of the convolutions' weights, K of D C 1 1, of those of their outputs."""
+    return torch.bmm(grad_KND.transpose(1, 2), _each(x_NX, num_channels))[..., None, None].unbind()
 
 
 def _plain(x_BCHW: torch.Tensor, weight_DC11: torch.Tensor, eps: float) -> torch.Tensor:
@@ -204,48 +148,39 @@ class _NormalizedRelus(torch.autograd.Function):
     def forward(
         ctx: Any, eps: float, seen: list[Seen], x_BXHW: torch.Tensor, *weights: torch.Tensor
     ) -> torch.Tensor:
-        x_NX = _rows(x_BXHW)
-        folded, statistics = _Folded.of([x_NX], weights, eps)
-        seen.append(statistics)
-        matrix_KCD = folded.matrices().transpose(1, 2)
-        _, c, d = matrix_KCD.shape
-        out_BYHW = _empty_like(x_BXHW, len(weights) * d)
-        for x_NC, out_ND, matrix_CD in zip(
-            _each(x_NX, c), _each(_rows(out_BYHW), d), matrix_KCD, strict=True
-        ):
-            torch.mm(x_NC, matrix_CD, out=out_ND)
-        out_BYHW.relu_()
-        ctx.save_for_backward(x_BXHW, *weights, out_BYHW, *folded)
+        weight_KDC, x_NX = _stacked(weights), _rows(x_BXHW)
+        k, d, _ = weight_KDC.shape
+        y_NY, out_BYHW = x_NX.new_empty(x_NX.shape[0], k * d), _empty_like(x_BXHW, k * d)
+        mean_KD = _centred(x_NX, weight_KDC, _each(y_NY, d))
+        out_NY = _rows(out_BYHW)
+        var_Y = torch.mul(y_NY, y_NY, out=out_NY).mean(0)
+        factor_Y = (var_Y + eps).rsqrt_()
+        torch.mul(y_NY, factor_Y, out=out_NY).relu_()
+        seen.append(Seen(mean_KD, var_Y.view(k, d), x_NX.shape[0]))
+        ctx.save_for_backward(x_BXHW, *weights, y_NY, factor_Y)
         ctx.eps = eps
         return out_BYHW
 
     @staticmethod
     def backward(ctx: Any, grad_BYHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x_BXHW, *weights, out_BYHW, weight_KDC, slope_KDC, factor_KD, scale_KD = ctx.saved_tensors
+        x_BXHW, *weights, y_NY, factor_Y = ctx.saved_tensors
         if torch.is_grad_enabled():
 
             def plain(inputs: list[torch.Tensor]) -> torch.Tensor:
                 return functional.relu(torch.cat(_all_plain(inputs[:1], inputs[1:], ctx.eps), dim=1))
 
             return None, None, *_with_graph(plain, [x_BXHW, *weights], grad_BYHW)
-        folded = _Folded(weight_KDC, slope_KDC, factor_KD, scale_KD)
+        weight_KDC, x_NX = _stacked(weights), _rows(x_BXHW)
         _, d, c = weight_KDC.shape
-        grad_NY = _rows(torch.ops.aten.threshold_backward.default(grad_BYHW, out_BYHW, 0))
-        x_NX = _rows(x_BXHW)
-        grad_KND, x_KNC, num_rows = _each(grad_NY, d), _each(x_NX, c), len(x_NX)
-        product_KDC = torch.bmm(grad_KND.transpose(1, 2), x_KNC)
-        _, of_var_KD, back_KCC = folded.through_statistics(product_KDC, num_rows)
-        matrix_KDC = folded.matrices()
-        total_KD = grad_NY.sum(0).view(-1, d)
-        constant_KC = torch.bmm(total_KD[:, None], matrix_KDC).squeeze(1).div_(-num_rows)
-        of_x_NX = torch.empty_like(x_NX)
-        for grad_ND, x_NC, constant_C, matrix_DC, back_CC, of_x_NC in zip(
-            grad_KND, x_KNC, constant_KC, matrix_KDC, back_KCC, _each(of_x_NX, c), strict=True
-        ):
-            torch.addmm(constant_C, grad_ND, matrix_DC, out=of_x_NC).addmm_(x_NC, back_CC)
-        of_weights: list[torch.Tensor | None] = [None] * len(weights)
+        grad_BYHW = grad_BYHW.contiguous(memory_format=torch.channels_last)
+        grad_NY = torch.ops.aten.threshold_backward.default(_rows(grad_BYHW), y_NY, 0)
+        of_y_NY = grad_NY * y_NY
+        of_y_NY = _of_centred(grad_NY, factor_Y, y_NY, of_y_NY.mean(0), grad_NY.mean(0), factor_Y, of_y_NY)
+        of_y_KND, of_x_NX = _each(of_y_NY, d), torch.empty_like(x_NX)
+        torch.bmm(of_y_KND, weight_KDC, out=_each(of_x_NX, c))
+        of_weights: Sequence[torch.Tensor | None] = [None] * len(weights)
         if any(ctx.needs_input_grad[3:]):
-            of_weights[:] = folded.of_weights(product_KDC, of_var_KD)
+            of_weights = _of_weights(of_y_KND, x_NX, c)
         return None, None, _as_map(of_x_NX, x_BXHW), *of_weights
 
 
@@ -255,24 +190,30 @@ class _SumOfNormalized(torch.autograd.Function):
     def forward(
         ctx: Any, eps: float, seen: list[Seen], num: int, scale_K: torch.Tensor, *tensors: torch.Tensor
     ) -> torch.Tensor:
-        xs, weights = list(map(_rows, tensors[:num])), tensors[num:]
-        folded, statistics = _Folded.of(xs, weights, eps, scale_K)
-        seen.append(statistics)
-        matrix_KCD = folded.matrices().transpose(1, 2)
-        _, c, d = matrix_KCD.shape
-        out_BDHW = _empty_like(tensors[0], d)
-        out_ND, first = _rows(out_BDHW), 0
+        xs, weight_KDC = list(map(_rows, tensors[:num])), _stacked(tensors[num:])
+        k, d, c = weight_KDC.shape
+        num_rows = xs[0].shape[0]
+        y_KND, means, first = xs[0].new_empty(k, num_rows, d), [], 0
         for x_NX in xs:
             last = first + x_NX.shape[1] // c
-            out_ND.addmm_(x_NX, matrix_KCD[first:last].reshape(-1, d), beta=0 if first == 0 else 1)
+            means.append(_centred(x_NX, weight_KDC[first:last], y_KND[first:last]))
             first = last
-        ctx.save_for_backward(scale_K, *tensors, *folded)
+        out_BDHW = _empty_like(tensors[0], d)
+        out_ND = _rows(out_BDHW)
+        var_KD = torch.stack([torch.mul(y_ND, y_ND, out=out_ND).mean(0) for y_ND in y_KND])
+        factor_KD = (var_KD + eps).rsqrt_()
+        scale_KD = factor_KD * scale_K[:, None]
+        torch.mul(y_KND[0], scale_KD[0], out=out_ND)
+        for y_ND, scale_D in zip(y_KND[1:], scale_KD[1:], strict=True):
+            out_ND.addcmul_(y_ND, scale_D)
+        seen.append(Seen(torch.cat(means), var_KD, num_rows))
+        ctx.save_for_backward(scale_K, *tensors, y_KND, factor_KD)
         ctx.eps, ctx.num = eps, num
         return out_BDHW
 
     @staticmethod
     def backward(ctx: Any, grad_BDHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        num, (scale_K, *tensors, weight_KDC, slope_KDC, factor_KD, scale_KD) = ctx.num, ctx.saved_tensors
+        num, (scale_K, *tensors, y_KND, factor_KD) = ctx.num, ctx.saved_tensors
         weights = tensors[num:]
         if torch.is_grad_enabled():
 
@@ -281,28 +222,54 @@ class _SumOfNormalized(torch.autograd.Function):
                 return torch.einsum("k,kbdhw->bdhw", inputs[0], torch.stack(outs_BDHW))
 
             return None, None, None, *_with_graph(plain, [scale_K, *tensors], grad_BDHW)
-        folded = _Folded(weight_KDC, slope_KDC, factor_KD, scale_KD)
-        _, d, c = weight_KDC.shape
+        weight_KDC = _stacked(weights)
+        k, _, c = weight_KDC.shape
         grad_ND = _rows(grad_BDHW.contiguous(memory_format=torch.channels_last))
-        xs, num_rows = list(map(_rows, tensors[:num])), len(grad_ND)
-        products = [(grad_ND.t() @ x_NX).view(d, -1, c).transpose(0, 1) for x_NX in xs]
-        product_KDC = _joined(products)
-        of_scale_KD, of_var_KD, back_KCC = folded.through_statistics(product_KDC, num_rows)
-        matrix_DKC = folded.matrices().transpose(0, 1)
-        matrix_DX = matrix_DKC.reshape(d, -1)
-        constant_X = (grad_ND.sum(0) @ matrix_DX).div_(-num_rows)
+        of_y_KND = grad_ND * y_KND
+        slope_KD = of_y_KND.mean(1)
+        scale_KD = factor_KD * scale_K[:, None]
+        of_y_KND = _of_centred(
+            grad_ND,
+            factor_KD[:, None],
+            y_KND,
+            slope_KD[:, None],
+            grad_ND.mean(0),
+            scale_KD[:, None],
+            of_y_KND,
+        )
+        of_weights: list[torch.Tensor | None] = []
         of_xs, first = [], 0
-        for x_NX, x_BXHW in zip(xs, tensors[:num], strict=True):
-            last = first + x_NX.shape[1]
-            of_x_NX = torch.addmm(constant_X[first:last], grad_ND, matrix_DX[:, first:last])
-            for of_x_NC, x_NC, back_CC in zip(
-                _each(of_x_NX, c), _each(x_NX, c), back_KCC[first // c : last // c], strict=True
-            ):
-                of_x_NC.addmm_(x_NC, back_CC)
+        for x_BXHW in tensors[:num]:
+            x_NX = _rows(x_BXHW)
+            last, of_x_NX = first + x_NX.shape[1] // c, torch.empty_like(x_NX)
+            torch.bmm(of_y_KND[first:last], weight_KDC[first:last], out=_each(of_x_NX, c))
             of_xs.append(_as_map(of_x_NX, x_BXHW))
+            if any(ctx.needs_input_grad[4 + num :]):
+                of_weights += _of_weights(of_y_KND[first:last], x_NX, c)
             first = last
-        of_scale_K = (of_scale_KD * factor_KD).sum(1)
-        of_weights: list[torch.Tensor | None] = [None] * len(weights)
-        if any(ctx.needs_input_grad[4 + num :]):
-            of_weights[:] = folded.of_weights(product_KDC.contiguous(), of_var_KD)
-        return None, None, None, of_scale_K, *of_xs, *of_weights
+        of_scale_K = (slope_KD * factor_KD).sum(1) * grad_ND.shape[0]
+        return None, None, None, of_scale_K, *of_xs, *(of_weights or [None] * k)
+
+
+def _of_centred(
+    grad: torch.Tensor,
+    factor: torch.Tensor,
+    y: torch.Tensor,
+    slope: torch.Tensor,
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    out: torch.Tensor,
+) -> torch.Tensor:
+    """Gradient of a centred y that was multiplied by `scale`, a weight times `factor` = 1 / deviation.
+
+    Args:
+        grad: Of the outputs.
+        factor: For each channel.
+        y: The centred values.
+        slope: Mean of the product of the two.
+        mean: Of the outputs' gradients.
+        scale: For each channel.
+        out: Where to.
+    """
+    torch.addcmul(mean * -scale, y, factor.square().mul(scale).mul(slope), value=-1, out=out)
+    return out.addcmul_(grad, scale)

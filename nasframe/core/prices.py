@@ -180,7 +180,7 @@ def price(space: Space, task: Task, cost: Cost) -> Prices:
     filler = _PricingFiller()
     with torch.device("meta"), torch.no_grad():
         network = space.build(filler).eval()
-        inputs = torch.empty(1, *task.input_shape)
+        inputs = task.blank(1)
         network(inputs)
     filler.check_called()
     prices = _price(cost, network, (inputs,), {})

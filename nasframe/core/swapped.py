@@ -7,10 +7,9 @@ from typing import Final
 import torch
 from torch import nn
 
-from nasframe.core.batch_norm import ExactBatchNorm2d
+from nasframe.core.batch_norm import reads_no_statistics
 from nasframe.errors import ComponentError
 
-_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, ExactBatchNorm2d)
 # not the count of batches: DistributedDataParallel wants to find some buffer
 _STATISTICS: Final = ("running_mean", "running_var")
 
@@ -66,7 +65,7 @@ def unmoved(module: nn.Module) -> Iterator[None]:
             if not held or id(held) in before:
                 continue
             before[id(held)] = held, dict(held)
-            dropped = _STATISTICS if each.training and type(each) in _NORMS else ()
+            dropped = _STATISTICS if reads_no_statistics(each) else ()
             held.update(
                 {name: None if name in dropped else _copy(buffer, copies) for name, buffer in held.items()}
             )

@@ -5,6 +5,7 @@ from typing import final
 
 import torch
 
+from nasframe.core.optimizer import SGD
 from nasframe.errors import UnsupportedError
 
 _CLIP_EPS = 1e-6  # what torch.nn.utils.clip_grad_norm_ adds to the norm
@@ -107,7 +108,7 @@ def check_modelled(optimizer: torch.optim.Optimizer) -> None:
     Raises:
         UnsupportedError: It is not ``torch.optim.SGD`` itself.
     """
-    if type(optimizer) is not torch.optim.SGD:
+    if type(optimizer) not in (torch.optim.SGD, SGD):
         raise UnsupportedError(
             "second order differentiates through the weight optimizer's step, so the optimizer must be "
             f"sgd (torch.optim.SGD itself), got {type(optimizer).__name__}; use sgd, or order 1"

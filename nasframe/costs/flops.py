@@ -47,7 +47,7 @@ class Flops(Cost):
             self._formulas |= dict.fromkeys(_NORMS, _norm)
 
     def of(self, model: Model, task: Task) -> float:
-        inputs = torch.empty(1, *task.input_shape, device="meta")
+        inputs = task.blank(1, device="meta")
         return self.of_call(on_meta(model.network), inputs)
 
     def of_call(self, module: nn.Module, *args: Any, **kwargs: Any) -> float:

@@ -61,7 +61,7 @@ class Latency(Cost):
         return self._table
 
     def of(self, model: Model, task: Task) -> float:
-        return self.of_call(on_meta(model.network), torch.empty(1, *task.input_shape, device="meta"))
+        return self.of_call(on_meta(model.network), task.blank(1, device="meta"))
 
     def of_call(self, module: nn.Module, *args: Any, **kwargs: Any) -> float:
         key = _key(module, args, kwargs)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from nasframe.core import optimizers
+from nasframe.core.optimizer import Adam, AdamW
 from nasframe.types import NonNegativeFloat, PositiveFloat, ProperFraction
 
 
@@ -26,7 +27,7 @@ def adam(
         eps: Added to the denominator.
         weight_decay: Factor of the parameters that is added to their gradient.
     """
-    return torch.optim.Adam(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, foreach=True)
+    return Adam(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, foreach=True)
 
 
 @optimizers.register("adamw")
@@ -47,4 +48,4 @@ def adamw(
         eps: Added to the denominator.
         weight_decay: Share of the parameters, times the learning rate, that each step takes away.
     """
-    return torch.optim.AdamW(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, foreach=True)
+    return AdamW(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, foreach=True)

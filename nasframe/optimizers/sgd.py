@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from nasframe.core import optimizers
+from nasframe.core.optimizer import SGD
 from nasframe.errors import UnsupportedError
 from nasframe.types import NonNegativeFloat, PositiveFloat, ProperFraction
 
@@ -37,7 +38,7 @@ def sgd(
             f"sgd: nesterov must have momentum and no dampening, got momentum {momentum} and "
             f"dampening {dampening}; change them, or leave nesterov out"
         )
-    return torch.optim.SGD(
+    return SGD(
         params,
         lr=lr,
         momentum=momentum,

@@ -77,18 +77,20 @@ class Run:
         genotype: The architecture that was found.
         metrics: Figures of the retrained network, such as ``test_accuracy`` and ``parameters``.
         report: The report for people.
+        architecture: The key of the architecture (see `Space.key`), where its space has keys.
     """
 
     folder: Path
     genotype: Genotype
     metrics: dict[str, float]
     report: Path
+    architecture: str | None = None
 
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
         recipe = load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
         described = _reported(self.folder / "report.json", "task")
-        task = Task(tuple(described["input_shape"]), described["num_outputs"])
+        task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
         _load_weights(model, self.folder / "retrain" / "model.safetensors")
         return model.eval()
@@ -387,8 +389,11 @@ class _Stages:
     def _retrain(self) -> None:
         section = self._recipe.retrain
         torch.manual_seed(seed_for(self._recipe.seed, "retrain", "init"))
+        space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
-        model = derived(section.space(self._data.task), genotype, recomputed=section.recomputed)
+        model = derived(space, genotype, recomputed=section.recomputed)
+        if (key := space.key(genotype)) is not None:
+            self._directory.update_status(architecture=key)
         algorithm = algorithms.component("weights_only")
         self._fit("retrain", section, model, section.objective(), algorithm, lambda record: record)
         # copies, because the format has no place for parameters that several cells share
@@ -508,7 +513,8 @@ def open_run(folder: Path) -> Run:
         raise FormatError(f"{folder}: must be a finished run; finish it with `nasframe resume {folder}`")
     metrics = _reported(directory.report, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
-    return Run(directory.root, Genotype.load(directory.genotype), metrics, report)
+    genotype, key = Genotype.load(directory.genotype), directory.status().get("architecture")
+    return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None)
 
 
 def _reported(path: Path, part: str) -> dict[str, Any]:
@@ -595,6 +601,7 @@ def _write_report(
         "task": task,
         "metrics": metrics,
         "benchmark": _benchmark_entry(recipe, standing),
+        "architecture": space.key(genotype),
         "genotype": json.loads(genotype.to_json()),
         "graphs": {name: asdict(graph) for name, graph in graphs.items()},
         "alphas": _alphas(curves["search"]),

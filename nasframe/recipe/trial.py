@@ -1,6 +1,5 @@
 """What a run would refuse at its start, found by building its parts without their data."""
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, final
@@ -64,7 +63,7 @@ def trial_problems(parts: Parts, known: Iterable[Problem]) -> list[Problem]:
     """
     for device in ("meta", "cpu"):
         trial = _Trial(parts, {problem.path for problem in known})
-        with kept_random_state(torch.device("cpu")), torch.device(device), _Shapes(), _visible_optimizers():
+        with kept_random_state(torch.device("cpu")), torch.device(device), _Shapes():
             trial.run()
         if trial.is_certain:
             break
@@ -83,20 +82,6 @@ class _Shapes(TorchFunctionMode):
             if tensor.is_meta:
                 return tensor
         return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _visible_optimizers() -> Iterator[None]:
-    """Lets optimizers be made without importing PyTorch's compiler, which takes a second.
-
-    PyTorch imports it to hide their making from it, and nothing is compiled here.
-    """
-    hidden = torch.optim.Optimizer.add_param_group
-    torch.optim.Optimizer.add_param_group = inspect.unwrap(hidden)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        torch.optim.Optimizer.add_param_group = hidden  # type: ignore[method-assign]
 
 
 @final

@@ -75,6 +75,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "seconds": [(stage, _duration(each)) for stage, each in seconds.items()],
         "total": _duration(sum(seconds.values())),
         "cells": [_cell(graph) for graph in content.get("graphs", {}).values()],
+        "architecture": content.get("architecture") or "",
         "genotype": json.dumps(content.get("genotype", {}), indent=2, ensure_ascii=False),
         "candidates": candidates,
         "alphas": _present(

@@ -223,7 +223,7 @@ def _check_derived(where: str, space: Space, task: Task, genotype: Genotype) -> 
 
 
 def _check_outputs(where: str, model: Model, task: Task, parameters: Mapping[str, torch.Tensor]) -> None:
-    x_B = torch.randn(2, *task.input_shape)
+    x_B = torch.randn(2, *task.input_shape) if task.vocabulary is None else task.blank(2)
     for training in (True, False):
         outputs = model.train(training)(x_B)
         main = outputs[0] if isinstance(outputs, (tuple, list)) else outputs

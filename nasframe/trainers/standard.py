@@ -4,7 +4,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal, final
@@ -226,6 +226,7 @@ class Standard(Trainer):
         state.algorithm.begin_epoch(state.epoch, self._epochs)
         so_far, valid = state.so_far, state.valid_batches()
         batches = state.train.epoch(state.epoch, so_far.steps)
+        upper = dict(job.model.named_parameters_at("upper"))
         with job.interrupts.deferred():
             started = saved = time.perf_counter()
             for train in islice(batches, state.num_steps - state.step):
@@ -236,7 +237,7 @@ class Standard(Trainer):
                 other = batch if valid is None else self._laid_out(next(valid))
                 before = copy.deepcopy(state.to_dict()) if self._on_non_finite == "skip" else None
                 try:
-                    metrics = state.finite_step(batch, other)
+                    metrics = state.finite_step(batch, other, upper)
                 except NonFiniteError as error:
                     self._recover(job, state, before, error)
                     metrics, so_far.skipped = {}, so_far.skipped + 1
@@ -282,7 +283,7 @@ class Standard(Trainer):
 def _check_finite(job: Job, epoch: int, metrics: dict[str, float]) -> None:
     """Refuse to go on with numbers that mean nothing; the checkpoint before this epoch stays."""
     wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
-    wrong += [name for name, p in job.model.named_parameters() if not p.isfinite().all()]
+    wrong += non_finite({}, dict(job.model.named_parameters()))
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise TrainingError(
@@ -337,14 +338,14 @@ class _State:
     epoch: int = field(default=0)
     so_far: _SoFar = field(default_factory=_SoFar)
 
-    def finite_step(self, train: Batch, valid: Batch) -> Metrics:
+    def finite_step(self, train: Batch, valid: Batch, upper: Mapping[str, torch.Tensor]) -> Metrics:
         """A step of the algorithm.
 
         Raises:
             NonFiniteError: Its figures or the upper-level parameters after it are not finite.
         """
         metrics = self.algorithm.step(train, valid, self.update)
-        if wrong := non_finite(metrics, dict(self.model.named_parameters_at("upper"))):
+        if wrong := non_finite(metrics, upper):
             raise NonFiniteError(", ".join(wrong))
         return metrics
 

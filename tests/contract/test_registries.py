@@ -25,7 +25,9 @@ from nasframe.core import (
     explorers,
     exporters,
     generator_for,
+    layers,
     mixed_ops,
+    networks,
     objectives,
     ops,
     optimizers,
@@ -39,6 +41,7 @@ from nasframe.core import (
 )
 from nasframe.errors import RecipeError, SettingError
 from nasframe.registry import BUILT_IN, Registry, registries
+from nasframe.spaces.surgery import Rule
 
 PROMISED = {
     "algorithms": {"darts_bilevel", "proxyless", "single_path", "fairnas"},
@@ -63,7 +66,9 @@ PROMISED = {
         "flops",
     },
     "derivers": {"darts"},
-    "spaces": {"darts", "mobile", "mobile_elastic", "macro"},
+    "spaces": {"darts", "mobile", "mobile_elastic", "macro", "nas_bench_201", "surgery"},
+    "networks": {"resnet", "mlp", "text_mixer"},
+    "layers": {"linear", "identity"},
     "datasets": {"cifar10", "digits", "image_folder", "synthetic"},
     "optimizers": {"sgd", "adam", "adamw"},
     "schedules": {"constant", "cosine"},
@@ -72,7 +77,7 @@ PROMISED = {
     "ops": {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_5x5"},
     "objectives": {"cross_entropy"},
     "costs": {"parameters", "flops"},
-    "benchmarks": {"nas_bench_macro"},
+    "benchmarks": {"nas_bench_macro", "nas_bench_201"},
     "penalties": {"linear", "mul_log", "budget"},
 }
 
@@ -187,6 +192,10 @@ def test_mixed_op(name: str, num_candidates: int) -> None:
 SMALL: dict[str, dict[str, Any]] = {
     "darts": {"channels": 4, "cells": 3, "nodes": 2, "stem_multiplier": 1},
     "macro": {"channels": 2, "stages": (1, 2), "features": 8},
+    "surgery": {
+        "network": networks.component("resnet", channels=4, blocks=(1, 1)),
+        "rules": (Rule("layer*.conv2", ("original", "sep_conv_3x3", "skip_connect")),),
+    },
     "mobile": {
         "widths": (4, 6),
         "depths": (2, 1),
@@ -207,7 +216,23 @@ SMALL: dict[str, dict[str, Any]] = {
         "first_channels": 3,
         "features": 8,
     },
+    "nas_bench_201": {"channels": 2, "cells": 1},
 }
+
+
+@each(networks)
+def test_network(name: str) -> None:
+    task = Task((12,), 3, vocabulary=7) if name == "text_mixer" else Task((3, 16, 16), 3)
+    network = networks[name](task)
+    outputs = network(task.blank(2))
+    assert outputs.shape == (2, 3)
+    gradients = torch.autograd.grad(outputs.square().sum(), list(network.parameters()))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@each(layers)
+def test_layer(name: str) -> None:
+    assert layers[name](6, 6)(torch.randn(2, 3, 6)).shape == (2, 3, 6)
 
 
 @each(spaces)
@@ -334,6 +359,6 @@ def test_cost(name: str) -> None:
 
 
 @each(benchmarks)
-def test_benchmark(name: str, macro_table: Path) -> None:
-    settings = {"nas_bench_macro": {"path": macro_table}}
+def test_benchmark(name: str, macro_table: Path, nas_bench_201_table: Path) -> None:
+    settings = {"nas_bench_macro": {"path": macro_table}, "nas_bench_201": {"path": nas_bench_201_table}}
     testing.check_benchmark(partial(benchmarks[name], **settings.get(name, {})))

@@ -30,3 +30,21 @@ def test_a_recipe_imports_nothing_big_that_it_does_not_need(recipe: str) -> None
         "assert not needless, needless"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_no_step_waits_for_pytorchs_compiler() -> None:
+    code = (
+        "import sys, torch\n"
+        "from nasframe.core import optimizers\n"
+        "for name in ('sgd', 'adam', 'adamw'):\n"
+        "    weight = torch.nn.Parameter(torch.ones(2))\n"
+        "    optimizer = optimizers[name]([weight], lr=0.1)\n"
+        "    optimizer.zero_grad()\n"
+        "    (2 * weight).sum().backward()\n"
+        "    optimizer.step()\n"
+        "    optimizer.load_state_dict(optimizer.state_dict())\n"
+        "    assert (weight < 1).all() and optimizer.state\n"
+        "needless = {'torch._dynamo', 'sympy'} & set(sys.modules)\n"
+        "assert not needless, needless"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

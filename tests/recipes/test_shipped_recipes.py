@@ -169,3 +169,40 @@ def test_cifar_proxyless_runs_from_end_to_end_on_the_real_images(tmp_path, cifar
         "data.test_limit=60",
     ]  # fmt: skip
     _check_finished(run(load_recipe("cifar_proxyless", overrides), tmp_path / "run"), accuracy_of=60)
+
+
+def test_nas_bench_201_darts_has_the_settings_of_the_benchmark():
+    # Dong and Yang 2020, section 2.2 (training of the networks), and the authors' DARTS.config, 200E.config
+    # and DARTS-V1.sh
+    recipe = recipe_to_mapping(load_recipe("nas_bench_201_darts"))
+    search, retrain, space = recipe["search"], recipe["retrain"], recipe["space"]
+    assert (space["channels"], space["cells"]) == (retrain["space"]["channels"], retrain["space"]["cells"])
+    assert (space["channels"], space["cells"], len(space["operations"])) == (16, 5, 5)
+    assert (search["trainer"]["epochs"], search["trainer"]["batch_size"]) == (50, 64)
+    assert (retrain["trainer"]["epochs"], retrain["trainer"]["batch_size"]) == (200, 256)
+    assert (search["valid_fraction"], retrain["valid_fraction"]) == (0.5, 0)
+    for stage, lr, min_lr in ((search, 0.025, 0.001), (retrain, 0.1, 0.0)):
+        optimizer, schedule = stage["trainer"]["optimizer"], stage["trainer"]["schedule"]
+        assert (optimizer["type"], optimizer["lr"], optimizer["momentum"]) == ("sgd", lr, 0.9)
+        assert (optimizer["weight_decay"], optimizer["nesterov"]) == (5e-4, True)
+        assert (schedule["type"], schedule["min_lr"], schedule["each_step"]) == ("cosine", min_lr, True)
+        assert [each["type"] for each in stage["augment"]] == ["flip", "crop"]
+        assert stage["augment"][1]["padding"] == 4
+    assert (search["trainer"]["max_grad_norm"], retrain["trainer"]["max_grad_norm"]) == (5.0, None)
+    alphas = search["algorithm"]["alpha_optimizer"]
+    assert (alphas["type"], alphas["lr"], alphas["betas"]) == ("adam", 3e-4, [0.5, 0.999])
+    assert (alphas["weight_decay"], search["mixed_op"]["init_std"]) == (1e-3, 1e-3)
+
+
+@pytest.mark.parametrize("name", ["nas_bench_201_small_darts", "nas_bench_201_darts"])
+def test_recipes_of_nas_bench_201_run_from_end_to_end(name, tmp_path):
+    done = run(load_recipe(name, ["data=digits", "space.cells=1", *SHORT]), tmp_path / "run")
+    _check_finished(done, accuracy_of=359)
+    assert done.architecture.count("~") == 6
+
+
+@pytest.mark.slow
+def test_nas_bench_201_darts_runs_from_end_to_end_on_the_real_images(tmp_path, cifar10_folder):
+    limits = [f"data.path={cifar10_folder}", "data.train_limit=400", "data.test_limit=60"]
+    done = run(load_recipe("nas_bench_201_darts", [*SHORT, *limits]), tmp_path / "run")
+    _check_finished(done, accuracy_of=60)

@@ -10,7 +10,8 @@ import nasframe
 from nasframe import testing
 from nasframe_gdas.gdas import Gdas
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "digits_gdas.yaml"
+RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPE = RECIPES / "digits_gdas.yaml"
 TINY = {
     "data.test_fraction": 0.05, "trackers": "[jsonl]", "space.channels": 4, "space.nodes": 2,
     "search.valid_fraction": 0.05, "search.trainer.max_steps": 2, "search.trainer.batch_size": 8,
@@ -43,3 +44,15 @@ def test_the_recipe_runs_from_end_to_end(tmp_path):
     assert json.loads((done.folder / "status.json").read_text())["ended"] == "done"
     assert 0 <= done.metrics["test_accuracy"] <= 1
     assert done.network().kinds() == ("weight",)
+
+
+def test_the_recipe_of_nas_bench_201_has_the_settings_of_the_benchmark_and_runs(tmp_path):
+    # those of the authors' GDAS.config and GDAS.sh, and of their training of the networks
+    path = RECIPES / "nas_bench_201_gdas.yaml"
+    recipe = nasframe.load_recipe(path, check=False)
+    assert recipe.search.mixed_op.settings == {"init_std": 1e-3, "tau_max": 10.0, "tau_min": 0.1}
+    assert recipe.search.trainer.settings["epochs"] == 240
+    overrides = ["data=digits", "space.cells=1"]
+    overrides += [f"{key}={value}" for key, value in TINY.items() if key != "space.nodes"]
+    done = nasframe.run(nasframe.load_recipe(path, overrides), tmp_path / "run")
+    assert done.architecture.count("~") == 6

@@ -23,9 +23,9 @@ class PartialChannels(Space):
     """A cell space with partial channel connections (Xu et al. 2020, arXiv 1907.05737, section 3.2, eq. 2).
 
     In the supernet the candidates of each edge see the first 1/K of the channels; the others pass by, and
-    the two are shuffled. The inputs of each node are weighed (edge normalization, section 3.3): take the
-    mixed op `pcdarts`, whose betas do that, and the deriver `pcdarts`. Derived networks are those of the
-    space inside.
+    the two are shuffled. Where a node chooses among inputs, these are weighed (edge normalization, section
+    3.3): take the mixed op `pcdarts`, whose betas do that, and the deriver `pcdarts`. Derived networks are
+    those of the space inside.
 
     Departure from the authors' code: where an edge halves maps of odd size, what passes by is pooled
     to the larger half, as its candidates do.
@@ -50,6 +50,9 @@ class PartialChannels(Space):
 
     def graphs(self, genotype: Genotype) -> Mapping[str, Graph]:
         return self._wide.graphs(genotype)
+
+    def key(self, genotype: Genotype) -> str | None:
+        return self._wide.key(genotype)
 
 
 def _narrowed(space: Component[Space], divisor: int) -> Component[Space]:

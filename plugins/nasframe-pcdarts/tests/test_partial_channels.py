@@ -153,6 +153,18 @@ def test_derived_networks_are_those_of_the_space_inside():
     assert space.graphs(genotype) == DARTS(TASK).graphs(genotype)
 
 
+def test_a_space_whose_nodes_choose_no_inputs_has_partial_channels_and_its_own_keys():
+    inside = spaces.component("nas_bench_201", channels=4, cells=1)
+    space = PartialChannels(TASK, of=inside, divisor=2)
+    genotype = nasframe.sample(space, torch.Generator().manual_seed(0))
+    assert space.key(genotype) == inside(TASK).key(genotype)
+    model = nasframe.supernet(space, EdgeNormalized)
+    connections = [module for module in model.modules() if isinstance(module, PartialConnection)]
+    assert len(connections) == 3 * 6
+    assert set(model.kinds()) == {"alpha", "weight"}
+    assert model(torch.randn(2, 1, 8, 8)).shape == (2, 3)
+
+
 def test_the_supernet_draws_as_much_as_it_needs_and_no_more():
     states = []
     for _ in range(2):

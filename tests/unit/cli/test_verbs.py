@@ -19,6 +19,7 @@ import yaml
 import nasframe
 from nasframe.cli import main
 from nasframe.cli.run import _resumable
+from nasframe.core import Task
 from nasframe.problem_kinds import KINDS
 from nasframe.recipe import dump_recipe, load_recipe
 from nasframe.recipe.discovery import shipped_recipes
@@ -418,6 +419,22 @@ def test_a_run_tells_where_its_results_are_and_its_progress_line_by_line(nas: Ve
     told = json.loads(nas("resume", "there", "--json").out)
     assert told["folder"] == str(Path("there").resolve())
     assert told["metrics"]["parameters"] > 0
+    assert told["architecture"] is None
+
+
+def test_a_run_tells_the_architecture_as_its_space_writes_it_on_a_line_to_copy(nas: Verb) -> None:
+    key = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_1x1~1|avg_pool_3x3~2|"
+    space = {"type": "nas_bench_201", "channels": 2, "cells": 1}
+    nasframe.registries["spaces"]["nas_bench_201"](Task()).genotype(key).save(Path("known.json"))
+    code, out, _ = nas(
+        "run", "tiny.yaml", f"space={json.dumps(space)}", "genotype=known.json", "--out", "there"
+    )
+    assert code == 0
+    assert out.splitlines()[-2:] == ["architecture", key]
+    assert json.loads(nas("resume", "there", "--json").out)["architecture"] == key
+    for file in ("status.json", "report.json"):
+        assert json.loads((Path("there") / file).read_text())["architecture"] == key
+    assert key in Path("there/report.html").read_text()
 
 
 def test_what_fails_in_a_run_exits_with_1_and_its_message(nas: Verb) -> None:

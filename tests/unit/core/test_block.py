@@ -23,7 +23,7 @@ from nasframe.core import (
     sample,
     supernet,
 )
-from nasframe.errors import UnsupportedError
+from nasframe.errors import ComponentError, UnsupportedError
 from nasframe.registry import BUILT_IN
 
 TASK = Task(input_shape=(3, 16, 16), num_outputs=4)
@@ -243,6 +243,114 @@ def test_gates_compute_again_what_was_drawn_at_first():
             torch.autograd.grad(loss_of(again), list(again.parameters()), allow_unused=True),
             torch.autograd.grad(loss_of(kept), list(kept.parameters()), allow_unused=True),
         )
+
+
+def calls_in_a_pass(model):
+    """How often each cell is computed in a forward and a backward pass."""
+    calls = [0] * len(model.network.cells)
+
+    def count(index):
+        calls[index] += 1
+
+    handles = [
+        cell.preprocess[0].register_forward_hook(lambda *_, index=index: count(index))
+        for index, cell in enumerate(model.network.cells)
+    ]
+    passed = pass_of(model)
+    for handle in handles:
+        handle.remove()
+    return calls, passed
+
+
+def test_the_last_blocks_are_kept_as_far_as_they_take_no_more_than_a_recomputed_one():
+    kept, again = both(lambda recomputed: supernet(space_of("darts", cells=5), recomputed=recomputed))
+    first, passed = calls_in_a_pass(again)
+    assert_equal(passed, pass_of(kept))
+    second, passed = calls_in_a_pass(again)
+    assert_equal(passed, pass_of(kept))
+    assert first == [2] * 5
+    num_recomputed = second.count(2)
+    assert 0 < num_recomputed < 5
+    assert second == [2] * num_recomputed + [1] * (5 - num_recomputed)
+
+    sizes = []  # of what each cell would keep, its parameters included
+    for cell in kept.network.cells:
+        cell.register_forward_pre_hook(lambda *_: sizes.append(0))
+    storages = set()
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if sizes and storage.data_ptr() not in storages and not isinstance(tensor, nn.Parameter):
+            storages.add(storage.data_ptr())
+            sizes[-1] += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = loss_of(kept)
+    assert sum(sizes[num_recomputed:]) < 1.2 * max(sizes[:num_recomputed])
+    assert sum(sizes[num_recomputed - 1 :]) > max(sizes[: num_recomputed - 1])
+    del loss
+
+
+class Lines(Block):
+    """A line through its input, whose slope is read from outside and whose parts may be changed."""
+
+    def __init__(self, slope, layer):
+        super().__init__()
+        self.slope, self.layer = [slope], layer
+
+    def compute(self, x):
+        return torch.tanh(self.layer(x) * self.slope[0]) * 3
+
+
+def test_a_tensor_that_is_read_from_outside_has_its_gradient():
+    found = []
+    for recomputed in (False, True):
+        alpha = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+        block = Lines(torch.softmax(alpha, 0), nn.Identity())
+        block.recomputed = recomputed
+        x = torch.tensor([0.3, -0.4], dtype=torch.float64, requires_grad=True)
+        found.append(torch.autograd.grad(block(x).sum(), [alpha, x]))
+    assert_equal(found[1], found[0])
+
+
+def test_autocast_is_that_of_the_forward_pass():
+    found = []
+    for recomputed in (False, True):
+        torch.manual_seed(0)
+        block = Lines(torch.tensor(1.0), nn.Linear(3, 3))
+        block.recomputed = recomputed
+        with torch.autocast("cpu", torch.bfloat16):
+            out = block(torch.ones(2, 3))
+        found.append(torch.autograd.grad(out.float().sum(), list(block.parameters())))
+    assert_equal(found[1], found[0])
+
+
+@pytest.mark.parametrize("written", ["input", "parameter"])
+def test_an_input_or_parameter_that_was_written_into_is_refused(written):
+    block = Lines(torch.tensor(1.0), nn.Linear(2, 2))
+    block.recomputed = True
+    x = torch.ones(1, 2)
+    out = block(x)
+    with torch.no_grad():
+        (x if written == "input" else block.layer.weight).add_(1)
+    with pytest.raises(ComponentError, match="recomputed: inputs and parameters of a block must stay"):
+        out.sum().backward()
+
+
+def test_a_block_that_computes_something_else_the_second_time_is_refused():
+    class Growing(nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return torch.exp(x).repeat(self.calls)
+
+    block = Lines(torch.tensor(1.0), Growing())
+    block.recomputed = True
+    out = block(torch.ones(2, requires_grad=True))
+    with pytest.raises(ComponentError, match="must compute the same in the backward pass"):
+        out.sum().backward()
 
 
 def test_only_the_outermost_blocks_are_recomputed():

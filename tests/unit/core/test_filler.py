@@ -121,6 +121,16 @@ def test_the_supernet_adds_up_inputs_that_have_edges_or_are_all_kept() -> None:
     assert {"node", "all"} <= set(filler.choices)
 
 
+@pytest.mark.parametrize(
+    "filler", [SupernetFiller(Mean), DerivedFiller(Genotype()), SamplingFiller(torch.Generator())]
+)
+def test_a_sum_adds_up_what_each_branch_makes_of_its_state_and_is_no_choice(filler: Filler) -> None:
+    total = filler.sum([Times(1), Times(2), Times(10)])
+    assert total(STATES).item() == 1 + 2 * 20 + 10 * 300
+    assert total([*STATES, torch.tensor(4000.0)]).item() == 1 + 2 * 20 + 10 * 300
+    assert filler.choices == {}  # type: ignore[attr-defined]
+
+
 def test_the_supernet_weighs_inputs_that_have_edges_or_are_all_kept_where_the_choice_says_so() -> None:
     filler = SupernetFiller(Mean)
     weighed = replace(EDGES, id="weighed", weighed=True)

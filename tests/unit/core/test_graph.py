@@ -8,6 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib._pylab_helpers import Gcf
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
+from matplotlib.path import Path
+from matplotlib.textpath import text_to_path
 
 from nasframe.core import Graph, draw
 from nasframe.core.graph import to_pixels, to_svg
@@ -78,6 +83,10 @@ def points_on(route: list[tuple[float, float]]) -> np.ndarray:
     )
 
 
+def texts_of(figure: Figure) -> list[tuple[str, PathPatch]]:
+    return [(str(patch.get_label()), patch) for patch in figure.artists if isinstance(patch, PathPatch)]
+
+
 @given(graphs())
 @settings(deadline=None, max_examples=40)
 def test_boxes_lie_inside_and_apart_from_each_other(graph: Graph) -> None:
@@ -128,22 +137,29 @@ def test_the_first_of_two_equal_nodes_stands_above() -> None:
 
 @pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.title)
 def test_a_picture_shows_title_nodes_and_labels(graph: Graph) -> None:
-    texts = sorted(text.get_text().strip("$") for text in draw(graph).axes[0].texts)
-    labels = [label for _, _, label in graph.edges if label]
-    assert texts == sorted([graph.title, *graph.nodes, *labels])
+    with_index = [part for node in graph.nodes if "_{" in node for part in node.rstrip("}").split("_{")]
+    fonts = {part.replace("-", "−"): FontProperties(style="italic") for part in with_index}
+    fonts[graph.title] = FontProperties(weight="bold")
+    plain = [node for node in graph.nodes if "_{" not in node] + [label for *_, label in graph.edges if label]
+    expected = [graph.title, *plain, *(part.replace("-", "−") for part in with_index)]
+    shown = texts_of(draw(graph))
+    assert sorted(text for text, _ in shown) == sorted(expected)
+    for text, patch in shown:  # shaped as matplotlib writes it
+        vertices, codes = text_to_path.get_text_path(fonts.get(text, FontProperties()), text)
+        written, here = Path(vertices, codes).get_extents(), patch.get_path().get_extents()
+        assert here.width / here.height == pytest.approx(written.width / written.height)
 
 
 @pytest.mark.parametrize("graph", [SINGLE, CELL, TWICE], ids=lambda graph: graph.title)
 def test_texts_fit_into_their_boxes(graph: Graph) -> None:
     figure = draw(graph)
     figure.canvas.draw()
-    axes = figure.axes[0]
-    frames = [patch.get_window_extent() for patch in axes.patches if hasattr(patch, "get_boxstyle")]
-    for text in axes.texts:
-        box = text.get_window_extent()
+    frames = [patch.get_window_extent() for patch in figure.artists if isinstance(patch, FancyBboxPatch)]
+    for text, patch in texts_of(figure):
+        box = patch.get_window_extent()
         assert figure.bbox.x0 <= box.x0
         assert box.x1 <= figure.bbox.x1
-        if text.get_text() != graph.title:
+        if text != graph.title:
             assert any(
                 frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
                 for frame in frames
@@ -173,13 +189,18 @@ def test_svg_is_well_formed_and_scalable() -> None:
 
 def test_text_is_never_taken_for_a_formula_or_markup() -> None:
     graph = Graph("<b> $x_1$ & $", ("$", "&"), (("$", "&", "a$b$<c>"),))
+    assert {"<b> $x_1$ & $", "$", "&", "a$b$<c>"} == {text for text, _ in texts_of(draw(graph))}
+    for name in ("c_{\\frac{", "c_{" * 50 + "}" * 50, "c_{}", "_{k}"):
+        assert name in {text for text, _ in texts_of(draw(Graph("", (name,), ())))}
     ElementTree.fromstring(to_svg(draw(graph)))
     assert to_pixels(draw(graph)).shape[2] == 3
 
 
 def test_edges_are_colored_by_the_family_of_their_operation() -> None:
     def color_of(label: str) -> object:
-        return draw(Graph("", ("a", "b"), (("a", "b", label),))).axes[0].patches[0].get_edgecolor()
+        drawn = draw(Graph("", ("a", "b"), (("a", "b", label),))).artists
+        (arrow,) = (patch for patch in drawn if isinstance(patch, FancyArrowPatch))
+        return arrow.get_edgecolor()
 
     assert color_of("sep_conv_3x3") == color_of("sep_conv_5x5")
     assert color_of("max_pool_3x3") == color_of("avg_pool_3x3")

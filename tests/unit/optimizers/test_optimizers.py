@@ -1,3 +1,4 @@
+import copy
 import inspect
 
 import pytest
@@ -27,7 +28,8 @@ def test_optimizers_are_those_of_torch_with_every_setting_as_given(name, made):
     signature = inspect.signature(optimizers[name])
     settings = {key: each.default for key, each in signature.parameters.items() if key != "params"}
     optimizer = optimizers[name]([torch.nn.Parameter(torch.zeros(1))])
-    assert type(optimizer) is made
+    assert isinstance(optimizer, made)
+    assert type(optimizer).__name__ == made.__name__
     assert {key: optimizer.param_groups[0][key] for key in settings} == settings
 
 
@@ -107,3 +109,24 @@ def test_all_parameters_in_one_call_step_bit_for_bit_as_one_after_the_other(
         ours.step()
         plain.step()
         assert all(torch.equal(one, other) for one, other in zip(together, apart, strict=True))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_what_watches_pytorchs_optimizers_sees_these_too(name):
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer, heard = optimizers[name]([weight], lr=0.1), []
+    optimizer.register_step_pre_hook(lambda *_: heard.append("before"))
+    optimizer.register_step_post_hook(lambda *_: heard.append("after"))
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (weight**2).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) == 1.0  # gradients are on in the closure, and off in the step
+    assert heard == ["before", "after"]
+    assert weight.item() < 1
+    copied = copy.deepcopy(optimizer)
+    assert type(copied) is type(optimizer)
+    assert copied.state_dict().keys() == optimizer.state_dict().keys()

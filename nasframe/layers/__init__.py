@@ -1,0 +1,1 @@
+"""Layers that map features, one file a sort."""

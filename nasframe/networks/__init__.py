@@ -1,0 +1,1 @@
+"""Networks to search in, one file each."""
