@@ -75,6 +75,10 @@ class NonFiniteError(TrainingError):
     """A loss, a gradient or an alpha is not a finite number."""
 
 
+class OutOfMemoryError(TrainingError):
+    """A step needs more memory than the device has; says which setting to change, and to what."""
+
+
 class DataError(NasframeError):
     """A data set is missing, unreadable or not what it must be."""
 

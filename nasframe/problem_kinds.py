@@ -2,7 +2,8 @@
 
 Codes are public: one is never given to another kind. Their tens group them: 00 the recipe's file, 01 YAML,
 02 includes, 03 overrides, 04 references, 05 keys, 06 values, 07 names, 08 parts that must fit together,
-09 this machine, 10 parts that cannot be built, 11 explorers and what they need beside them.
+09 this machine, 10 parts that cannot be built, 11 explorers and what they need beside them, 12 parts of a
+method.
 """
 
 import sys
@@ -594,4 +595,24 @@ LEARNS_NO_ARCHITECTURE = _kind(
     "search: {algorithm: single_path, mixed_op: uniform_path}\n",
     right="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\n"
     "search: {algorithm: single_path, mixed_op: uniform_path, explorer: evolution, score: supernet}\n",
+)
+
+# parts of a method, and what they need beside them
+
+READS_OTHERWISE = _kind(
+    "NF121",
+    "A part of the search does not find in the mixed op what it works on.",
+    """A regularizer of gates has nothing to say of a softmax, whose weights share 1, and a perturbation moves
+    the shares of a weighted sum, which a mixed op that runs one path does not have. `nasframe show` lists the
+    mixed ops that work with one.""",
+    wrong=f"{_TINY}search: {{regularizers: [zero_one], mixed_op: softmax}}\n",
+    right=f"{_TINY}search: {{regularizers: [zero_one], mixed_op: sigmoid}}\n",
+)
+REGULARIZER_UNUSED = _kind(
+    "NF122",
+    "Nothing in the search would follow a regularizer.",
+    """Alphas minimize a regularizer if the algorithm descends a penalty of them. Otherwise the wish would be
+    silently dropped.""",
+    wrong=f"{_TINY}search: {{algorithm: weights_only, regularizers: [beta_decay]}}\n",
+    right=f"{_TINY}search: {{algorithm: darts_bilevel, regularizers: [beta_decay]}}\n",
 )

@@ -62,6 +62,7 @@ class DartsBilevel(Algorithm):
 
     needs: ClassVar[frozenset[str]] = frozenset({"upper"})
     follows_penalty: ClassVar[bool] = True
+    chunks: int
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class DartsBilevel(Algorithm):
         self._model, self._objective = model, objective
         self._order, self._hessian, self._epsilon = order, hessian, epsilon
         self.takes_differences = order == 2 and hessian == "finite_difference"
-        self._second_order_from, self._warmup_epochs, self._chunks = second_order_from, warmup_epochs, chunks
+        self._second_order_from, self._warmup_epochs, self.chunks = second_order_from, warmup_epochs, chunks
         self._alphas = [alpha for _, alpha in named_parameters_at(model, "upper") if alpha.requires_grad]
         if not self._alphas:
             raise UnsupportedError(
@@ -101,6 +102,12 @@ class DartsBilevel(Algorithm):
     def check_update(self, update_weights: WeightUpdate) -> None:
         if self._order == 2:
             check_modelled(update_weights.optimizer)
+            if not update_weights.sees_model_as_it_is:
+                raise UnsupportedError(
+                    "darts_bilevel: order must be 1 where weights are trained at perturbed mixtures, got 2, "
+                    "which differentiates through a step at the mixtures themselves; set order=1, or leave "
+                    "search.perturbation out"
+                )
 
     def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:
         metrics = {}
@@ -205,7 +212,7 @@ class DartsBilevel(Algorithm):
 
     def _losses(self, batch: Batch) -> Iterator[torch.Tensor]:
         """The share of each chunk in the batch's loss."""
-        for piece in batch.chunk(self._chunks):
+        for piece in batch.chunk(self.chunks):
             loss = self._objective.loss(self._model(piece.inputs), piece.targets)
             yield loss if len(piece) == len(batch) else loss * (len(piece) / len(batch))
 

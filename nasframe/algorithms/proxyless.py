@@ -60,6 +60,7 @@ class Proxyless(Algorithm):
     needs: ClassVar[frozenset[str]] = frozenset({"alpha"})
     mixes: ClassVar[type[MixedOp]] = SampledOp
     follows_penalty: ClassVar[bool] = True
+    chunks: int = 1
 
     def __init__(
         self,
@@ -157,9 +158,13 @@ class Proxyless(Algorithm):
         self._model.sample(self._generator, num_paths=2 if self._update == "two_paths" else None)
         weights = [weight for weight in self._weights if weight.requires_grad]
         with kept_random_state(self._alphas[0].device), unmoved(self._model), _frozen(weights):
-            loss = self._objective.loss(self._model(valid.inputs), valid.targets)
-            gradients = torch.autograd.grad(loss, self._alphas, allow_unused=True)
-        return {"alpha_loss": loss.detach()}, gradients
+            losses, gradients = [], []
+            for piece in valid.chunk(self.chunks):
+                loss = self._objective.loss(self._model(piece.inputs), piece.targets)
+                loss = loss if len(piece) == len(valid) else loss * (len(piece) / len(valid))
+                gradients.append(torch.autograd.grad(loss, self._alphas, allow_unused=True))
+                losses.append(loss.detach())
+        return {"alpha_loss": torch.stack(losses).sum()}, list(map(_sum, *gradients))
 
     def _reinforce(self, valid: Batch) -> tuple[Metrics, Sequence[torch.Tensor | None]]:
         """The gradient of −J, so that an optimizer's descent climbs."""
@@ -179,13 +184,23 @@ class Proxyless(Algorithm):
         gradients = torch.autograd.grad(surrogate, self._alphas)
         return {"alpha_loss": torch.stack(losses).mean(), "reward": mean}, gradients
 
+    def _means(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Loss and metrics of a batch, from those of its pieces."""
+        losses: list[torch.Tensor] = []
+        metrics: dict[str, torch.Tensor] = {}
+        for piece in batch.chunk(self.chunks):
+            outputs, share = self._model(piece.inputs), len(piece) / len(batch)
+            losses.append(self._objective.loss(outputs, piece.targets) * share)
+            found = {} if self._reward == "loss" else self._objective.metrics(outputs, piece.targets)
+            for name, value in found.items():
+                metrics[name] = metrics.get(name, torch.zeros(())) + share * torch.as_tensor(value)
+        return torch.stack(losses).sum(), metrics
+
     @torch.no_grad()
     def _evaluate(self, valid: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and reward of the sampled network."""
         with kept_random_state(self._alphas[0].device), unmoved(self._model):
-            outputs = self._model(valid.inputs)
-            loss = self._objective.loss(outputs, valid.targets)
-            metrics = {} if self._reward == "loss" else self._objective.metrics(outputs, valid.targets)
+            loss, metrics = self._means(valid)
         if self._reward == "loss":
             return loss, -loss
         if self._reward not in metrics:
@@ -194,6 +209,12 @@ class Proxyless(Algorithm):
                 f"({', '.join(metrics) or 'which has none'}), got `{self._reward}`; set `reward`"
             )
         return loss, torch.as_tensor(metrics[self._reward], dtype=loss.dtype, device=loss.device)
+
+
+def _sum(*parts: torch.Tensor | None) -> torch.Tensor | None:
+    """Of the gradients of a batch's pieces; None where the loss of no piece depends on it."""
+    there = [part for part in parts if part is not None]
+    return torch.stack(there).sum(0) if there else None
 
 
 def _sampled_ops(model: Model) -> list[SampledOp]:
@@ -231,22 +252,30 @@ def _step_sampled(optimizer: torch.optim.Optimizer, ops: Sequence[SampledOp]) ->
     """A step of the sampled paths' alphas alone, which changes no other path's probability.
 
     Their shift is that of section 3.2.1: the sum of their exponentials stays what it was. Other entries
-    keep their values, also in the optimizer's state.
+    keep their values, also in the optimizer's state. Sites are taken together: there are many, and small.
     """
-    before = []
-    for op in ops:
-        state = {name: value.clone() for name, value in _entries(optimizer, op.alpha).items()}
-        before.append((op.alpha.clone(), op.logits(), state))
+    alphas = [op.alpha for op in ops]
+    drawn = [[index in op.paths for index in range(len(op.alpha))] for op in ops]
+    sampled_K = [torch.tensor(each, device=op.alpha.device) for each, op in zip(drawn, ops, strict=True)]
+    before_SK, sampled_SK = _padded(alphas), _padded(sampled_K)
+    held = [{name: value.clone() for name, value in _entries(optimizer, alpha).items()} for alpha in alphas]
     optimizer.step()
-    for op, (alpha, logits, state) in zip(ops, before, strict=True):
-        sampled = list(op.paths)
-        shift = op.logits()[sampled].logsumexp(0) - logits[sampled].logsumexp(0)
-        op.alpha.sub_(shift * op.temperature)
-        others = torch.ones_like(alpha, dtype=torch.bool)
-        others[sampled] = False
-        op.alpha[others] = alpha[others]
-        for name, value in _entries(optimizer, op.alpha).items():
-            value[others] = state[name][others] if name in state else 0.0
+    after_SK = _padded(alphas)
+    temperature_S1 = after_SK.new_tensor([[op.temperature] for op in ops])
+    after_S1, before_S1 = (
+        (alpha_SK / temperature_S1).masked_fill(~sampled_SK, -torch.inf).logsumexp(1, keepdim=True)
+        for alpha_SK in (after_SK, before_SK)
+    )
+    shifted_SK = torch.where(sampled_SK, after_SK - (after_S1 - before_S1) * temperature_S1, before_SK)
+    for alpha, shifted_K, mask_K, state in zip(alphas, shifted_SK, sampled_K, held, strict=True):
+        alpha.copy_(shifted_K[: len(alpha)])
+        for name, value in _entries(optimizer, alpha).items():
+            value.copy_(torch.where(mask_K, value, state.get(name, 0.0)))
+
+
+def _padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Vectors of several lengths as the rows of a matrix, with zeros behind them."""
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
 
 
 def _entries(optimizer: torch.optim.Optimizer, alpha: nn.Parameter) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from nasframe.core.algorithm import Algorithm, Stateful, algorithms
 from nasframe.core.architectures import Architectures
+from nasframe.core.around import Around
 from nasframe.core.augmentation import Augmentation, augmentations
 from nasframe.core.batch import Batch, map_tensors, tensors_of
 from nasframe.core.batch_norm import ExactBatchNorm2d
@@ -25,8 +26,8 @@ from nasframe.core.dataset import (
     preview_of,
     previewed_by,
 )
-from nasframe.core.depthwise import depthwise_conv
-from nasframe.core.deriver import Deriver, derivers
+from nasframe.core.depthwise import depthwise_conv, dilated_depthwise_conv
+from nasframe.core.deriver import Deriver, Validate, derivers, finite_weights, strengths_of
 from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
@@ -44,6 +45,7 @@ from nasframe.core.mixed_op import (
     MixedInput,
     MixedLayer,
     MixedOp,
+    NoisySum,
     SampledOp,
     SumOfInputs,
     SumOfLayers,
@@ -72,7 +74,9 @@ from nasframe.core.parameter import (
 )
 from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
-from nasframe.core.phases import AS_IT_IS, arrangement_of, every
+from nasframe.core.perturbation import Mixtures, Perturbation, Perturbed, perturbations, projected
+from nasframe.core.phases import AS_IT_IS, PHASES, arrangement_of, every
+from nasframe.core.pooling import global_average_pool
 from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import (
@@ -82,6 +86,16 @@ from nasframe.core.random_state import (
     pick,
     seed_for,
     set_random_state,
+)
+from nasframe.core.regularizer import (
+    HasConcentration,
+    HasGates,
+    HasLogits,
+    Regularized,
+    Regularizer,
+    described,
+    ops_that,
+    regularizers,
 )
 from nasframe.core.report import Report, reports
 from nasframe.core.score import Score, Testbed, TrainNetwork, figure_of, scores
@@ -110,12 +124,14 @@ __all__ = [
     "ALPHA",
     "AS_IT_IS",
     "COUNT_UNITS",
+    "PHASES",
     "WEIGHT",
     "Algorithm",
     "Annealed",
     "AnyChoice",
     "ArchParam",
     "Architectures",
+    "Around",
     "AsGiven",
     "Augmentation",
     "Batch",
@@ -139,6 +155,9 @@ __all__ = [
     "FusedSum",
     "Genotype",
     "Graph",
+    "HasConcentration",
+    "HasGates",
+    "HasLogits",
     "InTwoSteps",
     "InputChoice",
     "Interrupts",
@@ -150,8 +169,10 @@ __all__ = [
     "MixedInput",
     "MixedLayer",
     "MixedOp",
+    "Mixtures",
     "Model",
     "Network",
+    "NoisySum",
     "NormalizeImages",
     "Objective",
     "OneOf",
@@ -159,11 +180,15 @@ __all__ = [
     "OwnNetwork",
     "Penalized",
     "Penalty",
+    "Perturbation",
+    "Perturbed",
     "Preprocess",
     "Preview",
     "Prices",
     "Progress",
     "Record",
+    "Regularized",
+    "Regularizer",
     "Report",
     "SampledOp",
     "SamplingFiller",
@@ -184,6 +209,7 @@ __all__ = [
     "Tracker",
     "TrainNetwork",
     "Trainer",
+    "Validate",
     "ValueChoice",
     "VirtualStep",
     "WeightUpdate",
@@ -204,6 +230,8 @@ __all__ = [
     "depthwise_conv",
     "derived",
     "derivers",
+    "described",
+    "dilated_depthwise_conv",
     "draw",
     "every",
     "expected_cost",
@@ -211,8 +239,10 @@ __all__ = [
     "exporters",
     "fast_precision",
     "figure_of",
+    "finite_weights",
     "generator_for",
     "get_random_state",
+    "global_average_pool",
     "hold_out",
     "inherit",
     "is_watched",
@@ -233,14 +263,18 @@ __all__ = [
     "objectives",
     "on_meta",
     "ops",
+    "ops_that",
     "optimizers",
     "penalties",
+    "perturbations",
     "pick",
     "preview_of",
     "previewed_by",
     "price",
+    "projected",
     "read_amount",
     "recompute",
+    "regularizers",
     "removed",
     "renamed",
     "reports",
@@ -252,6 +286,7 @@ __all__ = [
     "set_random_state",
     "share",
     "spaces",
+    "strengths_of",
     "supernet",
     "swapped",
     "tensors_of",

@@ -38,6 +38,8 @@ class Algorithm(ABC):
             explorer.
         takes_differences: Whether its steps subtract gradients at nearby weights, which in bfloat16 round
             to the same: forward passes are then in full precision.
+        chunks: Pieces that its own passes split a batch into. A trainer sets more of them when memory runs
+            out; None where its passes take batches whole.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -46,6 +48,7 @@ class Algorithm(ABC):
     uses_valid: ClassVar[bool] = True
     learns_alphas: ClassVar[bool] = True
     takes_differences: bool = False
+    chunks: int | None = None
 
     @abstractmethod
     def step(self, train: Batch, valid: Batch, update_weights: WeightUpdate) -> Metrics:

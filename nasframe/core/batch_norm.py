@@ -88,11 +88,12 @@ def track(seen: Iterable[Statistics]) -> None:
     moved: dict[float, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
     counts: list[torch.Tensor] = []
     for norm, mean_C, var_C, num_values in seen:
-        if norm.running_mean is not None and norm.running_var is not None:
-            assert norm.momentum is not None
-            running, batch = moved.setdefault(norm.momentum, ([], []))
-            running += [norm.running_mean, norm.running_var]
-            batch += [mean_C, var_C * (num_values / (num_values - 1))]
+        if norm.running_mean is None or norm.running_var is None:
+            continue
+        assert norm.momentum is not None
+        running, batch = moved.setdefault(norm.momentum, ([], []))
+        running += [norm.running_mean, norm.running_var]
+        batch += [mean_C, var_C * (num_values / (num_values - 1))]
         if norm.num_batches_tracked is not None:
             counts.append(norm.num_batches_tracked)
     for momentum, (running, batch) in moved.items():

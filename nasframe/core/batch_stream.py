@@ -1,7 +1,8 @@
 """Batches of a split, epoch by epoch: shuffled, moved, preprocessed, augmented."""
 
+import warnings
 from collections.abc import Iterator, Sequence
-from typing import final
+from typing import Final, final
 
 import torch
 
@@ -9,7 +10,9 @@ from nasframe.core.augmentation import Augmentation
 from nasframe.core.batch import Batch
 from nasframe.core.dataset import Preprocess, Split, origin
 from nasframe.core.random_state import generator_for, seed_for
-from nasframe.errors import DataError
+from nasframe.errors import DataError, FaultWarning
+
+_UNREADABLE: Final = (OSError, ValueError, EOFError)  # what a file raises that is absent, cut off or garbled
 
 
 @final
@@ -26,6 +29,11 @@ class BatchStream:
         augment: Augmentations in order, for training only.
         seed: The run's seed.
         purpose: What the stream is for, such as ``("search", "train")``.
+        skip_unreadable: Leave examples that cannot be read out of their batch, which is then smaller; each
+            is told once by a `FaultWarning`.
+
+    Attributes:
+        batch_size: Examples of a batch that is full.
     """
 
     def __init__(
@@ -39,21 +47,24 @@ class BatchStream:
         augment: Sequence[Augmentation] = (),
         seed: int = 0,
         purpose: tuple[str, ...] = (),
+        skip_unreadable: bool = False,
     ) -> None:
         self._split, self._preprocess, self._device = split, preprocess, device
-        self._batch_size = min(batch_size, len(split))
+        self.batch_size = min(batch_size, len(split))
         self._training, self._augment = training, tuple(augment) if training else ()
         self._seed, self._purpose = seed, purpose
+        self._skip_unreadable = skip_unreadable
+        self._told: set[int] = set()
         self._generator = torch.Generator(device)
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        full, rest = divmod(len(self._split), self._batch_size)
+        full, rest = divmod(len(self._split), self.batch_size)
         return full + (rest > 0 and not self._training)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on."""
-        order, size = self._order(epoch), self._batch_size
+        order, size = self._order(epoch), self.batch_size
         for index in range(start, len(self)):
             batch = self._read(order[index * size : (index + 1) * size]).to(self._device)
             self._generator.manual_seed(seed_for(self._seed, *self._purpose, "augment", epoch, index))
@@ -68,7 +79,7 @@ class BatchStream:
 
     def examples(self, epoch: int, index: int) -> list[int]:
         """Which examples a batch has, as they are counted in the data set."""
-        chosen = self._order(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
+        chosen = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         return origin(self._split, chosen).tolist()
 
     def _order(self, epoch: int) -> torch.Tensor:
@@ -80,21 +91,38 @@ class BatchStream:
         return order
 
     def _read(self, indices: torch.Tensor) -> Batch:
-        """A batch of the split; an example that cannot be read is named."""
+        """A batch of the split; an example that cannot be read is named, or left out."""
         try:
             return self._split.batch(indices)
-        except (OSError, ValueError, DataError) as error:
-            for index in indices.unsqueeze(1):
-                try:
-                    self._split.batch(index)
-                except DataError:
-                    raise
-                except (OSError, ValueError) as of_one:
-                    where = int(origin(self._split, index))
-                    raise DataError(
-                        f"data: example {where} must be readable, but {of_one}; restore or remove it"
-                    ) from of_one
-            raise DataError(f"data: a batch must be readable, but {error}") from error
+        except (*_UNREADABLE, DataError) as error:
+            failures = {}
+            for index, each in enumerate(indices.unsqueeze(1)):
+                if (failure := self._failure_of(each)) is not None:
+                    failures[index] = failure
+                    if not self._skip_unreadable or len(failures) == len(indices):
+                        raise failure from error
+            if not failures:
+                raise DataError(f"data: a batch must be readable, but {error}") from error
+        self._tell({int(origin(self._split, indices[index])): each for index, each in failures.items()})
+        readable = [index for index in range(len(indices)) if index not in failures]
+        return self._split.batch(indices[readable])
+
+    def _failure_of(self, index: torch.Tensor) -> DataError | None:
+        """Why an example (its index, of shape 1) cannot be read; None if it can."""
+        try:
+            self._split.batch(index)
+        except DataError as error:
+            return error
+        except _UNREADABLE as error:
+            where = int(origin(self._split, index))
+            return DataError(f"data: example {where} must be readable, but {error}; restore or remove it")
+        return None
+
+    def _tell(self, failures: dict[int, DataError]) -> None:
+        for example, failure in failures.items():
+            if example not in self._told:
+                self._told.add(example)
+                warnings.warn(f"{failure}; it is left out", FaultWarning, stacklevel=3)
 
     def _prepare(self, batch: Batch) -> Batch:
         batch = Batch(self._preprocess.scale(batch.inputs), batch.targets)

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Final, final
 import torch
 
 from nasframe.core.json_text import read_json_file
+from nasframe.core.memory import is_out_of_memory
 from nasframe.core.packing import pack, unpack
 from nasframe.core.storage import write_whole, written_whole
 from nasframe.core.tensor_file import load_checkpoint
@@ -63,8 +64,11 @@ class Checkpoints:
             for path in self._folder.glob("step-*.pt"):
                 if path.name not in kept:
                     path.unlink(missing_ok=True)
-        except (OSError, StorageError) as error:
-            _tell(f"{error}; the checkpoint of step {step} is not there, the run goes on")
+        except (OSError, StorageError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
+            reason = str(error) or "there is not enough memory"
+            _tell(f"{reason}; the checkpoint of step {step} is not there, the run goes on")
             return False
         return True
 

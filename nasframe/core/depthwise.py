@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nasframe.core.phases import PHASES
+
 _WIDEST: Final = 3  # columns of a depthwise kernel whose gradient oneDNN has a fast kernel for on AVX2
 
 
@@ -30,6 +32,17 @@ def depthwise_conv(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor, *, stride: i
     if _is_in_training(x_BCHW, weight_C1KK) and _is_split(x_BCHW, weight_C1KK, stride, 1):
         return depthwise_convs([x_BCHW], [weight_C1KK], stride=stride)
     return _plain(x_BCHW, weight_C1KK, stride)
+
+
+def dilated_depthwise_conv(x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> torch.Tensor:
+    """The same of dilation 2, computed on the image's `PHASES`, which it must have.
+
+    The phases are made again in the backward pass: what is kept is the input, which a ReLU before keeps too.
+    """
+    if not _is_in_training(x_BCHW, weight_C1KK):
+        return PHASES.restore(_plain(PHASES.arrange(x_BCHW), weight_C1KK))
+    out_BCHW: torch.Tensor = _Dilated.apply(x_BCHW, weight_C1KK)  # type: ignore[no-untyped-call]
+    return out_BCHW
 
 
 def depthwise_convs(
@@ -117,20 +130,56 @@ class _Depthwise(torch.autograd.Function):
             any(ctx.needs_input_grad[4 + num :]),
         )
         xs, weight_C1KK = saved[:num], _joined(saved[num:], 0)
-        padding = [weight_C1KK.shape[-1] // 2 * dilation] * 2
-        of_x, of_weight = None, None
-        is_split = want_weights and _is_split(saved[0], weight_C1KK, stride, dilation)
-        if torch.is_grad_enabled() or stride > 1 or (want_weights and not is_split):
-            wanted = [want_inputs, want_weights, False]
-            x_BCHW = _joined(xs, 1)  # again: to keep it would double what is kept
-            of_x, of_weight, _ = _gradients(grad_BCHW, x_BCHW, weight_C1KK, padding, wanted, stride, dilation)
-        else:
-            if want_inputs:  # no value of the input is read
-                wanted = [True, False, False]
-                of_x = _gradients(grad_BCHW, grad_BCHW, weight_C1KK, padding, wanted, 1, dilation)[0]
-            if is_split:
-                of_weight = _gradient_of_weight(grad_BCHW, xs, weight_C1KK)
+        of_x, of_weight = _all_gradients(
+            grad_BCHW, xs, weight_C1KK, want_inputs, want_weights, stride, dilation
+        )
         return None, None, None, None, *_split(of_x, num, 1), *_split(of_weight, len(saved) - num, 0)
+
+
+@final
+class _Dilated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_BCHW: torch.Tensor, weight_C1KK: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x_BCHW, weight_C1KK)
+        return PHASES.restore(_plain(PHASES.arrange(x_BCHW), weight_C1KK))
+
+    @staticmethod
+    def backward(ctx: Any, grad_BCHW: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (x_BCHW, weight_C1KK), (want_input, want_weight) = ctx.saved_tensors, ctx.needs_input_grad
+        if torch.is_grad_enabled():
+            padding = [weight_C1KK.shape[-1] - 1] * 2
+            wanted = [want_input, want_weight, False]
+            of_x, of_weight, _ = _gradients(grad_BCHW, x_BCHW, weight_C1KK, padding, wanted, dilation=2)
+            return of_x, of_weight
+        grad_BCHW, x_BCHW = PHASES.arrange(grad_BCHW), PHASES.arrange(x_BCHW)
+        of_x, of_weight = _all_gradients(grad_BCHW, [x_BCHW], weight_C1KK, want_input, want_weight, 1, 1)
+        return None if of_x is None else PHASES.restore(of_x), of_weight
+
+
+def _all_gradients(
+    grad_BCHW: torch.Tensor,
+    xs: Sequence[torch.Tensor],
+    weight_C1KK: torch.Tensor,
+    want_inputs: bool,
+    want_weights: bool,
+    stride: int,
+    dilation: int,
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Of the inputs, which `xs` make up, and of the weight; None where they are not wanted."""
+    padding = [weight_C1KK.shape[-1] // 2 * dilation] * 2
+    of_x, of_weight = None, None
+    is_split = want_weights and _is_split(xs[0], weight_C1KK, stride, dilation)
+    if torch.is_grad_enabled() or stride > 1 or (want_weights and not is_split):
+        wanted = [want_inputs, want_weights, False]
+        x_BCHW = _joined(xs, 1)  # again: to keep it would double what is kept
+        of_x, of_weight, _ = _gradients(grad_BCHW, x_BCHW, weight_C1KK, padding, wanted, stride, dilation)
+    else:
+        if want_inputs:  # no value of the input is read
+            wanted = [True, False, False]
+            of_x = _gradients(grad_BCHW, grad_BCHW, weight_C1KK, padding, wanted, 1, dilation)[0]
+        if is_split:
+            of_weight = _gradient_of_weight(grad_BCHW, xs, weight_C1KK)
+    return of_x, of_weight
 
 
 def _gradient_of_weight(

@@ -93,7 +93,7 @@ class FusedSum(Block):
             plan = self._plan = _Plan(self.branches)
         node = _Node(states)
         for index, (branch, ways) in enumerate(zip(self.branches, plan.ways, strict=True)):
-            for weight, way in zip(_mixed_op(branch).mixture().unbind(), ways, strict=True):
+            for weight, way in zip(_mixed_op(branch).shares().unbind(), ways, strict=True):
                 if way is not None:
                     node.add(weight, way, index)
         total = node.total()

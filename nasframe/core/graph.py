@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.patches import Patch
     from matplotlib.path import Path
 
-_DPI = 160
+_DPI = 120
 _MARGIN, _TITLE_HEIGHT = 0.18, 0.34  # inches
 _NODE_FONT, _INDEX_FONT, _LABEL_FONT = 10.5, 7.4, 8.5  # points
 _MIDDLE = 0.0047  # inches that the middle of letters is above their line, a point of their font

@@ -11,6 +11,7 @@ from nasframe.errors import FormatError
 MAX_BYTES: Final = 64 * 2**20
 MAX_DEPTH: Final = 100
 _MAX_DIGITS: Final = 100
+_PIECE: Final = 2**16  # bytes that are read at once
 _HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -65,12 +66,14 @@ def read_bounded(path: Path, advice: str = "", max_bytes: int = MAX_BYTES) -> by
     then = advice and f"; {advice}"
     try:
         with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
+            content = bytearray()  # grows with the file, where a large read would take all its room at first
+            while len(content) <= max_bytes and (piece := file.read(_PIECE)):
+                content += piece
     except (OSError, ValueError) as error:
         raise FormatError(f"{path}: must be a file that can be read: {error}{then}") from error
     if len(content) > max_bytes:
         raise FormatError(f"{path}: must have at most {max_bytes:,} bytes, got more{then}")
-    return content
+    return bytes(content)
 
 
 def _refused_constant(name: str) -> NoReturn:

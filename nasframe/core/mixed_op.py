@@ -1,7 +1,8 @@
 """Mixed ops: how the candidates of one choice become one output in the supernet."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, final
 
@@ -89,22 +90,51 @@ class SampledOp(MixedOp):
 
 
 class WeightedSum(MixedOp):
-    """A mixed op that adds up all candidates, each times its share of `mixture`, and does nothing else.
+    """A mixed op that adds up all candidates, each times its share, and does nothing else.
 
     Sites of such an op may be computed together (see `FusedSum`). A candidate that is always zero is
     not computed.
     """
 
+    _fixed: torch.Tensor | None = None
+
     @abstractmethod
     def mixture(self) -> torch.Tensor:
         """What each candidate is multiplied with in this pass of this site, of shape K; differentiable."""
 
+    @final
+    def shares(self) -> torch.Tensor:
+        """The `mixture`, or what is `fixed` in its place."""
+        return self.mixture() if self._fixed is None else self._fixed
+
+    @final
+    @contextmanager
+    def fixed(self, shares_K: torch.Tensor) -> Iterator[None]:
+        """Inside, candidates are multiplied with `shares_K`; backward passes belong inside too."""
+        before, self._fixed = self._fixed, shares_K
+        try:
+            yield
+        finally:
+            self._fixed = before
+
     def forward(self, candidates: Sequence[Candidate], *args: Any, **kwargs: Any) -> Any:
-        mixture_K = self.mixture()
+        shares_K = self.shares()
         computed = [index for index, candidate in enumerate(candidates) if not is_zero(candidate)]
         if not computed:
             return candidates[0](*args, **kwargs)
-        return total_of([mixture_K[index] * candidates[index](*args, **kwargs) for index in computed])
+        return total_of([shares_K[index] * candidates[index](*args, **kwargs) for index in computed])
+
+
+class NoisySum(WeightedSum):
+    """A weighted sum whose mixture is drawn: once before each training pass, for all sites of the choice.
+
+    What is drawn is a buffer, so that whoever runs a pass again finds it. The random numbers are those of
+    the global random state: passes that begin in equal states draw the same.
+    """
+
+    @abstractmethod
+    def draw_noise(self) -> None:
+        """Draw what `mixture` is made with until the next draw; a `Model` in training does it."""
 
 
 mixed_ops: Registry[MixedOp] = Registry("mixed_ops", MixedOp, given=("choice",))

@@ -1,6 +1,7 @@
 """Model: a network together with what is searched in it, and its parameters by kind."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, cast, final, runtime_checkable
 
 import torch
@@ -10,7 +11,7 @@ from nasframe.core import parameter as parameter_kinds
 from nasframe.core.architectures import Architectures
 from nasframe.core.choice import Choice, InputChoice
 from nasframe.core.genotype import Genotype
-from nasframe.core.mixed_op import MixedOp, SampledOp
+from nasframe.core.mixed_op import MixedOp, NoisySum, SampledOp, WeightedSum
 from nasframe.core.parameter import Kind, Level
 from nasframe.errors import UnsupportedError
 
@@ -33,6 +34,9 @@ class Model(nn.Module):
         mixed_ops: The mixed op of each choice that has one.
         conditions: By choice id the (choice, candidate) pairs around each of its sites; one that is not
             there is always in effect.
+
+    Attributes:
+        progress: The share of the stage's epochs that are done, 0 to 1, as `anneal` was told.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Model(nn.Module):
         self.mixed_ops = _MixedOps(mixed_ops or {})
         self._conditions = dict(conditions or {})
         self._autocast: torch.dtype | None = None
+        self.progress = 0.0
         parameter_kinds.keep_kinds_on_load(self)
         self.kinds()
 
@@ -58,7 +63,12 @@ class Model(nn.Module):
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What `network` returns, under autocast where `autocast` says so (forward only)."""
+        """What `network` returns, under autocast where `autocast` says so (forward only).
+
+        In training each `NoisySum` draws anew before.
+        """
+        if self.training:
+            self.draw_noise()
         if self._autocast is None:
             return self.network(*args, **kwargs)
         device = next(self.parameters()).device.type
@@ -77,6 +87,7 @@ class Model(nn.Module):
 
     def anneal(self, progress: float) -> None:
         """Tell every `Annealed` module how much of the stage is done, 0 to 1."""
+        self.progress = progress
         for module in self.modules():
             # that of a class is remembered; there are thousands of modules, and few classes
             if module is not self and issubclass(type(module), Annealed):
@@ -139,6 +150,47 @@ class Model(nn.Module):
     def architectures(self) -> Architectures:
         """The architectures of the choices, to draw and to change."""
         return Architectures(self.choices, self._conditions)
+
+    def draw_noise(self) -> None:
+        """Draw anew for each `NoisySum`, in the order of the choices; without one, do nothing."""
+        for op in self.mixed_ops.values():
+            if isinstance(op, NoisySum):
+                op.draw_noise()
+
+    def mixtures(self) -> dict[str, torch.Tensor]:
+        """The shares of the candidates in a pass that begins without a new draw, detached, by choice id.
+
+        Raises:
+            UnsupportedError: A mixed op is no `WeightedSum`.
+        """
+        with torch.no_grad():
+            return {name: op.shares().detach() for name, op in self._weighted_sums().items()}
+
+    @contextmanager
+    def mixed_by(self, shares: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Inside, the candidates of some choices are mixed by other shares, of shape K by choice id.
+
+        Backward passes belong inside too: a part that is `recomputed` runs forward again in them.
+
+        Raises:
+            UnsupportedError: A mixed op is no `WeightedSum`.
+        """
+        ops = self._weighted_sums()
+        with ExitStack() as stack:
+            for name, shares_K in shares.items():
+                stack.enter_context(ops[name].fixed(shares_K))
+            yield
+
+    def _weighted_sums(self) -> dict[str, WeightedSum]:
+        found = {}
+        for name, op in self.mixed_ops.items():
+            if not isinstance(op, WeightedSum):
+                raise UnsupportedError(
+                    f"mixed op of choice `{name}`: must be a weighted sum of its candidates, but is a "
+                    f"{type(op).__name__}; build the supernet with one, such as softmax"
+                )
+            found[name] = op
+        return found
 
     def kinds(self) -> tuple[str, ...]:
         """The kinds of parameter that occur, in order of appearance: disjoint, together all."""

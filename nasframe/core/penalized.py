@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from nasframe.core.algorithm import Algorithm
+from nasframe.core.around import Around
 from nasframe.core.batch import Batch
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
@@ -44,7 +45,7 @@ class Penalized(Objective):
 
 
 @final
-class Constrained(Algorithm):
+class Constrained(Around):
     """An algorithm together with a penalty that changes with the alphas, and is saved with them.
 
     Args:
@@ -55,25 +56,8 @@ class Constrained(Algorithm):
     """
 
     def __init__(self, algorithm: Algorithm, model: Model, prices: Prices, penalty: Penalty) -> None:
-        self._algorithm, self._penalty = algorithm, penalty
-        self._model, self._prices = model, prices
-
-    @property
-    def uses_valid(self) -> bool:  # type: ignore[override]
-        return self._algorithm.uses_valid
-
-    @property
-    def takes_differences(self) -> bool:  # type: ignore[override]
-        return self._algorithm.takes_differences
-
-    def check_update(self, update_weights: WeightUpdate) -> None:
-        self._algorithm.check_update(update_weights)
-
-    def phases(self) -> frozenset[int]:
-        return self._algorithm.phases()
-
-    def begin_epoch(self, epoch: int, num_epochs: int) -> None:
-        self._algorithm.begin_epoch(epoch, num_epochs)
+        super().__init__(algorithm)
+        self._penalty, self._model, self._prices = penalty, model, prices
 
     @torch.no_grad()
     def _alphas(self) -> torch.Tensor:

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, final
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 
 class Arrangement(NamedTuple):
@@ -38,14 +37,31 @@ def arrangement_of(conv: nn.Conv2d, x_BCHW: torch.Tensor) -> Arrangement:
 def every(stride: int, x_BCHW: torch.Tensor) -> torch.Tensor:
     """Every `stride`-th row and column, from the first on.
 
-    A slice's gradient loses the memory format channels_last, in which the CPU is faster; that of the
-    mean over single pixels does not.
+    A slice's gradient loses the memory format channels_last, in which the CPU is faster. Nothing of the input
+    is kept for it.
     """
     if stride == 1:
         return x_BCHW
-    if x_BCHW.device.type == "cpu" and x_BCHW.is_contiguous(memory_format=torch.channels_last):
-        return functional.avg_pool2d(x_BCHW, kernel_size=1, stride=stride)
+    is_fast = x_BCHW.device.type == "cpu" and x_BCHW.is_contiguous(memory_format=torch.channels_last)
+    if is_fast and not torch.compiler.is_compiling():
+        kept_BCHW: torch.Tensor = _Every.apply(stride, x_BCHW)  # type: ignore[no-untyped-call]
+        return kept_BCHW
     return x_BCHW[..., ::stride, ::stride]
+
+
+@final
+class _Every(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, stride: int, x_BCHW: torch.Tensor) -> torch.Tensor:
+        ctx.stride, ctx.shape = stride, x_BCHW.shape
+        return x_BCHW[..., ::stride, ::stride].clone(memory_format=torch.channels_last)
+
+    @staticmethod
+    def backward(ctx: Any, grad_BCHW: torch.Tensor) -> tuple[None, torch.Tensor]:
+        b, c, h, w = ctx.shape
+        of_x_BCHW = grad_BCHW.new_zeros(b, h, w, c).permute(0, 3, 1, 2)
+        of_x_BCHW[..., :: ctx.stride, :: ctx.stride] = grad_BCHW
+        return None, of_x_BCHW
 
 
 def _to_phases(x_BCHW: torch.Tensor) -> torch.Tensor:

@@ -10,8 +10,8 @@ from torch import nn
 from nasframe.core.batch_norm import reads_no_statistics
 from nasframe.errors import ComponentError
 
-# not the count of batches: DistributedDataParallel wants to find some buffer
 _STATISTICS: Final = ("running_mean", "running_var")
+_COUNT: Final = "num_batches_tracked"  # stays, because DistributedDataParallel wants to find some buffer
 
 
 @contextmanager
@@ -54,21 +54,23 @@ def swapped(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterato
 def unmoved(module: nn.Module) -> Iterator[None]:
     """Inside, passes leave the buffers of `module` as they are.
 
-    Batch norms in training, which need no statistics but those of their batch, have no others inside;
-    all other buffers are copies.
+    Batch norms in training, which need no statistics but those of their batch, have no others inside, and
+    count their batches in one number that is dropped; all other buffers are copies.
     """
     copies: dict[int, torch.Tensor] = {}
     before: dict[int, tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]] = {}
+    count: torch.Tensor | None = None
     try:
         for each in _modules(module):
             held = each._buffers
             if not held or id(held) in before:
                 continue
             before[id(held)] = held, dict(held)
-            dropped = _STATISTICS if reads_no_statistics(each) else ()
-            held.update(
-                {name: None if name in dropped else _copy(buffer, copies) for name, buffer in held.items()}
-            )
+            if reads_no_statistics(each):
+                count = _copy(held[_COUNT], copies) if count is None else count
+                held.update({**dict.fromkeys(_STATISTICS), _COUNT: count})
+            else:
+                held.update({name: _copy(buffer, copies) for name, buffer in held.items()})
         yield
     finally:
         for held, kept in before.values():
@@ -84,9 +86,9 @@ def _copy(buffer: torch.Tensor | None, copies: dict[int, torch.Tensor]) -> torch
     return copies[id(buffer)]
 
 
-def _modules(module: nn.Module) -> Iterator[nn.Module]:
-    """`module` and those in it, in half the time of ``module.modules()``; one with two names comes twice."""
-    yield module
-    for child in module._modules.values():
-        if child is not None:
-            yield from _modules(child)
+def _modules(module: nn.Module) -> list[nn.Module]:
+    """`module` and those in it, faster than ``module.modules()``; one with two names comes twice."""
+    found = [module]
+    for each in found:  # grows meanwhile
+        found.extend(child for child in each._modules.values() if child is not None)
+    return found

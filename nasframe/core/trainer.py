@@ -25,6 +25,10 @@ class Progress(Protocol):
     def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None: ...
 
 
+def _nobody_reads(sentence: str) -> None:
+    """There is no report."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What a stage gives its trainer.
@@ -45,6 +49,7 @@ class Job:
             where records go.
         checkpoints: Where states are saved and looked for.
         progress: Hears each step.
+        note: Hears what a reader of the result must know, in a sentence; one that is said twice counts once.
         interrupts: Asks to save a checkpoint and to stop; a step is `deferred`, so that it is whole.
     """
 
@@ -62,6 +67,7 @@ class Job:
     start_tracking: Callable[[int], Callable[[Record], None]]
     checkpoints: Checkpoints
     progress: Progress
+    note: Callable[[str], None] = _nobody_reads
     interrupts: Interrupts = field(default_factory=Interrupts)
 
 

@@ -1,7 +1,9 @@
 """The trainer's update of the weights, which an algorithm calls and may look through."""
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import final
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias, final
 
 import torch
 from torch import nn
@@ -12,6 +14,13 @@ from nasframe.core.model import Model
 from nasframe.core.objective import Objective
 from nasframe.errors import ComponentError, NonFiniteError
 from nasframe.types import Metrics
+
+Surroundings: TypeAlias = Callable[[Batch], AbstractContextManager[None]]
+"""Makes a context for the passes of a batch, in which a model may be another one than it is."""
+
+
+def _nothing(batch: Batch) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _as_it_is() -> None:
@@ -28,6 +37,9 @@ class WeightUpdate:
         optimizer: The real optimizer of the weights; never holds an upper-level parameter.
         max_grad_norm: Clip the norm of all weight gradients together to this; None for no clipping.
         chunks: Split the batch in so many pieces, one after the other, to save memory.
+
+    Attributes:
+        chunks: The pieces of the next steps; a trainer sets more of them when memory runs out.
 
     Raises:
         ComponentError: `optimizer` holds an upper-level parameter.
@@ -50,7 +62,8 @@ class WeightUpdate:
                 'make it from model.parameters_at("lower")'
             )
         self._model, self._objective = model, objective
-        self._optimizer, self._max_grad_norm, self._chunks = optimizer, max_grad_norm, chunks
+        self._optimizer, self._max_grad_norm, self.chunks = optimizer, max_grad_norm, chunks
+        self._surroundings: Surroundings = _nothing
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -61,6 +74,21 @@ class WeightUpdate:
     def max_grad_norm(self) -> float | None:
         """The norm that gradients are clipped to before the step."""
         return self._max_grad_norm
+
+    @property
+    def sees_model_as_it_is(self) -> bool:
+        """Whether its passes are those of the model, so that one can look through its step."""
+        return self._surroundings is _nothing
+
+    def inside(self, surroundings: Surroundings) -> "WeightUpdate":
+        """The same update, of the same optimizer, whose passes are made inside a context.
+
+        Args:
+            surroundings: Makes one for each piece of a batch that passes at once.
+        """
+        update = copy.copy(self)
+        update._surroundings = surroundings
+        return update
 
     def __call__(self, batch: Batch, passes: Sequence[Callable[[], object]] = (_as_it_is,)) -> Metrics:
         """Update the weights in place; only their gradients are computed, and dropped afterwards.
@@ -87,11 +115,12 @@ class WeightUpdate:
         totals: dict[str, float | torch.Tensor] = {}
         for prepare in passes:
             prepare()
-            for piece in batch.chunk(self._chunks):
+            for piece in batch.chunk(self.chunks):
                 share = len(piece) / len(batch)
-                outputs = self._model(piece.inputs)
-                loss = self._objective.loss(outputs, piece.targets)
-                torch.autograd.backward(loss * share if share < 1 else loss, inputs=weights)
+                with self._surroundings(piece):
+                    outputs = self._model(piece.inputs)
+                    loss = self._objective.loss(outputs, piece.targets)
+                    torch.autograd.backward(loss * share if share < 1 else loss, inputs=weights)
                 metrics = {"loss": loss.detach(), **self._objective.metrics(outputs, piece.targets)}
                 for name, value in metrics.items():
                     mean = share / len(passes) * value

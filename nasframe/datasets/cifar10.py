@@ -3,9 +3,10 @@
 import hashlib
 import io
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from nasframe.core import (
     generator_for,
     previewed_by,
 )
-from nasframe.errors import DataError
+from nasframe.errors import DataError, FaultWarning
 from nasframe.types import ExistingFolder, PositiveInt
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ _NUM_TRAIN = 50_000
 _MAX_ROWS = 1_000_000  # a small file may say that it has very many, all alike
 
 
-def _preview(*, train_limit: int | None, **others: object) -> Preview:
-    return Preview(_TASK, min(_NUM_TRAIN, train_limit or _NUM_TRAIN))
+def _preview(*, train_limit: int | None, unreadable: str = "stop", **others: object) -> Preview:
+    count = min(_NUM_TRAIN, train_limit or _NUM_TRAIN) if unreadable == "stop" else None
+    return Preview(_TASK, count)
 
 
 @datasets.register("cifar10")
@@ -50,6 +52,7 @@ def cifar10(
     sha256: str | None = None,
     train_limit: PositiveInt | None = None,
     test_limit: PositiveInt | None = None,
+    unreadable: Literal["stop", "skip"] = "stop",
 ) -> Dataset:
     """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images, 32 x 32 RGB, ten classes.
 
@@ -62,16 +65,19 @@ def cifar10(
             what comes.
         train_limit: Take at most so many training images, the first of a fixed permutation.
         test_limit: Take at most so many test images, likewise.
+        unreadable: What happens with an image that cannot be decoded, or has a label of no class. `skip`
+            leaves it out, and tells how many were left out in each split.
 
     Raises:
         DataError: The data is absent or not what it must be; the message says how to get it, or
             names file and row.
     """
     splits = _from_hub(name, sha256) if path is None else _from_folder(path)
-    train_images, train_labels = _decode(splits["train"], "train", train_limit)
+    skip = unreadable == "skip"
+    train_images, train_labels = _decode(splits["train"], "train", train_limit, skip)
     return Dataset(
         TensorSplit(train_images, train_labels),
-        TensorSplit(*_decode(splits["test"], "test", test_limit)),
+        TensorSplit(*_decode(splits["test"], "test", test_limit, skip)),
         _TASK,
         NormalizeImages.of(train_images),
         CLASS_NAMES,
@@ -159,15 +165,28 @@ def _examples(table: "pyarrow.Table", where: str) -> Iterator[_Example]:
         yield _Example(f"{where}, row {row}", image, label)
 
 
-def _decode(examples: list[_Example], split: str, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _decode(
+    examples: list[_Example], split: str, limit: int | None, skip: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (uint8, N C H W) and labels (int64, N) of the first `limit` of a fixed permutation."""
     if not examples:
         raise DataError(f"cifar10: the {split} split must have images, but is empty")
     order = torch.randperm(len(examples), generator=generator_for(0, "cifar10", split))[:limit]
-    chosen = [examples[index] for index in order.tolist()]
-    images = torch.from_numpy(np.stack([_pixels(example) for example in chosen]))
-    labels = torch.tensor([_label(example) for example in chosen])
-    return images.permute(0, 3, 1, 2).contiguous(), labels
+    decoded, failures = [], []
+    for index in order.tolist():
+        try:
+            decoded.append((_pixels(examples[index]), _label(examples[index])))
+        except DataError as error:
+            if not skip:
+                raise
+            failures.append(error)
+    if failures:
+        what = f"cifar10: {len(failures)} of {len(order)} {split} images"
+        if not decoded:
+            raise DataError(f"{what} must be usable, but none is, the first: {failures[0]}")
+        warnings.warn(f"{what} are left out, the first: {failures[0]}", FaultWarning, stacklevel=3)
+    images = torch.from_numpy(np.stack([pixels for pixels, _ in decoded]))
+    return images.permute(0, 3, 1, 2).contiguous(), torch.tensor([label for _, label in decoded])
 
 
 def _pixels(example: _Example) -> "np.ndarray[Any, np.dtype[np.uint8]]":

@@ -1,10 +1,17 @@
 """The rule by which DARTS reads an architecture off the alphas."""
 
-import math
 from typing import final
 
-from nasframe.core import Choice, Deriver, Genotype, InputChoice, Model, Prices, derivers, most_likely
-from nasframe.errors import TrainingError
+from nasframe.core import (
+    Deriver,
+    Genotype,
+    Model,
+    Prices,
+    derivers,
+    finite_weights,
+    most_likely,
+    strengths_of,
+)
 
 
 @derivers.register("darts")
@@ -26,32 +33,14 @@ class DartsRule(Deriver):
         strongest = self.derive(model)
         if prices.of(strongest) <= max_cost:
             return strongest
-        found = most_likely(model.choices, self._weights(model), prices, max_cost)
+        found = most_likely(model.choices, finite_weights(model, "darts"), prices, max_cost)
         return model.genotype(found.choices)
 
-    def _weights(self, model: Model) -> dict[str, list[float]]:
-        weights = {name: value.tolist() for name, value in model.choice_weights().items()}
-        if wrong := [name for name, values in weights.items() if not all(map(math.isfinite, values))]:
-            raise TrainingError(f"deriver darts: weights of candidates must be finite, but not of {wrong}")
-        return weights
-
     def derive(self, model: Model) -> Genotype:
-        weights = self._weights(model)
+        weights = finite_weights(model, "darts")
         kept: dict[str, tuple[str, ...]] = {}
         for choice in model.choices.values():
-            strength = self._strengths(choice, model.choices, weights)
+            strength = strengths_of(choice, model.choices, weights)
             names = sorted(strength, key=lambda name: -strength[name])[: choice.num_chosen]
             kept[choice.id] = tuple(names)
         return model.genotype(kept)
-
-    def _strengths(
-        self, choice: Choice, choices: dict[str, Choice], weights: dict[str, list[float]]
-    ) -> dict[str, float]:
-        if isinstance(choice, InputChoice) and choice.edges:
-            return {
-                name: max(self._strengths(choices[edge], choices, weights).values())
-                for name, edge in zip(choice.candidates, choice.edges, strict=True)
-            }
-        own = weights.get(choice.id, [0.0] * len(choice.candidates))
-        by_name = dict(zip(choice.candidates, own, strict=True))
-        return {name: by_name[name] for name in choice.derivable}

@@ -26,6 +26,9 @@ class Softmax(WeightedSum):
         super().__init__()
         self.alpha = ArchParam(nn.init.normal_(torch.empty(len(choice.candidates)), std=init_std), ALPHA)
 
+    def logits(self) -> torch.Tensor:
+        return self.alpha
+
     def weights(self) -> torch.Tensor:
         return torch.softmax(self.alpha, dim=0)
 

@@ -19,6 +19,7 @@ from nasframe.core.batch_norm import Statistics, track
 
 _OVER: Final = (0, 2, 3)  # all dimensions but the channels
 _ATEN: Final = torch.ops.aten
+_LINE: Final = 16  # numbers of 4 bytes in a cache line
 _CEILINGS: Final[Mapping[type[nn.Module], float]] = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
 
 
@@ -85,6 +86,24 @@ def narrow(
     )
     track(seen)
     return out_BCHW
+
+
+def statistics(x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance, with bias, of each channel of a map in channels_last.
+
+    PyTorch's threads keep a row of sums each, and wait for each other where two rows share a cache line: so
+    many pixels are taken for one of as many times the channels as fill whole lines.
+    """
+    num_channels = x_BCHW.shape[1]
+    num_pixels = _LINE // math.gcd(_LINE, num_channels)
+    if num_pixels == 1 or x_BCHW.numel() % (num_pixels * num_channels):
+        return torch.batch_norm_update_stats(x_BCHW, None, None, 0.0)
+    rows_NX = x_BCHW.permute(0, 2, 3, 1).reshape(-1, num_pixels * num_channels)
+    mean_PC, var_PC = (
+        each_X.view(-1, num_channels) for each_X in torch.batch_norm_update_stats(rows_NX, None, None, 0.0)
+    )
+    mean_C = mean_PC.mean(0)
+    return mean_C, (mean_PC - mean_C).square_().add_(var_PC).mean(0)
 
 
 def _wide(x_C: torch.Tensor) -> torch.Tensor:
@@ -192,7 +211,7 @@ class _Narrow(torch.autograd.Function):
         ceiling: float,
         seen: list[Statistics],
     ) -> torch.Tensor:
-        mean_M, var_M = torch.batch_norm_update_stats(x_BMHW, None, None, 0.0)
+        mean_M, var_M = statistics(x_BMHW)
         seen.append(Statistics(norm, mean_M, var_M, x_BMHW.numel() // len(mean_M)))
         factor_M = (var_M + norm.eps).rsqrt_()
         ctx.save_for_backward(x_BMHW, weight_CM11, gamma_M, beta_M, mean_M, factor_M)

@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import nn
 
+from nasframe.core import global_average_pool
 from nasframe.ops.conv_bn import conv_bn
 
 
@@ -32,5 +33,5 @@ class ConvClassifier(nn.Module):
         self.classifier = nn.Linear(features, num_outputs)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.classifier(self.features(x_BCHW).mean(dim=(2, 3)))
+        out: torch.Tensor = self.classifier(global_average_pool(self.features(x_BCHW)))
         return out

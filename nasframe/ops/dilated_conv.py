@@ -5,7 +5,7 @@ from typing import ClassVar, final
 import torch
 from torch import nn
 
-from nasframe.core import AS_IT_IS, arrangement_of, depthwise_conv
+from nasframe.core import AS_IT_IS, PHASES, arrangement_of, depthwise_conv, dilated_depthwise_conv
 
 
 @final
@@ -40,4 +40,6 @@ class DilatedDepthwiseConv(nn.Conv2d):
         arrangement = arrangement_of(self, input)
         if arrangement is AS_IT_IS or input.device.type != "cpu" or not self.training:
             return super().forward(input)
+        if arrangement is PHASES:
+            return dilated_depthwise_conv(input, self.weight)
         return arrangement.restore(depthwise_conv(arrangement.arrange(input), self.weight))

@@ -22,7 +22,7 @@ class FactorizedReduction(nn.Module):
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output, at least 2.
-        affine: Whether the batch norm has parameters.
+        affine: Whether the batch norm has parameters; without, as in a supernet, it is an `ExactBatchNorm2d`.
 
     Raises:
         UnsupportedError: There is one output channel, which cannot be halved.
@@ -37,7 +37,7 @@ class FactorizedReduction(nn.Module):
         half = out_channels // 2
         self.even = PointwiseConv(in_channels, half, stride=2)
         self.odd = PointwiseConv(in_channels, out_channels - half, stride=2)
-        self.norm = ExactBatchNorm2d(out_channels, affine=affine)
+        self.norm = nn.BatchNorm2d(out_channels) if affine else ExactBatchNorm2d(out_channels, affine=False)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         x_BCHW = functional.relu(x_BCHW)

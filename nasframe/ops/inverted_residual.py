@@ -12,7 +12,7 @@ from nasframe.core.pointwise import is_pointwise
 from nasframe.ops._normalized import is_joined, moments, narrow, widen
 from nasframe.ops.conv_bn import conv_bn
 
-_LARGE: Final = 2**17  # numbers of an input for which fewer passes over maps outweigh more operations
+_LARGE: Final = 2**18  # numbers of an input from which on fewer passes over maps outweigh more operations
 
 
 @final

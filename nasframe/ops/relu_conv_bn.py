@@ -16,7 +16,7 @@ class ReLUConvBN(nn.Module):
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        affine: Whether the batch norm has parameters.
+        affine: Whether the batch norm has parameters; without, as in a supernet, it is an `ExactBatchNorm2d`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, affine: bool) -> None:
@@ -24,7 +24,7 @@ class ReLUConvBN(nn.Module):
         self.layers = nn.Sequential(
             nn.ReLU(),
             PointwiseConv(in_channels, out_channels),
-            ExactBatchNorm2d(out_channels, affine=affine),
+            nn.BatchNorm2d(out_channels) if affine else ExactBatchNorm2d(out_channels, affine=False),
         )
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:

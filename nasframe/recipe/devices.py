@@ -3,6 +3,8 @@
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +46,52 @@ def default_threads(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     if "OMP_NUM_THREADS" in os.environ or not (limit.isdecimal() and period.isdecimal()):
         return threads
     return min(threads, math.ceil(int(limit) / int(period)))
+
+
+@contextmanager
+def kernels_for(device: torch.device, *, deterministic: bool) -> Iterator[None]:
+    """Inside, PyTorch takes kernels that give the same bits each time, or the fastest ones.
+
+    The CPU's add in a fixed order in any case, and MPS has no such switch: there nothing changes.
+
+    Args:
+        device: Where it computes.
+        deterministic: Which of the two.
+
+    Raises:
+        UnsupportedError: An operation has no deterministic kernel.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses without
+    torch.use_deterministic_algorithms(deterministic)
+    cudnn.deterministic, cudnn.benchmark = deterministic, not deterministic
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic implementation" not in str(error):
+            raise
+        raise UnsupportedError(
+            f"deterministic: each operation must have a deterministic kernel on {device}, but has not "
+            f"({str(error).partition(',')[0]}); set deterministic=false"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.deterministic, cudnn.benchmark = before[1:]
+
+
+def lost_by(device: torch.device, *, deterministic: bool) -> str:
+    """What a reader of a result must know of its last bits; empty where they are the same each time."""
+    if device.type == "cpu":
+        return ""
+    if device.type == "cuda" and deterministic:
+        return ""
+    why = "deterministic is false" if device.type == "cuda" else f"{device.type} promises no order of sums"
+    return f"kernels on {device} may add in another order each time ({why}): another run differs in last bits"
 
 
 def wait_for(device: torch.device) -> None:

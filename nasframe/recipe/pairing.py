@@ -6,12 +6,24 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from nasframe import problem_kinds
-from nasframe.core import WEIGHT, Cost, Deriver, Level, Penalty, SampledOp, preview_of, read_amount
+from nasframe.core import (
+    WEIGHT,
+    Cost,
+    Deriver,
+    Level,
+    Penalty,
+    SampledOp,
+    WeightedSum,
+    described,
+    mixed_ops,
+    preview_of,
+    read_amount,
+)
 from nasframe.errors import FormatError, NasframeError, Problem
 from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.recipe import Search
 from nasframe.recipe.tree import Node
-from nasframe.registry import Component, registries
+from nasframe.registry import BUILT_IN, Component, registries
 from nasframe.types import Amount
 
 _LONGEST_NAME: Final = 200  # a folder's may have 255 bytes on most systems
@@ -109,6 +121,52 @@ def _other_partner(algorithm: Component[Any]) -> str:
     return f"choose another search.mixed_op or search.algorithm; {fitting}"
 
 
+def _reads(parts: Parts) -> Iterator[Problem]:
+    """What works on mixed ops finds in them what it works on."""
+    mixed_op = parts.get("search.mixed_op")
+    made = _factory(mixed_op)
+    if not isinstance(made, type):
+        return
+    wanted = [(path, each, _attribute(each, "reads")) for path, each in _regularizers(parts)]
+    if (deriver := parts.get("search.deriver")) is not None:
+        wanted.append(("search.deriver", deriver, _attribute(deriver, "reads")))
+    if (perturbation := parts.get("search.perturbation")) is not None:
+        wanted.append(("search.perturbation", perturbation, WeightedSum))
+    for path, part, reads in wanted:
+        if reads is not None and not issubclass(made, reads):
+            fitting = [name for name in mixed_ops.names() if _is_built_in(name, reads)]
+            rule = f"`{part.name}` needs {described(reads)}, but `{mixed_op.name}` is none"
+            advice = f"choose another search.mixed_op ({', '.join(fitting) or 'none that is built in'})"
+            advice += ", or leave it out" if path != "search.deriver" else f", or another {path}"
+            yield parts.problem(problem_kinds.READS_OTHERWISE, path, rule, "", advice)
+
+
+def _is_built_in(name: str, reads: type) -> bool:
+    if mixed_ops.origin(name) != BUILT_IN:
+        return False
+    made: Any = mixed_ops[name]
+    return isinstance(made, type) and issubclass(made, reads)
+
+
+def _regularizers(parts: Parts) -> list[tuple[str, Component[Any]]]:
+    """Each of them with its path."""
+    listed = parts.get("search.regularizers") or ()
+    return [(f"search.regularizers.{index}", each) for index, each in enumerate(listed)]
+
+
+def _regularized(parts: Parts) -> Iterator[Problem]:
+    """Alphas minimize regularizers in an algorithm that lets them."""
+    algorithm = parts.get("search.algorithm")
+    if algorithm is None or _attribute(algorithm, "follows_penalty"):
+        return
+    for path, each in _regularizers(parts):
+        rule = (
+            f"`{each.name}` needs an algorithm whose alphas follow a penalty, but `{algorithm.name}` does not"
+        )
+        advice = "choose another search.algorithm, or leave it out"
+        yield parts.problem(problem_kinds.REGULARIZER_UNUSED, path, rule, "", advice)
+
+
 def _cost(parts: Parts) -> Iterator[Problem]:
     """Alphas pay for a cost that is a sum over candidates, in an algorithm that lets them."""
     algorithm, cost = parts.get("search.algorithm"), parts.get("search.cost")
@@ -145,6 +203,14 @@ def _held_out(parts: Parts) -> Iterator[Problem]:
             rule = f"must be above 0, because `{algorithm.name}` learns from held-out examples"
         if rule:
             yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
+    deriver = parts.get("search.deriver")
+    if (
+        parts.get("search.valid_fraction") == 0
+        and parts.get("search.explorer") is None
+        and _attribute(deriver, "validates")
+    ):
+        rule = f"must be above 0, because `{deriver.name}` validates on held-out examples"
+        yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
     try:
         preview = None if data is None else preview_of(_factory(data), **data.settings)
     except NasframeError as error:
@@ -281,6 +347,8 @@ _CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
     _name,
     _kinds,
     _mixes,
+    _reads,
+    _regularized,
     _cost,
     _explorer,
     _learned,

@@ -15,6 +15,8 @@ from nasframe.core import (
     MixedOp,
     Objective,
     Penalty,
+    Perturbation,
+    Regularizer,
     Report,
     Score,
     Space,
@@ -54,6 +56,8 @@ class Search:
         evaluations: How many architectures an explorer has scored.
         cost: What the found network, as `retrain.space` builds it, should have little of.
         penalty: How alphas pay for the expected cost: by a weight, or to keep a budget.
+        regularizers: Terms that alphas minimize besides the loss, each with its weight.
+        perturbation: How mixtures are moved for the steps of the weights.
         benchmark: A table that knows the true accuracies, to judge the search by; it does not learn them.
         valid_fraction: Share of the training data that alphas are learned and validated on.
         augment: Augmentations of the training batches, in order.
@@ -72,6 +76,8 @@ class Search:
     evaluations: PositiveInt = 100
     cost: Component[Cost] | None = None
     penalty: Component[Penalty] = penalties.component("linear", weight=0.1)
+    regularizers: tuple[Component[Regularizer], ...] = ()
+    perturbation: Component[Perturbation] | None = None
     benchmark: Component[Benchmark] | None = None
     valid_fraction: ProperFraction = 0.5
     augment: tuple[Component[Augmentation], ...] = ()
@@ -111,6 +117,9 @@ class Recipe:
         threads: CPU threads of one operation; null takes what PyTorch would, or what the container may use if
             that is less. Small tensors are as fast with 1, and a machine that does other work as well is then
             many times faster.
+        deterministic: Whether the same recipe gives the same bits each time, as it does on the CPU in any
+            case. On CUDA false allows kernels that are faster and add in no fixed order: two runs, or a run
+            and its resumed twin, then differ in last bits, and after many steps in their results.
         data: What is learned from.
         space: Where is searched.
         objective: What is minimized.
@@ -128,6 +137,7 @@ class Recipe:
     seed: NonNegativeInt = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: PositiveInt | None = None
+    deterministic: bool = True
     objective: Component[Objective] = objectives.component("cross_entropy")
     genotype: ExistingFile | None = None
     search: Search = field(default_factory=Search)

@@ -18,8 +18,20 @@ from typing import Any, Final, final
 import torch
 
 from nasframe import errors
-from nasframe.core import Algorithm, Batch, Genotype, Job, Model, Objective, Subset, Trainer, WeightUpdate
-from nasframe.errors import NasframeError, TrainingError
+from nasframe.core import (
+    Algorithm,
+    Around,
+    Batch,
+    Genotype,
+    Job,
+    Model,
+    Objective,
+    Subset,
+    Trainer,
+    WeightUpdate,
+)
+from nasframe.core.memory import is_out_of_memory
+from nasframe.errors import NasframeError, OutOfMemoryError, TrainingError
 from nasframe.recipe.devices import device_named, free_memory, peak_memory, wait_for
 from nasframe.recipe.discovery import import_modules
 from nasframe.recipe.loading import load_recipe
@@ -179,9 +191,9 @@ def main(name: str, stage: str, *plugins: str) -> None:
 
 
 def _failure(error: Exception) -> dict[str, Any]:
-    is_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    if is_memory or "DefaultCPUAllocator" in str(error):  # on the CPU it is a plain RuntimeError
-        return {"out_of_memory": str(error).partition("\n")[0]}
+    cause = error.__cause__ if isinstance(error, OutOfMemoryError) else error
+    if cause is not None and is_out_of_memory(cause):
+        return {"out_of_memory": str(cause).partition("\n")[0]}
     message = str(error) if isinstance(error, NasframeError) else f"{type(error).__name__}: {error}"
     return {"error": [type(error).__name__, message]}
 
@@ -306,7 +318,7 @@ class _WatchScores:
 
 
 @final
-class _Measured(Algorithm):
+class _Measured(Around):
     """An algorithm whose steps are timed, some of each phase.
 
     In every epoch it is told the first one of the phase that is being measured.
@@ -321,21 +333,14 @@ class _Measured(Algorithm):
     """
 
     def __init__(self, algorithm: Algorithm, device: torch.device) -> None:
-        self._algorithm, self._device = algorithm, device
+        super().__init__(algorithm)
+        self._device = device
         self._num_epochs, self._since = 1, 0.0
         self._to_come = sorted({0} | algorithm.phases())
         self.num_steps = 0
         self._timings: dict[int, list[tuple[frozenset[str], float]]] = {}
         self._update: WeightUpdate | None = None
         self.batch_size = 1
-
-    @property
-    def uses_valid(self) -> bool:  # type: ignore[override]
-        return self._algorithm.uses_valid
-
-    @property
-    def takes_differences(self) -> bool:  # type: ignore[override]
-        return self._algorithm.takes_differences
 
     @property
     def states(self) -> list[Any]:
@@ -346,12 +351,6 @@ class _Measured(Algorithm):
     @property
     def seconds_per_example(self) -> float:
         return min(each[-1][1] for each in self._timings.values()) / self.batch_size
-
-    def check_update(self, update_weights: WeightUpdate) -> None:
-        self._algorithm.check_update(update_weights)
-
-    def phases(self) -> frozenset[int]:
-        return self._algorithm.phases()
 
     def begin_epoch(self, epoch: int, num_epochs: int) -> None:
         self._num_epochs = num_epochs

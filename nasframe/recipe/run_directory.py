@@ -194,6 +194,12 @@ class RunDirectory:
         except StorageError as error:
             _tell(f"{error}; the run goes on, and the file says what was before")
 
+    def note(self, sentence: str) -> None:
+        """Add what a reader of the result must know to ``status.json``, once; the report has it too."""
+        notes = self.status().get("notes", [])
+        if sentence not in notes:
+            self.update_status(notes=[*notes, sentence])
+
     def _remake(self) -> None:
         """Write again what was deleted while the run goes on."""
         for path, text in self._written.items():

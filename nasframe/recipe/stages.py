@@ -52,7 +52,8 @@ from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.storage import write_whole, written_whole
 from nasframe.core.tensor_file import load_weights
 from nasframe.errors import DataError, FormatError, TrainingError, UnsupportedError
-from nasframe.recipe.devices import default_threads, device_named
+from nasframe.recipe.additions import Additions, figures_of
+from nasframe.recipe.devices import default_threads, device_named, kernels_for, lost_by
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.pricing import Pricing
@@ -184,8 +185,11 @@ class _Stages:
         self._directory.update_status(ended="running", reason=None)
         threads = torch.get_num_threads()
         torch.set_num_threads(self._recipe.threads or default_threads())
+        deterministic = self._recipe.deterministic
+        if sentence := lost_by(self._device, deterministic=deterministic):
+            self._directory.note(sentence)
         try:
-            with self._interrupts:
+            with self._interrupts, kernels_for(self._device, deterministic=deterministic):
                 self._run_stages()
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
@@ -246,6 +250,9 @@ class _Stages:
         if pricing is not None:
             objective, make_algorithm = pricing.objective(objective), pricing.algorithm(make_algorithm)
 
+        additions = Additions(section.regularizers, section.perturbation)
+        objective, make_algorithm = additions.objective(objective, model), additions.algorithm(make_algorithm)
+
         def derive() -> Genotype:
             return deriver.derive(model) if pricing is None else pricing.derive(deriver)
 
@@ -253,10 +260,19 @@ class _Stages:
             genotype = derive()
             record = _with_alphas(record, model, _graphs(space, genotype))
             record = _with_truth(record, self._standing(genotype))
+            record = _with_figures(record, figures_of(objective))
             return record if pricing is None else _with_figures(record, pricing.figures(genotype))
 
         self._fit("search", section, model, objective, make_algorithm, describe)
-        derive().save(self._directory.genotype)
+        found = deriver.derive_validated(model, self._validate) if deriver.validates else derive()
+        found.save(self._directory.genotype)
+
+    def _validate(self, model: Model) -> float:
+        """What the model is worth on the held-out examples (see `Validate`)."""
+        section, objective = self._recipe.search, self._recipe.objective()
+        _, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
+        figures = section.trainer().evaluate(model, objective, valid, self._data.preprocess)
+        return float(figures["accuracy"] if "accuracy" in figures else -figures["loss"])
 
     def _supernet(self, space: Space) -> Model:
         section = self._recipe.search
@@ -271,12 +287,18 @@ class _Stages:
         trained, num_records = None, 0
         if trains_supernet(section.score):
             trained = model = self._supernet(space)
-            objective, has_alphas = self._recipe.objective(), "alpha" in model.kinds()
+            additions, has_alphas = (
+                Additions(section.regularizers, section.perturbation),
+                "alpha" in model.kinds(),
+            )
+            objective = additions.objective(self._recipe.objective(), model)
+            make_algorithm = additions.algorithm(section.algorithm)
 
             def describe(record: Record) -> Record:
+                record = _with_figures(record, figures_of(objective))
                 return _with_alphas(record, model, {}) if has_alphas else record
 
-            num_records = self._fit("search", section, model, objective, section.algorithm, describe)
+            num_records = self._fit("search", section, model, objective, make_algorithm, describe)
         limit = self._cost_limit(space)
         exploration = Exploration(
             component(space, self._recipe.seed),
@@ -450,6 +472,7 @@ class _Stages:
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(stage),
                     progress=self._hear,
+                    note=self._directory.note,
                     interrupts=self._interrupts,
                 ),
             )
@@ -543,7 +566,8 @@ def _with_alphas(record: Record, model: Model, graphs: Mapping[str, Graph]) -> R
     for choice_id, weights in model.choice_weights().items():
         values = weights.cpu()
         histograms[f"alphas/{choice_id}"] = values
-        entropies.append(-sum(p * math.log(p) for p in values.tolist() if p > 0))
+        shares = (values / values.sum()).tolist()  # of weights that need not add up to 1
+        entropies.append(-sum(p * math.log(p) for p in shares if p > 0))
         for candidate, value in zip(model.choices[choice_id].candidates, values.tolist(), strict=True):
             scalars[f"alphas/{choice_id}/{candidate}"] = value
     if entropies:
@@ -612,6 +636,7 @@ def _write_report(
             if not tag.startswith("alphas/") or tag == "alphas/entropy"
         },
         "seconds": directory.status()["seconds"],
+        "notes": directory.status().get("notes", []),
         "environment": environment,
         "recipe": directory.recipe.read_text(encoding="utf-8"),
         "command": " ".join(environment["command"]),

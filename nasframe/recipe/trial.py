@@ -29,6 +29,7 @@ from nasframe.core import (
 )
 from nasframe.errors import NasframeError, Problem
 from nasframe.problem_kinds import ProblemKind
+from nasframe.recipe.additions import Additions
 from nasframe.recipe.devices import device_named
 from nasframe.recipe.exploring import declared, trains_supernet
 from nasframe.recipe.pairing import Parts
@@ -44,6 +45,7 @@ _ALONE: Final = frozenset(
         "exporters",
         "objectives",
         "optimizers",
+        "perturbations",
         "reports",
         "schedules",
     }
@@ -165,18 +167,23 @@ class _Trial:
             with self._blaming(kinds.IMPOSSIBLE_SUPERNET, "search.mixed_op"):
                 model = supernet(space, mixed_op)
         if model is not None and (algorithm := self._get("search.algorithm")) is not None:
-            self._check_step(model, algorithm, "search.algorithm")
+            additions = Additions(self._get("search.regularizers") or (), self._get("search.perturbation"))
+            self._check_step(model, algorithm, "search.algorithm", additions)
 
     def _scored(self, space: Space, genotype: Genotype) -> None:
         """What is scored by training it can be trained."""
         if declared(self._parts.get("search.score"), "takes_budgets"):
-            self._check_step(derived(space, genotype), algorithms.component("weights_only"), "search.trainer")
+            plain = algorithms.component("weights_only")
+            self._check_step(derived(space, genotype), plain, "search.trainer", Additions((), None))
 
-    def _check_step(self, model: Model, algorithm: Component[Algorithm], path: str) -> None:
+    def _check_step(
+        self, model: Model, algorithm: Component[Algorithm], path: str, additions: Additions
+    ) -> None:
         trainer, objective = self._get("search.trainer"), self._get("objective")
         if None not in (trainer, objective):
             with self._blaming(kinds.IMPOSSIBLE_STEP, path):
-                trainer().check(model, objective(), algorithm)
+                whole = additions.objective(objective(), model)
+                trainer().check(model, whole, additions.algorithm(algorithm))
 
     def _priced(self, space: Space, retrained: Space | None, task: Task) -> None:
         cost, penalty = self._get("search.cost"), self._get("search.penalty")

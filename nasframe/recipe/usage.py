@@ -111,24 +111,31 @@ def partners_of(registry: Registry[Any], name: str, without: Names = ()) -> list
         name: Its name.
         without: Components to leave out, by registry and name; they are not imported.
     """
-    slots = {path: each for path, _, each in slots_of_recipe() if path != ("data",)}
-    own = next((path for path, each in slots.items() if each is registry), None)
+    slots = {path: (form, each) for path, form, each in slots_of_recipe() if path != ("data",)}
+    own = next((path for path, (_, each) in slots.items() if each is registry), None)
     if own is None:
         return []
     found = {}
-    for path, other in slots.items():
+    own_form = slots[own][0]
+    for path, (form, other) in slots.items():
         names = [each for each in other.names() if (other.name, each) not in without]
-        fits = {each: _fit({own: (registry, name), path: (other, each)}) for each in names}
+        fits = {
+            each: _fit({own: (own_form, (registry, name)), path: (form, (other, each))}) for each in names
+        }
         if other is not registry and not all(fits.values()):
             fitting = [each for each in names if fits[each]]
             found[other.name] = Partners(other.name, fitting, [each for each in names if not fits[each]])
     return list(found.values())
 
 
-def _fit(components: Mapping[Path, tuple[Registry[Any], str]]) -> bool:
-    """Whether components with their defaults can stand together in a recipe."""
+def _fit(components: Mapping[Path, tuple[str, tuple[Registry[Any], str]]]) -> bool:
+    """Whether components with their defaults can stand together in a recipe, each in a slot of a form."""
     try:
-        values = {".".join(path): _with_defaults(*named) for path, named in components.items()}
+        made = {path: _with_defaults(*named) for path, (_, named) in components.items()}
+        values = {
+            ".".join(path): (made[path],) if form == "list" else made[path]
+            for path, (form, _) in components.items()
+        }
         alone = [problem for path, value in values.items() for problem in _problems({path: value})]
         return len(_problems(values)) <= len(alone)
     except ComponentError:
@@ -223,7 +230,7 @@ def _pairing(fragment: dict[str, Any]) -> list[Problem]:
     try:
         read_recipe(node_of({**_BASE, **fragment}, COMMAND_LINE), check=False)
     except RecipeError as error:
-        return [problem for problem in error.problems if problem.kind.code.startswith(("NF08", "NF11"))]
+        return [p for p in error.problems if p.kind.code.startswith(("NF08", "NF11", "NF12"))]
     return []
 
 

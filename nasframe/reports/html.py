@@ -71,6 +71,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "metrics": [
             (_spell(name), _figure(name, value)) for name, value in content.get("metrics", {}).items()
         ],
+        "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),
         "seconds": [(stage, _duration(each)) for stage, each in seconds.items()],
         "total": _duration(sum(seconds.values())),

@@ -19,6 +19,8 @@ from nasframe.core import (
     States,
     Task,
     derived,
+    global_average_pool,
+    is_zero,
     ops,
     spaces,
 )
@@ -52,6 +54,8 @@ class Darts(Space):
         auxiliary: Whether the derived network has a second classifier; in training it then returns
             (logits, auxiliary logits).
         drop_path: Probability of dropping a path in the derived network's training, at its end.
+        search_drop_path: The same in the supernet, where it keeps skip connections from taking over (Zela et
+            al. 2020, arXiv 1909.09656); a path is what a candidate other than a skip makes of a state.
         stem_multiplier: Channels after the `cifar` stem, as a multiple of `channels`.
     """
 
@@ -75,12 +79,13 @@ class Darts(Space):
         stem: Literal["cifar", "imagenet"] = "cifar",
         auxiliary: bool = False,
         drop_path: ProperFraction = 0.0,
+        search_drop_path: ProperFraction = 0.0,
         stem_multiplier: PositiveInt = 3,
     ) -> None:
         self._task, self._channels, self._cells, self._nodes = task, channels, cells, nodes
         self._make_op = {name: ops[name] for name in operations}
         self._stem, self._stem_multiplier = stem, stem_multiplier
-        self._auxiliary, self._drop_path = auxiliary, drop_path
+        self._auxiliary, self._drop_path, self._search_drop_path = auxiliary, drop_path, search_drop_path
         self._reductions = {cells // 3, 2 * cells // 3}
         if len(self._make_op) < len(operations) or not set(operations) - {"none"}:
             raise UnsupportedError(
@@ -90,7 +95,7 @@ class Darts(Space):
         self._map_size = self._last_map_size()
 
     def build(self, filler: Filler) -> nn.Module:
-        stem, before_last, last = self._stems()
+        stem, before_last, last = self._stems(ExactBatchNorm2d if filler.mixed else nn.BatchNorm2d)
         cells: list[_Cell] = []
         channels, reduced = self._channels, self._stem == "imagenet"
         for index in range(self._cells):
@@ -125,20 +130,20 @@ class Darts(Space):
             )
         return -(-shape[1] // shrink), -(-shape[2] // shrink)
 
-    def _stems(self) -> tuple["_Stem", int, int]:
+    def _stems(self, norm: type[nn.BatchNorm2d]) -> tuple["_Stem", int, int]:
         """The stem, and the channels of its two outputs."""
         colors, channels = self._task.input_shape[0], self._channels
         if self._stem == "cifar":
             channels *= self._stem_multiplier
-            return _Stem(_conv_bn(colors, channels, stride=1), nn.Identity()), channels, channels
+            return _Stem(_conv_bn(colors, channels, norm, stride=1), nn.Identity()), channels, channels
         if channels < 2:
             raise UnsupportedError("space darts: channels must be at least 2 with the imagenet stem, got 1")
         first = nn.Sequential(
-            _conv_bn(colors, channels // 2, stride=2),
+            _conv_bn(colors, channels // 2, norm, stride=2),
             nn.ReLU(),
-            _conv_bn(channels // 2, channels, stride=2),
+            _conv_bn(channels // 2, channels, norm, stride=2),
         )
-        second = nn.Sequential(nn.ReLU(), _conv_bn(channels, channels, stride=2))
+        second = nn.Sequential(nn.ReLU(), _conv_bn(channels, channels, norm, stride=2))
         return _Stem(first, second), channels, channels
 
     def _cell(
@@ -178,9 +183,10 @@ class Darts(Space):
     def _candidate(self, name: str, channels: int, stride: int, mixed: bool) -> nn.Module:
         op = self._make_op[name](channels, channels, stride, not mixed)
         if mixed and isinstance(op, (nn.MaxPool2d, nn.AvgPool2d)):
-            return nn.Sequential(op, nn.BatchNorm2d(channels, affine=False))
-        if not mixed and self._drop_path > 0 and not isinstance(op, nn.Identity):
-            return nn.Sequential(op, DropPath(self._drop_path))
+            op = nn.Sequential(op, nn.BatchNorm2d(channels, affine=False))
+        drop_path = self._search_drop_path if mixed else self._drop_path
+        if drop_path > 0 and not isinstance(op, nn.Identity) and not is_zero(op):
+            return nn.Sequential(op, DropPath(drop_path))
         return op
 
     def _graph(self, cell: str, genotype: Genotype) -> Graph:
@@ -194,10 +200,12 @@ class Darts(Space):
         return Graph(f"{cell} cell", names, tuple(edges))
 
 
-def _conv_bn(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
+def _conv_bn(
+    in_channels: int, out_channels: int, norm: type[nn.BatchNorm2d], *, stride: int
+) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False),
-        ExactBatchNorm2d(out_channels),
+        norm(out_channels),
     )
 
 
@@ -259,5 +267,5 @@ class _Network(nn.Module):
             before_last, last = last, cell(before_last, last)
             if self.training and self.auxiliary is not None and index == self._auxiliary_at:
                 auxiliary_logits = self.auxiliary(last)
-        logits: torch.Tensor = self.classifier(last.mean(dim=(2, 3)))
+        logits: torch.Tensor = self.classifier(global_average_pool(last))
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)

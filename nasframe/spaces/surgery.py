@@ -31,7 +31,7 @@ class Rule:
         choices: Names of candidates: of `ops` where a layer maps images, of `layers` where it maps
             features; ``original`` is the layer itself.
         id: What the choice is called, which all layers of the rule then share; without it each layer
-            has a choice of its own, called after the layer.
+            has a choice of its own, called after the layer: ``layer1_0_conv2``, or ``layer_2``.
     """
 
     match: str
@@ -155,7 +155,8 @@ def _sites(network: nn.Module, task: Task, rules: tuple[Rule, ...]) -> Iterator[
     shapes = _shapes(network, task, list(rule_of))
     for name in (each for each in names if each in rule_of):
         rule = rule_of[name]
-        choice = LayerChoice(rule.id or name.replace(".", "_").lstrip("_0123456789"), rule.choices)
+        own_id = name.replace(".", "_")
+        choice = LayerChoice(rule.id or (own_id if own_id[0].isalpha() else f"layer_{own_id}"), rule.choices)
         yield _Site(name, choice, *shapes[name])
 
 

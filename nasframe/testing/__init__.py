@@ -10,7 +10,13 @@ from nasframe.testing.component import check_component
 from nasframe.testing.data import check_augmentation, check_dataset, check_objective
 from nasframe.testing.outcome import check_benchmark, check_cost, check_exporter, check_tracker
 from nasframe.testing.score import check_score, example_testbed
-from nasframe.testing.search import check_algorithm, check_deriver, check_explorer
+from nasframe.testing.search import (
+    check_algorithm,
+    check_deriver,
+    check_explorer,
+    check_perturbation,
+    check_regularizer,
+)
 from nasframe.testing.training import check_optimizer, check_schedule, check_trainer
 
 __all__ = [
@@ -27,6 +33,8 @@ __all__ = [
     "check_objective",
     "check_op",
     "check_optimizer",
+    "check_perturbation",
+    "check_regularizer",
     "check_schedule",
     "check_score",
     "check_space",

@@ -1,7 +1,7 @@
-"""Derivers, explorers and algorithms."""
+"""Derivers, explorers, algorithms, and what is added to these."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -15,9 +15,13 @@ from nasframe.core import (
     MakeMixedOp,
     Model,
     Objective,
+    Perturbation,
+    Perturbed,
     Prices,
+    Regularizer,
     Space,
     WeightUpdate,
+    algorithms,
     cheapest,
     generator_for,
     objectives,
@@ -40,7 +44,7 @@ from nasframe.types import Metrics
 def check_deriver(factory: Callable[[], Deriver], *, mixed_op: MakeMixedOp | str = "softmax") -> None:
     """Check a deriver: it never draws, changes nothing, and its genotype fits the space.
 
-    The same under a budget, if it keeps one, which then must hold.
+    The same under a budget, if it keeps one, which then must hold; and by validations, if it asks for some.
 
     Args:
         factory: Builds the deriver.
@@ -60,6 +64,10 @@ def check_deriver(factory: Callable[[], Deriver], *, mixed_op: MakeMixedOp | str
         derived = [genotype]
         if type(factory()).derive_within is not Deriver.derive_within:
             derived.append(_check_budget(factory, model, genotype))
+        if factory().validates:
+            derived.append(
+                _derived_twice(where, lambda each: factory().derive_validated(each, _accuracy), model)
+            )
         require(
             same(before, state_of(model)) and torch.equal(state, torch.get_rng_state()),
             f"{where}: must leave model and random state as they are; read `model.choice_weights()`",
@@ -79,6 +87,15 @@ def _derived_twice(where: str, derive: Callable[[Model], Genotype], model: Model
     torch.set_rng_state(state)
     derive(model)
     return genotype
+
+
+def _accuracy(model: Model) -> float:
+    """Of a model on some examples."""
+    batch, was_training = example_batch(7, 64), model.training
+    with torch.no_grad():
+        outputs = model.eval()(batch.inputs)
+    model.train(was_training)
+    return float((outputs.argmax(1) == batch.targets).float().mean())
 
 
 def _check_budget(factory: Callable[[], Deriver], model: Model, preferred: Genotype) -> Genotype:
@@ -192,6 +209,97 @@ def _check_penalty(search: "_Search", penalized: "_Search", num_steps: int) -> N
         f"{search.where}: declares `follows_penalty`, so upper-level parameters must move by the "
         "objective's penalty too; pass their gradients through `with_penalty`",
     )
+
+
+def check_regularizer(
+    factory: Callable[[Model], Regularizer], *, mixed_op: MakeMixedOp | str = "softmax"
+) -> None:
+    """Check a regularizer: a finite scalar of upper-level parameters alone, which it leaves as they are.
+
+    Args:
+        factory: Builds the regularizer of a supernet.
+        mixed_op: What mixes that supernet.
+
+    Raises:
+        ComponentError: What must be changed.
+    """
+    model = seeded(0, supernet, example_space(), mixed_op)
+    with torch.no_grad():
+        for alpha in model.parameters_at("upper"):
+            alpha.copy_(torch.randn(alpha.shape, generator=generator_for(0, "check_regularizer")))
+    regularizer = factory(model)
+    where, before, state = type(regularizer).__name__, state_of(model), torch.get_rng_state()
+    for progress in (0.0, 0.5, 1.0):
+        term, again = regularizer(progress), regularizer(progress)
+        require(
+            term.shape == () and bool(term.isfinite()) and torch.equal(term, again),
+            f"{where}: must return the same finite scalar each time, got {term.tolist()}, {again.tolist()}; "
+            "depend on alphas and progress alone",
+        )
+    require(
+        same(before, state_of(model)) and torch.equal(state, torch.get_rng_state()),
+        f"{where}: must leave model and random state as they are; only read them",
+    )
+    parameters = [*model.parameters_at("upper"), *model.parameters_at("lower")]
+    gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
+        regularizer(1.0), parameters, allow_unused=True
+    )
+    num_upper = len(list(model.parameters_at("upper")))
+    upper, lower = gradients[:num_upper], gradients[num_upper:]
+    require(
+        any(each is not None and bool(each.any()) for each in upper),
+        f"{where}: some alpha must have a gradient at the end of a search; do not detach what is read",
+    )
+    require(
+        all(each is None or bool(each.isfinite().all()) for each in upper),
+        f"{where}: gradients must be finite; clamp what a logarithm or a quotient is taken of",
+    )
+    require(
+        all(each is None for each in lower),
+        f"{where}: must not depend on weights, which do not follow it; read upper-level parameters alone",
+    )
+
+
+def check_perturbation(factory: Callable[[], Perturbation]) -> None:
+    """Check a perturbation: other shares of the same sum, drawn from the global random state alone.
+
+    Searches with it resume exactly, and steps of the alphas do not see it.
+
+    Args:
+        factory: Builds the perturbation.
+
+    Raises:
+        ComponentError: What must be changed.
+    """
+    shares = {
+        f"choice_{index}": torch.softmax(torch.randn(size, generator=generator_for(index, "shares")), 0)
+        for index, size in enumerate((2, 4, 5))
+    }
+    before, where = {name: each.clone() for name, each in shares.items()}, type(factory()).__name__
+
+    def loss(mixtures: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return torch.stack([(each * torch.arange(len(each)) ** 2).sum() for each in mixtures.values()]).sum()
+
+    for progress in (0.0, 1.0):
+        moved, again = (seeded(3, factory(), shares, loss, progress) for _ in range(2))
+        require(
+            moved.keys() == shares.keys()
+            and all(each.shape == moved[name].shape for name, each in shares.items()),
+            f"{where}: must return shares of the same choices and shapes; return one for each that it gets",
+        )
+        require(
+            all(bool((each >= 0).all() and each.isfinite().all()) for each in moved.values())
+            and all(torch.allclose(each.sum(), moved[name].sum()) for name, each in shares.items()),
+            f"{where}: shares must not be negative, and have the sum that they had; use `projected`",
+        )
+        require(
+            same(moved, again),
+            f"{where}: must draw the same where the global random state is the same; use no other source",
+        )
+    require(same(before, shares), f"{where}: must leave the mixtures that it gets as they are; copy them")
+    require(not same(shares, moved), f"{where}: must move some share at the end of a search; it does nothing")
+    make: Callable[..., Algorithm] = algorithms["darts_bilevel"]
+    check_algorithm(lambda model, objective: Perturbed(make(model, objective), model, objective, factory()))
 
 
 @final

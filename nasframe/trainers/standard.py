@@ -1,10 +1,9 @@
 """The loop of a stage: epochs of steps, validation, records, checkpoints."""
 
-import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal, final
@@ -34,7 +33,16 @@ from nasframe.core import (
     trainers,
 )
 from nasframe.core.finite import non_finite
-from nasframe.errors import DataError, FaultWarning, NonFiniteError, TrainingError, UnsupportedError
+from nasframe.core.memory import give_back_memory, is_out_of_memory
+from nasframe.core.undo import Undo
+from nasframe.errors import (
+    DataError,
+    FaultWarning,
+    NonFiniteError,
+    OutOfMemoryError,
+    TrainingError,
+    UnsupportedError,
+)
 from nasframe.registry import Component
 from nasframe.types import Metrics, PositiveFloat, PositiveInt
 
@@ -68,9 +76,15 @@ class Standard(Trainer):
         checkpoint_steps: Save one after so many steps, likewise.
         keep_checkpoints: How many of the newest are kept, besides the one of the lowest validation loss.
         on_non_finite: What happens in a step whose loss, gradient or alphas are not finite. `stop` ends the
-            run; `skip` undoes the step and leaves its batch out, for which a copy of the state is made before
-            each step; `rollback` goes on after the step with the state of the newest checkpoint, so that the
-            batches since then are left out (Chowdhery et al. 2022, section 5.1).
+            run with a checkpoint from before the step; `skip` undoes the step and leaves its batch out;
+            `rollback` goes on after the step with the state of the newest checkpoint, so that the batches
+            since then are left out (Chowdhery et al. 2022, section 5.1).
+        on_out_of_memory: What happens in a step for which the device has not enough memory. `split` undoes it
+            and takes it again, and all later steps, with twice as many `chunks` of weights and algorithm,
+            where the algorithm can: batch norm and what a pass draws are then of a piece. `stop` ends the
+            run.
+        on_unreadable: What happens when an example cannot be read, or has a label of no class. `stop` ends
+            the run; `skip` leaves it out of its batch, and counts it.
     """
 
     def __init__(
@@ -90,6 +104,8 @@ class Standard(Trainer):
         checkpoint_steps: PositiveInt | None = None,
         keep_checkpoints: PositiveInt = 2,
         on_non_finite: Literal["stop", "skip", "rollback"] = "stop",
+        on_out_of_memory: Literal["split", "stop"] = "split",
+        on_unreadable: Literal["stop", "skip"] = "stop",
     ) -> None:
         self._epochs, self._batch_size, self._max_steps = epochs, batch_size, max_steps
         self._optimizer, self._schedule, self._max_grad_norm = optimizer, schedule(), max_grad_norm
@@ -98,8 +114,21 @@ class Standard(Trainer):
         self._checkpoint_seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
         self._checkpoint_steps = math.inf if checkpoint_steps is None else checkpoint_steps
         self._keep_checkpoints, self._on_non_finite = keep_checkpoints, on_non_finite
+        self._on_out_of_memory, self._on_unreadable = on_out_of_memory, on_unreadable
 
     def fit(self, job: Job) -> None:
+        try:
+            self._fit(job)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
+                f"{job.stage}: network, optimizers and a batch must fit the memory of {job.device}, but do "
+                f"not ({_first_line(error)}); choose fewer channels, cells or layers in the space, or set "
+                f"{self._smaller(job.stage)}"
+            ) from error
+
+    def _fit(self, job: Job) -> None:
         state = self._start(job)
         track = job.start_tracking(state.epoch + 1)
         while state.epoch < self._epochs and (state.step < state.num_steps or state.so_far.steps):
@@ -112,6 +141,10 @@ class Standard(Trainer):
             metrics = state.so_far.means()
             if self._on_non_finite != "stop":
                 metrics["skipped_steps"] = float(state.so_far.skipped)
+            if self._on_unreadable != "stop":
+                metrics["unreadable_examples"] = float(state.so_far.unreadable)
+            if state.update.chunks > self._chunks:
+                metrics["chunks"] = float(state.update.chunks)
             _check_finite(job, state.epoch + 1, metrics)
             metrics.update(self._validated(job, state))
             scalars = {f"{job.stage}/{name}": value for name, value in metrics.items()}
@@ -120,8 +153,10 @@ class Standard(Trainer):
                 track(job.describe(Record(state.epoch, scalars)))
                 self._save(job, state, metrics.get("valid_loss"))
 
-    def _save(self, job: Job, state: "_State", valid_loss: float | None = None) -> None:
-        job.checkpoints.save(state.step, state.to_dict(), keep=self._keep_checkpoints, valid_loss=valid_loss)
+    def _save(self, job: Job, state: "_State", valid_loss: float | None = None) -> bool:
+        return job.checkpoints.save(
+            state.step, state.to_dict(), keep=self._keep_checkpoints, valid_loss=valid_loss
+        )
 
     def _validated(self, job: Job, state: "_State") -> dict[str, float]:
         """Figures of the held-out examples; whoever interrupts here loses no step of the epoch."""
@@ -141,21 +176,43 @@ class Standard(Trainer):
 
     def evaluate(self, model: Model, objective: Objective, split: Split, preprocess: Preprocess) -> Metrics:
         device = next(model.parameters()).device
-        batches = BatchStream(split, preprocess, batch_size=self._eval_batch_size, device=device)
+        batches = BatchStream(
+            split,
+            preprocess,
+            batch_size=self._eval_batch_size,
+            device=device,
+            skip_unreadable=self._on_unreadable == "skip",
+        )
         was_training = model.training
         if self._precision != "auto":  # which `fit` has settled; what it never saw stays in full precision
             model.autocast(_BFLOAT16 if self._precision == "bfloat16" else None)
         model.eval()
+        try:
+            with torch.no_grad():
+                return self._means(model, objective, batches)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            size = batches.batch_size
+            raise OutOfMemoryError(
+                f"standard: a batch of {size} must fit the memory of {device} in validation and test, but "
+                f"does not ({_first_line(error)}); set eval_batch_size={size // 2 or 1} (now {size})"
+            ) from error
+        finally:
+            model.train(was_training)
+
+    def _means(self, model: Model, objective: Objective, batches: BatchStream) -> Metrics:
+        """Loss and metrics, over all examples that can be read."""
         totals: dict[str, float] = {}
-        with torch.no_grad():
-            for batch in batches.epoch(0):
-                outputs = model(self._laid_out(batch).inputs)
-                values = {"loss": objective.loss(outputs, batch.targets)}
-                values.update(objective.metrics(outputs, batch.targets))  # type: ignore[arg-type]
-                for name, value in values.items():
-                    totals[name] = totals.get(name, 0.0) + float(value) * len(batch)
-        model.train(was_training)
-        return {name: total / len(split) for name, total in totals.items()}
+        count = 0
+        for batch in batches.epoch(0):
+            outputs = model(self._laid_out(batch).inputs)
+            values = {"loss": objective.loss(outputs, batch.targets)}
+            values.update(objective.metrics(outputs, batch.targets))  # type: ignore[arg-type]
+            for name, value in values.items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(batch)
+            count += len(batch)
+        return {name: total / count for name, total in totals.items()}
 
     def _lower_precision(self, device: torch.device, algorithm: Algorithm) -> torch.dtype | None:
         """What forward passes are to run in; None for that of the weights."""
@@ -217,6 +274,7 @@ class Standard(Trainer):
             augment=job.augment if name == "train" else (),
             seed=job.seed,
             purpose=(job.stage, name),
+            skip_unreadable=self._on_unreadable == "skip",
         )
 
     def _train_epoch(self, job: Job, state: "_State") -> None:
@@ -226,7 +284,6 @@ class Standard(Trainer):
         state.algorithm.begin_epoch(state.epoch, self._epochs)
         so_far, valid = state.so_far, state.valid_batches()
         batches = state.train.epoch(state.epoch, so_far.steps)
-        upper = dict(job.model.named_parameters_at("upper"))
         with job.interrupts.deferred():
             started = saved = time.perf_counter()
             for train in islice(batches, state.num_steps - state.step):
@@ -235,12 +292,9 @@ class Standard(Trainer):
                 lr = state.optimizer.param_groups[0]["lr"]
                 batch = self._laid_out(train)
                 other = batch if valid is None else self._laid_out(next(valid))
-                before = copy.deepcopy(state.to_dict()) if self._on_non_finite == "skip" else None
-                try:
-                    metrics = state.finite_step(batch, other, upper)
-                except NonFiniteError as error:
-                    self._recover(job, state, before, error)
-                    metrics, so_far.skipped = {}, so_far.skipped + 1
+                metrics = self._step(job, state, batch, other)
+                so_far.unreadable += state.train.batch_size - len(batch)
+                so_far.unreadable += 0 if state.valid is None else state.valid.batch_size - len(other)
                 state.step += 1
                 job.progress(job.stage, state.step, state.num_steps, state.epoch + 1, metrics)
                 now = time.perf_counter()
@@ -253,31 +307,101 @@ class Standard(Trainer):
                     break
                 started = time.perf_counter()
 
-    def _recover(
-        self, job: Job, state: "_State", before: dict[str, Any] | None, error: NonFiniteError
-    ) -> None:
+    def _step(self, job: Job, state: "_State", train: Batch, valid: Batch) -> Metrics:
+        """A step that is made as a whole, or not at all; without figures where it was left out."""
+        state.undo.keep()
+        while True:
+            try:
+                return state.finite_step(train, valid)
+            except NonFiniteError as error:
+                self._leave_out(job, state, error)
+                return {}
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._check_split(job, state, len(train), error)
+                reason = _first_line(error)
+            self._split(job, state, len(train), reason)
+
+    def _leave_out(self, job: Job, state: "_State", error: NonFiniteError) -> None:
         """Go on after a step with a state from before it; the step's place is kept."""
-        where = f"{job.stage}: step {state.step + 1}"
-        what = f"{where}: loss, gradients and alphas must be finite, but not: {error}"
         examples = state.train.examples(state.epoch, state.so_far.steps)
-        what += f"; training examples {', '.join(map(str, examples))}"
-        place = state.step, state.epoch, state.so_far
-        if self._on_non_finite == "rollback":
-            before = job.checkpoints.latest()
-        if before is None:
+        what = (
+            f"{job.stage}: step {state.step + 1}: loss, gradients and alphas must be finite, but not: "
+            f"{error}; training examples {', '.join(map(str, examples))}"
+        )
+        state.undo.undo()
+        saved = job.checkpoints.latest() if self._on_non_finite == "rollback" else None
+        if self._on_non_finite == "stop":
+            kept = "the checkpoint of the step before" if self._save(job, state) else "the newest checkpoint"
             raise NonFiniteError(
-                f"{what}; checkpoints are from before it; lower the learning rate, clip gradients "
+                f"{what}; {kept} has the state without it; lower the learning rate, clip gradients "
                 "(max_grad_norm), or set on_non_finite"
             ) from error
-        gone = "its step is left out" if self._on_non_finite == "skip" else f"back to step {before['step']}"
+        gone = "its step is left out" if saved is None else f"back to step {saved['step']}"
         warnings.warn(f"{what}; {gone}", FaultWarning, stacklevel=2)
-        state.load_dict(before)
-        state.step, state.epoch, state.so_far = place
+        if saved is not None:
+            place = state.step, state.epoch, state.so_far
+            state.load_dict(saved)
+            state.step, state.epoch, state.so_far = place
+        state.so_far.skipped += 1
+
+    def _check_split(self, job: Job, state: "_State", batch_size: int, error: Exception) -> None:
+        """Refuse to make a step in smaller pieces where that cannot be, or shall not.
+
+        Raises:
+            OutOfMemoryError: Says which setting to change, and to what.
+        """
+        pieces = state.chunks
+        what = (
+            f"{job.stage}: step {state.step + 1}: a batch of {batch_size} must fit the memory of "
+            f"{job.device}, but does not ({_first_line(error)})"
+        )
+        if pieces is None:
+            name = type(state.algorithm).__name__
+            advice = f"{name} takes batches whole: set {self._smaller(job.stage)}"
+        elif self._on_out_of_memory == "stop":
+            advice = f"set {job.stage}.trainer.on_out_of_memory=split, or {self._smaller(job.stage)}"
+        elif min(pieces) >= _most_pieces(batch_size):
+            advice = (
+                f"nor do {min(pieces)} pieces of it; choose fewer channels, cells or layers in the space, or "
+                f"set {job.stage}.recomputed=true"
+            )
+        else:
+            return
+        raise OutOfMemoryError(f"{what}; {advice}") from error
+
+    def _split(self, job: Job, state: "_State", batch_size: int, reason: str) -> None:
+        """Undo a step, and make it and all later ones in twice as many pieces."""
+        state.undo.undo()
+        give_back_memory(job.device)
+        state.chunks = [min(2 * count, _most_pieces(batch_size)) for count in state.chunks or ()]
+        sentence = (
+            f"{job.stage}: from step {state.step + 1} on, batches were computed in {state.update.chunks} "
+            f"pieces, because the memory of {job.device} was short; batch norms saw a piece at a time"
+        )
+        warnings.warn(f"{sentence} ({reason})", FaultWarning, stacklevel=2)
+        job.note(sentence)
+        self._save(job, state)  # so that a resumed run splits from this step on, whatever memory it has
+
+    def _smaller(self, stage: str) -> str:
+        """Settings that take less memory."""
+        half = f"{stage}.trainer.batch_size={self._batch_size // 2 or 1} (now {self._batch_size})"
+        return f"{half}, or {stage}.recomputed=true"
 
     def _laid_out(self, batch: Batch) -> Batch:
         if self._channels_last and isinstance(batch.inputs, torch.Tensor) and batch.inputs.dim() == 4:
             return Batch(batch.inputs.contiguous(memory_format=torch.channels_last), batch.targets)
         return batch
+
+
+def _most_pieces(batch_size: int) -> int:
+    """How many pieces a batch has at most: of two examples, for batch norms need more than one value."""
+    return max(1, batch_size // 2)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _check_finite(job: Job, epoch: int, metrics: dict[str, float]) -> None:
@@ -298,6 +422,7 @@ class _SoFar:
 
     steps: int = 0
     skipped: int = 0
+    unreadable: int = 0
     examples: int = 0
     seconds: float = 0.0
     lr: float = 0.0
@@ -338,14 +463,27 @@ class _State:
     epoch: int = field(default=0)
     so_far: _SoFar = field(default_factory=_SoFar)
 
-    def finite_step(self, train: Batch, valid: Batch, upper: Mapping[str, torch.Tensor]) -> Metrics:
+    def __post_init__(self) -> None:
+        self.undo = Undo(self.model, self.optimizer, self.algorithm, self.device)
+        self._upper = dict(self.model.named_parameters_at("upper"))
+
+    @property
+    def chunks(self) -> list[int] | None:
+        """Pieces of a batch in the weights' passes, and in the algorithm's own; None if that takes none."""
+        return None if self.algorithm.chunks is None else [self.update.chunks, self.algorithm.chunks]
+
+    @chunks.setter
+    def chunks(self, pieces: list[int]) -> None:
+        self.update.chunks, self.algorithm.chunks = pieces
+
+    def finite_step(self, train: Batch, valid: Batch) -> Metrics:
         """A step of the algorithm.
 
         Raises:
             NonFiniteError: Its figures or the upper-level parameters after it are not finite.
         """
         metrics = self.algorithm.step(train, valid, self.update)
-        if wrong := non_finite(metrics, upper):
+        if wrong := non_finite(metrics, self._upper):
             raise NonFiniteError(", ".join(wrong))
         return metrics
 
@@ -363,6 +501,7 @@ class _State:
             "algorithm": self.algorithm.state_dict(),
             "random": get_random_state(self.device),
             "precision": self.model.precision,
+            "chunks": self.chunks,
         }
 
     def load_dict(self, saved: dict[str, Any]) -> None:
@@ -371,5 +510,7 @@ class _State:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.algorithm.load_state_dict(saved["algorithm"])
         set_random_state(saved["random"], self.device)
+        if saved.get("chunks") is not None:
+            self.chunks = saved["chunks"]
         if "precision" in saved:
             self.model.autocast(_BFLOAT16 if saved["precision"] == "bfloat16" else None)

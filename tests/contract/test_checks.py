@@ -31,9 +31,12 @@ from nasframe.core import (
     LayerChoice,
     Level,
     MixedOp,
+    Mixtures,
     Model,
     Objective,
+    Perturbation,
     Prices,
+    Regularizer,
     Schedule,
     Space,
     Standing,
@@ -46,6 +49,7 @@ from nasframe.core import (
     kind_of,
     mixed_ops,
     objectives,
+    projected,
     schedules,
     spaces,
     trainers,
@@ -454,6 +458,88 @@ def test_deriver_that_draws_or_keeps_what_may_not_be_kept() -> None:
     refused("must fit its space", testing.check_deriver, KeepsNone)
     refused("must cost at most", testing.check_deriver, Spendthrift)
     refused("where the budget excludes nothing", testing.check_deriver, Miser)
+
+
+def test_regularizer_that_draws_or_reads_what_it_must_not() -> None:
+    class Right(Regularizer):
+        def __init__(self, model: Model) -> None:
+            self.model = model
+
+        def __call__(self, progress: float) -> torch.Tensor:
+            squares = [alpha.square().sum() for alpha in self.model.parameters_at("upper")]
+            return progress * torch.stack(squares).sum()
+
+    class OfEach(Right):
+        def __call__(self, progress: float) -> torch.Tensor:
+            return next(self.model.parameters_at("upper")) * progress
+
+    class Noisy(Right):
+        def __call__(self, progress: float) -> torch.Tensor:
+            return super().__call__(progress) * torch.rand(())
+
+    class Shrinks(Right):
+        @torch.no_grad()
+        def __call__(self, progress: float) -> torch.Tensor:
+            term = super().__call__(progress)
+            next(self.model.parameters_at("lower")).mul_(0.9)
+            return term
+
+    class Detached(Right):
+        def __call__(self, progress: float) -> torch.Tensor:
+            return super().__call__(progress).detach().requires_grad_()
+
+    class OfWeights(Right):
+        def __call__(self, progress: float) -> torch.Tensor:
+            return super().__call__(progress) + next(self.model.parameters_at("lower")).sum()
+
+    testing.check_regularizer(Right)
+    refused("same finite scalar", testing.check_regularizer, OfEach)
+    refused("same finite scalar", testing.check_regularizer, Noisy)
+    refused("leave model", testing.check_regularizer, Shrinks)
+    refused("some alpha must have a gradient", testing.check_regularizer, Detached)
+    refused("must not depend on weights", testing.check_regularizer, OfWeights)
+
+
+def test_perturbation_that_leaves_the_simplex_or_hides_its_randomness() -> None:
+    class Right(Perturbation):
+        def __call__(
+            self, mixtures: Mixtures, loss: Callable[[Mixtures], torch.Tensor], progress: float
+        ) -> Mixtures:
+            return {name: projected(each + torch.rand_like(each), each) for name, each in mixtures.items()}
+
+    class Forgets(Right):
+        def __call__(self, mixtures: Mixtures, *given: Any) -> Mixtures:
+            return dict(list(super().__call__(mixtures, *given).items())[1:])
+
+    class Outside(Right):
+        def __call__(self, mixtures: Mixtures, *given: Any) -> Mixtures:
+            return {name: each + torch.rand_like(each) for name, each in mixtures.items()}
+
+    class Private(Right):
+        generator = torch.Generator().manual_seed(0)
+
+        def __call__(self, mixtures: Mixtures, *given: Any) -> Mixtures:
+            noise = {
+                name: torch.rand(each.shape, generator=self.generator) for name, each in mixtures.items()
+            }
+            return {name: projected(each + noise[name], each) for name, each in mixtures.items()}
+
+    class InPlace(Right):
+        def __call__(self, mixtures: Mixtures, *given: Any) -> Mixtures:
+            for each in mixtures.values():
+                each.copy_(torch.softmax(torch.rand_like(each), 0))
+            return {name: each.clone() for name, each in mixtures.items()}
+
+    class Still(Right):
+        def __call__(self, mixtures: Mixtures, *given: Any) -> Mixtures:
+            return mixtures
+
+    testing.check_perturbation(Right)
+    refused("same choices and shapes", testing.check_perturbation, Forgets)
+    refused("have the sum that they had", testing.check_perturbation, Outside)
+    refused("use no other source", testing.check_perturbation, Private)
+    refused("leave the mixtures", testing.check_perturbation, InPlace)
+    refused("must move some share", testing.check_perturbation, Still)
 
 
 def test_explorer_that_ignores_its_seed() -> None:

@@ -31,6 +31,8 @@ from nasframe.core import (
     objectives,
     ops,
     optimizers,
+    perturbations,
+    regularizers,
     sample,
     schedules,
     scores,
@@ -45,7 +47,7 @@ from nasframe.spaces.surgery import Rule
 
 PROMISED = {
     "algorithms": {"darts_bilevel", "proxyless", "single_path", "fairnas"},
-    "mixed_ops": {"softmax", "binary_gate", "uniform_path"},
+    "mixed_ops": {"softmax", "binary_gate", "uniform_path", "sigmoid", "concrete", "dirichlet"},
     "explorers": {
         "random_search",
         "regularized_evolution",
@@ -65,7 +67,7 @@ PROMISED = {
         "parameters",
         "flops",
     },
-    "derivers": {"darts"},
+    "derivers": {"darts", "threshold", "perturbation"},
     "spaces": {"darts", "mobile", "mobile_elastic", "macro", "nas_bench_201", "surgery"},
     "networks": {"resnet", "mlp", "text_mixer"},
     "layers": {"linear", "identity"},
@@ -79,6 +81,8 @@ PROMISED = {
     "costs": {"parameters", "flops"},
     "benchmarks": {"nas_bench_macro", "nas_bench_201"},
     "penalties": {"linear", "mul_log", "budget"},
+    "regularizers": {"beta_decay", "zero_one", "dirichlet_anchor"},
+    "perturbations": {"random", "adversarial"},
 }
 
 
@@ -141,11 +145,15 @@ OUT_OF_RANGE: list[tuple[str, str, str, Any]] = [
     ("augmentations", "flip", "probability", 1.5),
     ("costs", "latency", "repeats", 1),
     ("datasets", "digits", "test_fraction", -0.1),
+    ("derivers", "threshold", "threshold", 1.5),
+    ("mixed_ops", "concrete", "tau_min", 0.0),
     ("mixed_ops", "softmax", "init_std", -1.0),
     ("objectives", "cross_entropy", "label_smoothing", 1.0),
     ("optimizers", "adam", "betas", [0.9, 1.0]),
     ("optimizers", "sgd", "lr", float("inf")),
     ("penalties", "budget", "rate", 0.0),
+    ("perturbations", "adversarial", "steps", 0),
+    ("regularizers", "beta_decay", "max_weight", -1.0),
     ("schedules", "step", "milestones", [-1]),
     ("spaces", "darts", "operations", ["sep_conv_33"]),
     ("spaces", "mobile", "operations", ["mb_k3_e3", "mb_k4_e3"]),
@@ -156,8 +164,10 @@ OUT_OF_RANGE: list[tuple[str, str, str, Any]] = [
 ]
 SLOTS = {
     "algorithms": "search.algorithm", "augmentations": "retrain.augment.0", "costs": "search.cost",
-    "datasets": "data", "mixed_ops": "search.mixed_op", "objectives": "objective",
+    "datasets": "data", "derivers": "search.deriver", "mixed_ops": "search.mixed_op",
+    "objectives": "objective",
     "optimizers": "search.trainer.optimizer", "penalties": "search.penalty",
+    "perturbations": "search.perturbation", "regularizers": "search.regularizers",
     "schedules": "search.trainer.schedule", "spaces": "space", "trainers": "search.trainer",
 }  # fmt: skip
 
@@ -166,7 +176,8 @@ SLOTS = {
 def test_a_recipe_and_a_constructor_refuse_by_the_same_rule(
     registry: str, name: str, setting: str, value: Any
 ) -> None:
-    slot = f"{SLOTS[registry]}={json.dumps({'type': name, setting: value})}"
+    component = {"type": name, setting: value}
+    slot = f"{SLOTS[registry]}={json.dumps([component] if registry == 'regularizers' else component)}"
     with pytest.raises(RecipeError) as in_recipe:
         nasframe.load_recipe("digits_darts", [slot.replace("Infinity", ".inf")], check=False)
     rules = {problem.rule for problem in in_recipe.value.problems if setting in problem.path}
@@ -258,7 +269,13 @@ def test_explorer(name: str) -> None:
     testing.check_explorer(explorers[name])
 
 
-MIXED_OPS = {"proxyless": "binary_gate", "single_path": "uniform_path", "fairnas": "uniform_path"}
+MIXED_OPS = {
+    "proxyless": "binary_gate",
+    "single_path": "uniform_path",
+    "fairnas": "uniform_path",
+    "zero_one": "sigmoid",
+    "dirichlet_anchor": "dirichlet",
+}
 
 
 @each(algorithms)
@@ -293,6 +310,22 @@ def test_score(name: str, macro_table: Path) -> None:
     whole = spaces["macro"](task, channels=2, features=4)  # that of the table
     testbed = testing.example_testbed(whole) if name == "table" else None
     testing.check_score(partial(scores[name], **settings.get(name, {})), testbed)
+
+
+@pytest.mark.parametrize("mixed_op", ["sigmoid", "concrete", "dirichlet"])
+def test_searches_of_each_relaxation(mixed_op: str) -> None:
+    for settings in ({}, {"order": 2}):
+        testing.check_algorithm(partial(algorithms["darts_bilevel"], **settings), mixed_op=mixed_op)
+
+
+@each(regularizers)
+def test_regularizer(name: str) -> None:
+    testing.check_regularizer(regularizers[name], mixed_op=MIXED_OPS.get(name, "softmax"))
+
+
+@each(perturbations)
+def test_perturbation(name: str) -> None:
+    testing.check_perturbation(perturbations[name])
 
 
 OFFLINE_DATASETS = {"digits": {}, "synthetic": {}}

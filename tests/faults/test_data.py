@@ -8,10 +8,24 @@ import pytest
 import torch
 from PIL import Image
 
-from nasframe.core import AsGiven, Batch, BatchStream, Dataset, Subset, Task, TensorSplit
+from nasframe.algorithms.weights_only import WeightsOnly
+from nasframe.core import (
+    AsGiven,
+    Batch,
+    BatchStream,
+    Checkpoints,
+    Dataset,
+    Job,
+    Model,
+    Subset,
+    Task,
+    TensorSplit,
+)
 from nasframe.core.dataset import checked
 from nasframe.datasets.image_folder import image_folder
 from nasframe.errors import DataError, FaultWarning
+from nasframe.objectives.cross_entropy import CrossEntropy
+from nasframe.trainers.standard import Standard
 
 CPU = torch.device("cpu")
 
@@ -32,8 +46,10 @@ class _Files:
         return Batch(torch.stack(images), indices % 2)
 
 
-def _epoch(split):
-    stream = BatchStream(split, AsGiven(), batch_size=3, device=CPU, training=True, seed=1, purpose=("x",))
+def _epoch(split, **settings):
+    stream = BatchStream(
+        split, AsGiven(), batch_size=3, device=CPU, training=True, seed=1, purpose=("x",), **settings
+    )
     return list(stream.epoch(0))
 
 
@@ -55,6 +71,79 @@ def test_the_one_example_that_cannot_be_read_is_the_one_that_is_named(tmp_path):
     (tmp_path / "7.npy").unlink()
     with pytest.raises(DataError, match=r"example 7 must be readable, but .*No such file.*7\.npy"):
         _epoch(files)
+
+
+def test_files_that_vanish_or_are_cut_off_are_left_out_where_that_is_allowed_and_each_is_told(tmp_path):
+    files = _Files(tmp_path, 12)
+    whole = _epoch(files)
+    (tmp_path / "4.npy").unlink()
+    (tmp_path / "7.npy").write_bytes(b"")
+    with pytest.warns(FaultWarning, match="left out") as told:
+        left = _epoch(files, skip_unreadable=True)
+    assert sorted(str(each.message).split(" must")[0] for each in told) == [
+        "data: example 4",
+        "data: example 7",
+    ]
+    read = [batch.inputs[:, 0, 0, 0].tolist() for batch in left]
+    assert read == [
+        [each for each in batch.inputs[:, 0, 0, 0].tolist() if each not in (4, 7)] for batch in whole
+    ]
+
+
+def test_a_batch_of_which_nothing_can_be_read_ends_the_run(tmp_path):
+    files = _Files(tmp_path, 6)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"data: example \d must be readable"):
+        _epoch(files, skip_unreadable=True)
+
+
+class _Vanishes(CrossEntropy):
+    """Loses a file in the first training step, and another after it."""
+
+    def __init__(self, *paths):
+        super().__init__()
+        self.paths, self.steps = paths, 0
+
+    def loss(self, outputs, targets):
+        if torch.is_grad_enabled():
+            self.steps += 1
+            if self.steps == 2:
+                for path in self.paths:
+                    path.unlink(missing_ok=True)
+        return super().loss(outputs, targets)
+
+
+def _trained(tmp_path, files, **settings):
+    torch.manual_seed(0)
+    records = []
+    job = Job(
+        stage="retrain", seed=1, device=CPU,
+        model=Model(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))),
+        objective=_Vanishes(tmp_path / "1.npy", tmp_path / "10.npy"), make_algorithm=WeightsOnly,
+        train=Subset(files, torch.arange(9)), valid=Subset(files, torch.arange(9, 12)),
+        preprocess=AsGiven(), augment=(), describe=lambda record: record,
+        start_tracking=lambda start: records.append, checkpoints=Checkpoints(tmp_path / "checkpoints"),
+        progress=lambda *told: None,
+    )  # fmt: skip
+    Standard(epochs=3, batch_size=3, eval_batch_size=3, **settings).fit(job)
+    return job, records
+
+
+def test_files_that_vanish_in_an_epoch_are_left_out_and_counted_where_the_recipe_says_so(tmp_path):
+    files = _Files(tmp_path, 12)
+    with pytest.warns(FaultWarning, match=r"example (1|10) must be readable.*it is left out"):
+        job, records = _trained(tmp_path, files, on_unreadable="skip")
+    assert [record.scalars["retrain/unreadable_examples"] for record in records][1:] == [1.0, 1.0]
+    with torch.no_grad():  # of the held-out examples two are left
+        examples = files.batch(torch.tensor([9, 11]))
+        expected = torch.nn.functional.cross_entropy(job.model(examples.inputs), examples.targets)
+    assert records[-1].scalars["retrain/valid_loss"] == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_files_that_vanish_in_an_epoch_end_the_run_by_default(tmp_path):
+    with pytest.raises(DataError, match=r"data: example (1|10) must be readable.*No such file"):
+        _trained(tmp_path, _Files(tmp_path, 12))
 
 
 def _data(**changes):

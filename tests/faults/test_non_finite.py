@@ -141,22 +141,44 @@ def test_a_run_stops_in_the_step_and_names_figure_source_and_examples(tmp_path, 
     job, _ = _job(tmp_path, split)
     at = _bad_steps(split)[0]
     with pytest.raises(NonFiniteError, match=source) as error:
-        _fit(job, checkpoint_steps=1)
+        _fit(job)
     message = str(error.value)
     assert f"search: step {at + 1}: " in message
     assert f"not: {what}" in message
     named = message.partition("training examples ")[2].partition(";")[0]
     assert [int(number) for number in named.split(", ")] == _stream(split).examples(0, at)
-    saved = Checkpoints(tmp_path).latest()
-    assert (saved["step"] if saved else 0) == at
-    assert all(value.isfinite().all() for value in job.model.parameters())
+    assert "the checkpoint of the step before has the state without it" in message
+    _check_saved_before(job, split, at)
 
 
-def test_an_alpha_that_is_not_finite_is_named_in_its_step(tmp_path):
+def _check_saved_before(job, split, at):
+    """The newest checkpoint has what plain training comes to before a step; the model has it again."""
+    saved = job.checkpoints.latest()
+    assert saved["step"] == at
+    expected = _plain_training(split, range(at))
+    for name, value in saved["model"].items():
+        assert torch.equal(value, expected[name.removeprefix("network.")]), name
+        assert torch.equal(value, job.model.state_dict()[name]), name
+
+
+def test_an_alpha_that_is_not_finite_is_named_in_its_step_whose_weights_are_undone(tmp_path):
     split = _split()
     split._split._all.inputs[BAD, 5] = 0.5
     job, _ = _job(tmp_path, split, _PoisonedAlpha)
-    with pytest.raises(NonFiniteError, match=rf"step {_bad_steps(split)[0] + 1}: .*not: \S*alpha;"):
+    at = _bad_steps(split)[0]
+    with pytest.raises(NonFiniteError, match=rf"step {at + 1}: .*not: \S*alpha;"):
+        _fit(job)
+    _check_saved_before(job, split, at)
+
+
+def test_without_room_for_a_checkpoint_the_newest_one_is_named_instead(tmp_path):
+    split = _split("loss")
+    (tmp_path / "checkpoints").write_text("in the way")
+    job, _ = _job(tmp_path / "checkpoints", split)
+    with (
+        pytest.warns(FaultWarning, match=f"the checkpoint of step {_bad_steps(split)[0]} is not there"),
+        pytest.raises(NonFiniteError, match="; the newest checkpoint has the state without it"),
+    ):
         _fit(job)
 
 

@@ -65,16 +65,16 @@ class Counted(nn.Module):
 
 @final
 class Chain(Space):
-    """Choices one after the other, with a nonlinear network around them."""
+    """Choices one after the other, each of so many `more` than the last, a nonlinear network around them."""
 
-    def __init__(self, num_candidates: int = 3) -> None:
-        self.num_candidates = num_candidates
+    def __init__(self, num_candidates: int = 3, more: int = 0) -> None:
+        self.num_candidates, self.more = num_candidates, more
 
     def build(self, filler: Filler) -> nn.Module:
-        names = tuple(f"op_{index}" for index in range(self.num_candidates))
+        names = tuple(f"op_{index}" for index in range(self.num_candidates + NUM_CHOICES * self.more))
         sites = [
             filler.layer(
-                LayerChoice(f"choice_{index}", names),
+                LayerChoice(f"choice_{index}", names[: self.num_candidates + index * self.more]),
                 lambda name: Counted(nn.Sequential(nn.Linear(4, 4), nn.Tanh())),
             )
             for index in range(NUM_CHOICES)
@@ -82,8 +82,8 @@ class Chain(Space):
         return nn.Sequential(nn.Linear(4, 4), *sites, nn.Linear(4, 2))
 
 
-def chain(num_candidates: int = 3, **settings: Any) -> Model:
-    model = supernet(Chain(num_candidates), lambda choice: BinaryGate(choice, init_std=0.7, **settings))
+def chain(num_candidates: int = 3, more: int = 0, **settings: Any) -> Model:
+    model = supernet(Chain(num_candidates, more), lambda choice: BinaryGate(choice, init_std=0.7, **settings))
     return model.double()
 
 
@@ -181,11 +181,11 @@ def test_an_all_paths_step_follows_the_gates_gradient_on_the_validation_batch() 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_a_two_paths_step_is_the_one_of_section_321_worked_by_hand(temperature: float) -> None:
-    model, train, valid = chain(4, temperature=temperature), batch(5), batch(6)
+    model, train, valid = chain(4, more=2, temperature=temperature), batch(5), batch(6)
     algorithm = Proxyless(model, SquaredError(), alpha_optimizer=PLAIN_SGD)
     before = [op.alpha.detach().clone() for op in gates(model)]
     algorithm.step(train, valid, weight_update(model))
-    g = [torch.nn.functional.one_hot(torch.tensor(op.active[0]), 4).double() for op in gates(model)]
+    g = [torch.eye(len(op.alpha), dtype=torch.float64)[op.active[0]] for op in gates(model)]
     g = [each.requires_grad_() for each in g]
     loss = SquaredError().loss(explicit(model, valid.inputs, g), valid.targets)
     for op, b, alpha in zip(gates(model), torch.autograd.grad(loss, g), before, strict=True):
@@ -259,6 +259,20 @@ def test_upper_gradients_are_those_that_the_next_alpha_step_follows(update: Any)
         assert one is not None
         assert torch.equal(one, other)  # type: ignore[arg-type]
         assert torch.equal(op.alpha.detach(), alpha)
+
+
+@pytest.mark.parametrize("update", ["all_paths", "two_paths", "reinforce"])
+def test_pieces_of_a_batch_have_its_gradient_together(update: Any) -> None:
+    model = chain()
+    algorithm = Proxyless(model, SquaredError(), update=update, num_samples=2, reward="loss")
+    valid, update_weights = batch(7), weight_update(model)
+    whole = algorithm.upper_gradients(valid, valid, update_weights)
+    algorithm.chunks = 3
+    split = algorithm.upper_gradients(valid, valid, update_weights)
+    for one, other in zip(whole, split, strict=True):
+        assert one is not None
+        assert other is not None
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)
 
 
 def alphas_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

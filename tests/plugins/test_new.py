@@ -12,7 +12,10 @@ import pytest
 import nasframe
 from nasframe.cli import main
 
-KINDS = ("algorithm", "augmentation", "dataset", "deriver", "mixed_op", "objective", "op", "space")
+KINDS = (
+    "algorithm", "augmentation", "dataset", "deriver", "mixed_op", "objective", "op", "perturbation",
+    "regularizer", "space",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -53,6 +53,10 @@ class Gdas(MixedOp):
         """Set τ for the share of the epochs that is done, 0 to 1."""
         self.tau = self._tau_max - (self._tau_max - self._tau_min) * progress
 
+    def logits(self) -> torch.Tensor:
+        """What the softmax is taken of, of shape K."""
+        return self.alpha
+
     def weights(self) -> torch.Tensor:
         return torch.softmax(self.alpha, dim=0)
 

@@ -27,12 +27,14 @@ OPERATIONS = (
 )  # fmt: skip
 
 
-def supernet(fused, *, channels=4, cells=3, memory_format=torch.contiguous_format, size=16):
+def supernet(
+    fused, *, channels=4, cells=3, memory_format=torch.contiguous_format, size=16, mixed_op="softmax"
+):
     space = nasframe.registries["spaces"]["darts"](
         Task(input_shape=(3, size, size)), channels=channels, cells=cells, nodes=3
     )
     torch.manual_seed(0)
-    model = nasframe.supernet(space, "softmax", fused=fused).double()
+    model = nasframe.supernet(space, mixed_op, fused=fused).double()
     with torch.no_grad():
         for alpha in model.parameters_of("alpha"):
             alpha.normal_()
@@ -69,6 +71,31 @@ def test_value_gradients_and_running_statistics_are_those_of_the_plain_supernet(
         torch.autograd.grad(expected, list(plain.parameters()), allow_unused=True),
     )
     assert_all_close(list(fused.buffers()), list(plain.buffers()))
+
+
+@pytest.mark.parametrize("mixed_op", ["sigmoid", "concrete", "dirichlet"])
+def test_other_weighted_sums_are_those_of_the_plain_supernet(mixed_op):
+    found = []
+    for fused in (False, True):
+        model = supernet(fused, mixed_op=mixed_op)
+        loss = loss_of(model)  # the batch's seed is that of the draw, too
+        found.append(torch.autograd.grad(loss, list(model.parameters()), allow_unused=True))
+    assert_all_close(*reversed(found), rtol=1e-9)
+
+
+def test_shares_that_stand_in_the_place_of_the_mixture_are_followed():
+    torch.manual_seed(2)
+    found = []
+    shares = {name: torch.rand(8, dtype=torch.float64) for name, _ in supernet(True).mixed_ops.items()}
+    for fused in (False, True):
+        model = supernet(fused)
+        leaves = {name: each.clone().requires_grad_() for name, each in shares.items()}
+        with model.mixed_by(leaves):
+            gradients = torch.autograd.grad(loss_of(model), list(leaves.values()))
+            assert all(torch.equal(each, shares[name]) for name, each in model.mixtures().items())
+        found.append(gradients)
+        assert not any(torch.equal(each, shares[name]) for name, each in model.mixtures().items())
+    assert_all_close(*reversed(found), rtol=1e-9)
 
 
 def test_second_derivatives_are_those_of_the_plain_supernet():

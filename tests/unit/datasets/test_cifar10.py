@@ -16,7 +16,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from nasframe.datasets.cifar10 import cifar10
-from nasframe.errors import DataError
+from nasframe.errors import DataError, FaultWarning
 
 
 def _pixels(value, size=(32, 32), channels=3):
@@ -95,6 +95,28 @@ def test_only_what_the_limit_takes_is_decoded(folder):
     assert len(cifar10(path=folder, test_limit=11).test) == 11
     with pytest.raises(DataError, match="cannot be decoded"):
         cifar10(path=folder, test_limit=12)
+
+
+def test_images_and_labels_that_cannot_be_used_are_left_out_and_counted_where_that_is_asked_for(folder):
+    images = [b"broken" if number == 3 else _png(_pixels(number)) for number in range(16)]
+    labels = [10 if number == 5 else number % 10 for number in range(16)]
+    _write(folder / "train-0.parquet", images, labels)
+    with pytest.raises(DataError, match=r"train-0\.parquet, row (3|5): "):
+        cifar10(path=folder)
+    with pytest.warns(
+        FaultWarning, match=r"cifar10: 2 of 24 train images are left out, the first: .*row [35]"
+    ):
+        data = cifar10(path=folder, unreadable="skip")
+    batch = _all(data.train)
+    numbers = batch.inputs[:, 0, 0, 0].tolist()
+    assert sorted(numbers) == [number for number in range(24) if number not in (3, 5)]
+    assert batch.targets.tolist() == [number % 10 for number in numbers]
+    _write(folder / "test-0.parquet", [b"broken"] * 2, [0, 1])
+    with (
+        pytest.warns(FaultWarning, match="2 of 24 train"),
+        pytest.raises(DataError, match="2 of 2 test images must be usable, but none is"),
+    ):
+        cifar10(path=folder, unreadable="skip")
 
 
 def test_statistics_come_from_the_training_images_that_were_taken(folder):

@@ -32,3 +32,35 @@ def test_channels_last_stays_channels_last():
     conv = DilatedDepthwiseConv(4, kernel_size=3, stride=1).to(memory_format=torch.channels_last)
     x = torch.randn(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)
     assert conv(x).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_gradients_of_gradients_are_those_of_the_plain_convolution(kernel_size):
+    torch.manual_seed(0)
+    conv = DilatedDepthwiseConv(2, kernel_size=kernel_size, stride=1).double()
+    x = torch.randn(2, 2, 6, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
+    found = []
+    for out in (
+        conv(x),
+        functional.conv2d(x, conv.weight, padding=kernel_size - 1, dilation=2, groups=2),
+    ):
+        first = torch.autograd.grad(torch.tanh(out).sum(), [x, conv.weight], create_graph=True)
+        slope = sum((each**2).sum() for each in first)
+        found.append(torch.autograd.grad(slope, [x, conv.weight]))
+    for gradient, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_only_the_input_is_kept_of_the_image():
+    conv = DilatedDepthwiseConv(4, kernel_size=3, stride=1)
+    x = torch.relu(torch.randn(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)).requires_grad_()
+    kept = []
+
+    def pack(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        conv(x)
+    assert {each.data_ptr() for each in kept} == {x.data_ptr(), conv.weight.data_ptr()}

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from nasframe.core import Task, ops, supernet
 from nasframe.ops import inverted_residual
+from nasframe.ops._normalized import statistics
 from nasframe.ops.conv_classifier import ConvClassifier
 from nasframe.ops.identity import identity
 from nasframe.ops.inverted_residual import InvertedResidual
@@ -248,3 +249,16 @@ def test_one_switch_sets_layers_apart_in_a_whole_supernet():
         blocks = [module for module in model.modules() if isinstance(module, InvertedResidual)]
         assert len(blocks) == 7
         assert all(block.fused is fused for block in blocks)
+
+
+@pytest.mark.parametrize("num_channels", [1, 3, 24, 32, 40])
+@pytest.mark.parametrize("size", [4, 5])
+def test_statistics_of_pixels_taken_together_are_those_of_the_channels(num_channels, size):
+    torch.manual_seed(0)
+    offset = torch.arange(num_channels, dtype=torch.float64)[:, None, None]
+    x = (torch.randn(3, num_channels, size, size, dtype=torch.float64) + offset).to(
+        memory_format=torch.channels_last
+    )
+    mean, var = statistics(x)
+    torch.testing.assert_close(mean, x.mean((0, 2, 3)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(var, x.var((0, 2, 3), correction=0), rtol=1e-12, atol=1e-12)

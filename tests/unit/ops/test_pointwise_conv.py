@@ -46,3 +46,31 @@ def test_a_narrow_reduction_has_right_gradients_in_the_memory_format_of_a_search
             atol=1e-3,
             msg=lambda said, at=name: f"{at}: {said}",
         )
+
+
+def test_of_what_a_reduction_reads_only_the_relu_is_kept_whole():
+    reduction = FactorizedReduction(8, 8, affine=True).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 8, 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes(), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        reduction(x)
+    assert [num_bytes for num_bytes, _ in kept.values() if num_bytes > x.nbytes / 2] == [x.nbytes]
+
+
+def test_gradients_of_gradients_of_a_strided_convolution_are_those_of_the_plain_one():
+    torch.manual_seed(0)
+    conv = PointwiseConv(4, 3, stride=2).double()
+    x = torch.randn(2, 4, 7, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
+    found = []
+    for out in (conv(x), functional.conv2d(x, conv.weight, stride=2)):
+        first = torch.autograd.grad(torch.tanh(out).sum(), [x, conv.weight], create_graph=True)
+        slope = sum((each**2).sum() for each in first)
+        found.append(torch.autograd.grad(slope, [x, conv.weight]))
+    for gradient, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-10)

@@ -356,3 +356,18 @@ def test_the_graphs_show_each_kept_edge_of_both_cells() -> None:
 def test_the_graphs_show_the_cells_that_there_are() -> None:
     only_reduction = {name: kept for name, kept in TWO_NODES.choices.items() if name.startswith("reduce")}
     assert list(tiny(cells=2).graphs(Genotype(only_reduction))) == ["reduce"]
+
+
+def test_paths_of_the_supernet_are_dropped_where_the_space_says_so():
+    names = ("none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3")
+    plain, space = supernet(tiny(operations=names)), tiny(operations=names, search_drop_path=0.4)
+    dropping = supernet(space)
+    assert not any(isinstance(module, DropPath) for module in plain.modules())
+    for module in dropping.modules():
+        if isinstance(module, MixedLayer):
+            dropped = [isinstance(list(each.modules())[-1], DropPath) for each in module.candidates]
+            is_skip = isinstance(module.candidates[1], nn.Identity)  # with a stride it has weights
+            assert dropped == [False, not is_skip, True, True]
+    assert [p.shape for p in plain.parameters()] == [p.shape for p in dropping.parameters()]
+    retrained = derived(space, sample(space, torch.Generator().manual_seed(0)))
+    assert not any(isinstance(module, DropPath) for module in retrained.modules())

@@ -1,0 +1,1 @@
+"""Perturbations: built-in components, one module each."""

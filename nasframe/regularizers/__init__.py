@@ -1,0 +1,1 @@
+"""Regularizers: built-in components, one module each."""
