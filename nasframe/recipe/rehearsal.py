@@ -332,6 +332,8 @@ class _Measured(Around):
         batch_size: Examples of the last training batch.
     """
 
+    chunks: int | None = None  # a step for which memory is short shall be told, and not be split
+
     def __init__(self, algorithm: Algorithm, device: torch.device) -> None:
         super().__init__(algorithm)
         self._device = device

@@ -19,12 +19,14 @@ from nasframe.core import (
     WeightedSum,
     derived,
     generator_for,
+    networks,
     recompute,
     sample,
     supernet,
 )
 from nasframe.errors import ComponentError, UnsupportedError
 from nasframe.registry import BUILT_IN
+from nasframe.spaces.surgery import Rule
 
 TASK = Task(input_shape=(3, 16, 16), num_outputs=4)
 SETTINGS = {
@@ -32,6 +34,11 @@ SETTINGS = {
     "macro": {"channels": 2, "stages": (1, 1), "features": 4},
     "mobile": {"widths": (4, 8), "depths": (1, 2), "strides": (1, 2), "features": 8},
     "mobile_elastic": {"widths": ((4,), (4, 8)), "depths": ((1,), (1, 2)), "strides": (1, 2), "features": 8},
+    "nas_bench_201": {"channels": 2, "cells": 1},
+    "surgery": {
+        "network": networks.component("resnet", channels=2, blocks=(1,)),
+        "rules": (Rule("layer*.conv2", ("original", "sep_conv_3x3")),),
+    },
 }
 
 

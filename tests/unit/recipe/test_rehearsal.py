@@ -10,9 +10,20 @@ import pytest
 import torch
 
 from nasframe import load_recipe
+from nasframe.algorithms.darts_bilevel import DartsBilevel
 from nasframe.core import Algorithm, Genotype
+from nasframe.errors import OutOfMemoryError
 from nasframe.recipe.devices import device_named
-from nasframe.recipe.rehearsal import OutOfMemory, Phase, _Enough, _Measured, _num_bytes, _Watch, rehearse
+from nasframe.recipe.rehearsal import (
+    OutOfMemory,
+    Phase,
+    _Enough,
+    _failure,
+    _Measured,
+    _num_bytes,
+    _Watch,
+    rehearse,
+)
 from nasframe.recipe.stages import run_fitted_by
 
 TINY = """
@@ -130,6 +141,17 @@ def test_a_retrain_has_the_steps_that_its_trainer_will_make(recipe, tmp_path):
     # 80 images in batches of 8: of the 20 steps of two epochs the limit leaves 12
     assert (found.stage, found.num_steps, found.num_epochs) == ("retrain", 12, 2)
     assert (found.validation_seconds, found.num_validated) == (0.0, 0)
+
+
+def test_a_rehearsed_step_that_finds_no_memory_is_told_and_not_split(recipe, monkeypatch, tmp_path):
+    def hungry(self, train, valid, update_weights):
+        torch.empty(2**62, dtype=torch.uint8)
+
+    monkeypatch.setattr(DartsBilevel, "step", hungry)
+    watch = _Watch(torch.device("cpu"))
+    with pytest.raises(OutOfMemoryError, match="must fit the memory of cpu") as error:
+        run_fitted_by(recipe, tmp_path / "run", watch.fit)
+    assert "can't allocate memory" in _failure(error.value)["out_of_memory"]
 
 
 def test_a_process_that_the_system_ends_was_short_of_memory(recipe, tmp_path):
