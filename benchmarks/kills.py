@@ -59,24 +59,36 @@ search:
   augment: [flip, {type: crop, padding: 1}]
   trainer: {epochs: 3, batch_size: 8, checkpoint_steps: 1, optimizer: {lr: 0.1}}
 """
+_EXPLORE = "  explorer: {%s}\n  score: %s\n  evaluations: 5\n"
 _EACH_STEP = "{type: cosine, each_step: true}"
 _DARTS = "type: darts_bilevel, alpha_optimizer: {lr: 0.1}, alpha_schedule: cosine"
-ALGORITHMS: Mapping[str, tuple[str, str]] = {
+ALGORITHMS: Mapping[str, tuple[str, ...]] = {
     "darts_bilevel, first order": (f"{_DARTS}, order: 1", "softmax"),
     "darts_bilevel, second order": (f"{_DARTS}, order: 2", "softmax"),
     "proxyless, two paths": ("type: proxyless, alpha_optimizer: {lr: 0.1}", "binary_gate"),
     "proxyless, all paths": ("type: proxyless, update: all_paths", "binary_gate"),
     "proxyless, REINFORCE": ("type: proxyless, update: reinforce, num_samples: 2", "binary_gate"),
-}
-"""Every built-in search algorithm with its ways; each run retrains by `weights_only`."""
+    "single_path, evolution by the supernet": (
+        "type: single_path", "uniform_path", _EXPLORE % (
+            "type: evolution, population: 2, mutants: 1, children: 1",
+            "{type: supernet, calibration_batches: 1}",
+        ),
+    ),
+    "fairnas, regularized evolution by the supernet": (
+        "type: fairnas", "uniform_path",
+        _EXPLORE % ("type: regularized_evolution, population: 2", "{type: supernet, calibration_batches: 1}"),
+    ),
+    "local search by retraining": (_DARTS, "softmax", _EXPLORE % ("type: local_search", "retraining")),
+}  # fmt: skip
+"""Every built-in search with its ways; each run retrains by `weights_only`."""
 
 Outcome = dict[str, Any]
 
 
 def recipe_text(algorithm: str) -> str:
     """The recipe of a run that is killed."""
-    settings, mixed_op = ALGORITHMS[algorithm]
-    return f"name: killed\n{_COMMON % _EACH_STEP}{_SEARCH % (settings, mixed_op)}"
+    settings, mixed_op, *explorer = ALGORITHMS[algorithm]
+    return f"name: killed\n{_COMMON % _EACH_STEP}{_SEARCH % (settings, mixed_op)}{''.join(explorer)}"
 
 
 def outcome(folder: Path) -> Outcome:
@@ -88,10 +100,15 @@ def outcome(folder: Path) -> Outcome:
         "metrics": report["metrics"],
         "alphas": report["alphas"],
         "weights": _plain(load_file(folder / "retrain" / "model.safetensors")),
+        "scores": _text(folder / "search" / "scores.jsonl"),
         "lines": {stage: _lines(folder / stage / "metrics.jsonl") for stage in STAGES},
         "states": {stage: _plain(Checkpoints(folder / stage / "checkpoints").latest()) for stage in STAGES},
         "events": {stage: _events(folder / stage / "tensorboard") for stage in STAGES},
     }
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None
 
 
 def _plain(value: Any) -> Any:

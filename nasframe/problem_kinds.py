@@ -2,7 +2,8 @@
 
 Codes are public: one is never given to another kind. Their tens group them: 00 the recipe's file, 01 YAML,
 02 includes, 03 overrides, 04 references, 05 keys, 06 values, 07 names, 08 parts that must fit together,
-09 this machine, 10 parts that cannot be built, 12 parts of a method.
+09 this machine, 10 parts that cannot be built, 11 explorers and what they need beside them, 12 parts of a
+method.
 """
 
 import sys
@@ -562,6 +563,38 @@ BAD_GENOTYPE = _kind(
             '"choices": {"layer_0": ["identity"]}}\n'
         },
     ),
+)
+
+# explorers
+
+EXPLORER_OR_SCORE_ALONE = _kind(
+    "NF111",
+    "An explorer has no score to ask for, or a score has nobody who asks for it.",
+    """`search.explorer` looks for the architecture by asking `search.score` how good one after another is.
+    Without the other, each would do nothing.""",
+    wrong="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\nsearch: {explorer: random_search}\n",
+    right="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\n"
+    "search: {explorer: random_search, score: synflow}\n",
+)
+NO_SMALLER_BUDGETS = _kind(
+    "NF112",
+    "The explorer asks for cheaper scores than there are.",
+    """Successive halving scores many architectures on a small budget and few on the whole one. Of the
+    built-in scores only `retraining` has a budget: the epochs of `search.trainer`.""",
+    wrong="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\n"
+    "search: {explorer: successive_halving, score: synflow}\n",
+    right="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\n"
+    "search: {explorer: successive_halving, score: retraining}\n",
+)
+LEARNS_NO_ARCHITECTURE = _kind(
+    "NF113",
+    "Nothing learns an architecture.",
+    """The algorithm trains the weights of a supernet and nothing else, so that a deriver would read off
+    alphas what nobody learned. An explorer finds the architecture by the score `supernet`.""",
+    wrong="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\n"
+    "search: {algorithm: single_path, mixed_op: uniform_path}\n",
+    right="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\n"
+    "search: {algorithm: single_path, mixed_op: uniform_path, explorer: evolution, score: supernet}\n",
 )
 
 # parts of a method, and what they need beside them

@@ -19,6 +19,7 @@ _GROUPS: Final = {
     "NF08": "Parts that must fit together",
     "NF09": "This machine",
     "NF10": "Parts that cannot be built",
+    "NF11": "Explorers, and what they need beside them",
     "NF12": "Parts of a method, and what they need beside them",
 }
 

@@ -58,8 +58,10 @@ def _show_survey(found: "Survey") -> None:
         "weights": found.weights,
     }
     if found.architectures is not None:
-        rows = [[name, spell_count(count or 0)] for name, count in counts.items()]
-        print_table(["search space", ""], [*rows, ["nodes computed together", _spell_fusion(found.fusion)]])
+        rows = [[name, spell_count(count)] for name, count in counts.items() if count is not None]
+        if found.fusion is not None:
+            rows.append(["nodes computed together", _spell_fusion(found.fusion)])
+        print_table(["search space", ""], rows)
         typer.echo()
     rows = [
         [name, spell_count(network.multiply_adds), spell_count(network.parameters)]
@@ -71,8 +73,8 @@ def _show_survey(found: "Survey") -> None:
     typer.echo()
 
 
-def _spell_fusion(fusion: "Fusion | None") -> str:
-    if fusion is None or not fusion.nodes:
+def _spell_fusion(fusion: "Fusion") -> str:
+    if not fusion.nodes:
         return "none: no node adds mixtures up"
     apart = ", ".join(f"{count} {name}" for name, count in fusion.apart.items())
     return f"{fusion.fused} of {fusion.nodes}" + (f", but for {apart}" if apart else "")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from nasframe.core import Progress
     from nasframe.types import Metrics
 
-_SHOWN = {"train_loss": "loss", "train_accuracy": "accuracy"}
+_SHOWN = {"train_loss": "loss", "train_accuracy": "accuracy", "best_score": "best score"}
+_LINES = 10  # of scores: they have no epochs
 
 
 @contextmanager
@@ -45,14 +46,15 @@ def shown_progress() -> Iterator["Progress"]:
 
 @final
 class PlainLines:
-    """One line an epoch, after the last step that was heard of."""
+    """One line an epoch, or some scores, after the last step that was heard of."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._last: tuple[str, int, int, int, Metrics] | None = None
 
     def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: "Metrics") -> None:
-        if self._last is not None and (self._last[0], self._last[3]) != (stage, epoch):
+        is_next = self._last is not None and (self._last[0], self._last[3]) != (stage, epoch)
+        if is_next or (epoch == 0 and (step - 1) % max(1, num_steps // _LINES) == 0):
             self.flush()
         self._last = (stage, step, num_steps, epoch, metrics)
 
@@ -89,4 +91,4 @@ class TerminalBars:
 
 def _figures(epoch: int, metrics: "Metrics") -> str:
     shown = [f"{word} {float(metrics[name]):.4g}" for name, word in _SHOWN.items() if name in metrics]
-    return ", ".join([f"epoch {epoch}", *shown])
+    return ", ".join([f"epoch {epoch}", *shown] if epoch else shown)

@@ -1,6 +1,7 @@
 """The vocabulary: interfaces, value types, and one registry for each sort of component."""
 
 from nasframe.core.algorithm import Algorithm, Stateful, algorithms
+from nasframe.core.architectures import Architectures
 from nasframe.core.around import Around
 from nasframe.core.augmentation import Augmentation, augmentations
 from nasframe.core.batch import Batch, map_tensors, tensors_of
@@ -82,6 +83,7 @@ from nasframe.core.random_state import (
     generator_for,
     get_random_state,
     kept_random_state,
+    pick,
     seed_for,
     set_random_state,
 )
@@ -96,8 +98,18 @@ from nasframe.core.regularizer import (
     regularizers,
 )
 from nasframe.core.report import Report, reports
+from nasframe.core.score import Score, Testbed, TrainNetwork, figure_of, scores
 from nasframe.core.sharing import share
-from nasframe.core.space import Fusable, Space, choices_of, derived, sample, spaces, supernet
+from nasframe.core.space import (
+    Fusable,
+    Space,
+    architectures_of,
+    choices_of,
+    derived,
+    sample,
+    spaces,
+    supernet,
+)
 from nasframe.core.space_size import num_architectures
 from nasframe.core.swapped import swapped, unmoved
 from nasframe.core.task import Task
@@ -118,6 +130,7 @@ __all__ = [
     "Annealed",
     "AnyChoice",
     "ArchParam",
+    "Architectures",
     "Around",
     "AsGiven",
     "Augmentation",
@@ -180,6 +193,7 @@ __all__ = [
     "SampledOp",
     "SamplingFiller",
     "Schedule",
+    "Score",
     "Space",
     "Split",
     "Standing",
@@ -191,7 +205,9 @@ __all__ = [
     "SupernetFiller",
     "Task",
     "TensorSplit",
+    "Testbed",
     "Tracker",
+    "TrainNetwork",
     "Trainer",
     "Validate",
     "ValueChoice",
@@ -199,6 +215,7 @@ __all__ = [
     "WeightUpdate",
     "WeightedSum",
     "algorithms",
+    "architectures_of",
     "arrangement_of",
     "augmentations",
     "benchmarks",
@@ -221,6 +238,7 @@ __all__ = [
     "explorers",
     "exporters",
     "fast_precision",
+    "figure_of",
     "finite_weights",
     "generator_for",
     "get_random_state",
@@ -249,6 +267,7 @@ __all__ = [
     "optimizers",
     "penalties",
     "perturbations",
+    "pick",
     "preview_of",
     "previewed_by",
     "price",
@@ -261,6 +280,7 @@ __all__ = [
     "reports",
     "sample",
     "schedules",
+    "scores",
     "seed_for",
     "set_learning_rate",
     "set_random_state",

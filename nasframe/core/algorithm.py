@@ -34,6 +34,8 @@ class Algorithm(ABC):
             recipe with a cost is refused otherwise.
         uses_valid: Whether it learns from the held-out examples; otherwise it gets no batches of
             them, and `valid` in a step is the training batch.
+        learns_alphas: Whether it learns what the architecture is read off; otherwise a recipe must have an
+            explorer.
         takes_differences: Whether its steps subtract gradients at nearby weights, which in bfloat16 round
             to the same: forward passes are then in full precision.
         chunks: Pieces that its own passes split a batch into. A trainer sets more of them when memory runs
@@ -44,6 +46,7 @@ class Algorithm(ABC):
     mixes: ClassVar[type[MixedOp]] = MixedOp
     follows_penalty: ClassVar[bool] = False
     uses_valid: ClassVar[bool] = True
+    learns_alphas: ClassVar[bool] = True
     takes_differences: bool = False
     chunks: int | None = None
 

@@ -42,7 +42,7 @@ class SampledOp(MixedOp):
     """A mixed op whose passes in training mode run drawn candidates alone (see `Model.sample`).
 
     Attributes:
-        alpha: Its parameter, of shape K.
+        alpha: Its parameter, of shape K; one that draws uniformly has none.
         temperature: What alpha is divided by before the softmax.
     """
 
@@ -77,6 +77,12 @@ class SampledOp(MixedOp):
             num_paths: Draw so many distinct candidates first (one more for each further candidate that
                 the choice keeps), and the active ones among these; all candidates by default.
         """
+
+    def take(self, active: Sequence[int]) -> None:
+        """Let all sites of the choice run these candidates until the next draw, as many as it keeps."""
+        logits_K = torch.full((len(self.weights()),), -torch.inf, dtype=torch.float64, device="cpu")
+        logits_K[list(active)] = 0
+        self.draw(logits_K, torch.Generator().manual_seed(0))
 
     @abstractmethod
     def log_probability(self) -> torch.Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from nasframe.core import parameter as parameter_kinds
-from nasframe.core.choice import Choice
+from nasframe.core.architectures import Architectures
+from nasframe.core.choice import Choice, InputChoice
 from nasframe.core.genotype import Genotype
 from nasframe.core.mixed_op import MixedOp, NoisySum, SampledOp, WeightedSum
 from nasframe.core.parameter import Kind, Level
@@ -106,6 +107,49 @@ class Model(nn.Module):
             pieces = torch.split(on_cpu, [len(each) for each in logits])
             for op, logits_K in zip(drawn, pieces, strict=True):
                 op.draw(logits_K, generator, num_paths)
+
+    def take(self, genotype: Genotype) -> None:
+        """Let each `SampledOp` run what an architecture keeps, until the next draw.
+
+        A choice that the architecture leaves open runs a candidate that none may keep (``none``), where it
+        has one.
+        """
+        for name, op in self.mixed_ops.items():
+            if isinstance(op, SampledOp):
+                choice = self.choices[name]
+                others = choice.search_only[:1] or choice.derivable[: choice.num_chosen]
+                op.take([choice.candidates.index(each) for each in genotype.choices.get(name, others)])
+
+    def check_takes(self, where: str) -> None:
+        """Refuse a supernet in which an architecture cannot run alone, by `take`.
+
+        Args:
+            where: Who wants it, for messages.
+
+        Raises:
+            UnsupportedError: A mixed op does not draw, or an input that is not kept cannot be left out.
+        """
+        for name, op in self.mixed_ops.items():
+            if not isinstance(op, SampledOp):
+                raise UnsupportedError(
+                    f"{where}: each mixed op must draw its paths, but that of choice `{name}` is a "
+                    f"{type(op).__name__}; build the supernet with one that draws, such as uniform_path"
+                )
+        for choice in self.choices.values():
+            adds_all = isinstance(choice, InputChoice) and choice.id not in self.mixed_ops
+            if not adds_all or choice.num_chosen == len(choice.derivable):
+                continue
+            for edge in choice.edges if isinstance(choice, InputChoice) else ():
+                if not self.choices[edge].search_only:
+                    raise UnsupportedError(
+                        f"{where}: choice `{edge}` must have a candidate that stands in the search alone, "
+                        f"such as `none`, so that a path of the supernet can leave out what `{choice.id}` "
+                        "does not keep; give it to the space"
+                    )
+
+    def architectures(self) -> Architectures:
+        """The architectures of the choices, to draw and to change."""
+        return Architectures(self.choices, self._conditions)
 
     def draw_noise(self) -> None:
         """Draw anew for each `NoisySum`, in the order of the choices; without one, do nothing."""

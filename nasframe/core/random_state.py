@@ -1,10 +1,13 @@
 """Seeds that depend on what they are for, and passes that leave the random state as they found it."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+Item = TypeVar("Item")
 
 
 def seed_for(seed: int, *purpose: str | int) -> int:
@@ -16,6 +19,11 @@ def seed_for(seed: int, *purpose: str | int) -> int:
 def generator_for(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator for one purpose."""
     return torch.Generator(device=device).manual_seed(seed_for(seed, *purpose))
+
+
+def pick(items: Sequence[Item], generator: torch.Generator) -> Item:
+    """One of some items, drawn uniformly."""
+    return items[int(torch.randint(len(items), (), generator=generator, device="cpu"))]
 
 
 @contextmanager

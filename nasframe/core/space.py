@@ -7,6 +7,7 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import nn
 
+from nasframe.core.architectures import Architectures
 from nasframe.core.block import recompute
 from nasframe.core.choice import Choice
 from nasframe.core.filler import DerivedFiller, Filler, Nesting, SamplingFiller, SupernetFiller
@@ -127,7 +128,13 @@ def choices_of(space: Space) -> dict[str, Choice]:
 
 def nesting_of(space: Space) -> Nesting:
     """The choices of a space, and inside which candidates of which others the blueprint asks for them."""
-    filler = SupernetFiller(mixed_ops["softmax"])
+    filler = SupernetFiller(mixed_ops["uniform_path"])  # which has no parameters to make
     with torch.device("meta"):
         space.build(filler)
     return filler.nesting
+
+
+def architectures_of(space: Space) -> Architectures:
+    """The architectures of a space, to draw and to change."""
+    nesting = nesting_of(space)
+    return Architectures(nesting.choices, nesting.conditions)

@@ -1,7 +1,7 @@
 """The trainer's update of the weights, which an algorithm calls and may look through."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias, final
 
@@ -21,6 +21,10 @@ Surroundings: TypeAlias = Callable[[Batch], AbstractContextManager[None]]
 
 def _nothing(batch: Batch) -> AbstractContextManager[None]:
     return nullcontext()
+
+
+def _as_it_is() -> None:
+    """Nothing to prepare."""
 
 
 @final
@@ -86,11 +90,17 @@ class WeightUpdate:
         update._surroundings = surroundings
         return update
 
-    def __call__(self, batch: Batch) -> Metrics:
+    def __call__(self, batch: Batch, passes: Sequence[Callable[[], object]] = (_as_it_is,)) -> Metrics:
         """Update the weights in place; only their gradients are computed, and dropped afterwards.
 
+        Args:
+            batch: What they learn from.
+            passes: Each is called before a pass of the whole batch, such as to choose what runs; the
+                gradients of all passes are added up.
+
         Returns:
-            ``train_loss`` and each metric as ``train_<metric>``, from before the update.
+            ``train_loss`` and each metric as ``train_<metric>``, from before the update; means over the
+            passes.
 
         Raises:
             NonFiniteError: Loss or gradients are not finite; no weight was changed.
@@ -103,15 +113,18 @@ class WeightUpdate:
         ]
         self._optimizer.zero_grad(set_to_none=True)
         totals: dict[str, float | torch.Tensor] = {}
-        for piece in batch.chunk(self.chunks):
-            share = len(piece) / len(batch)
-            with self._surroundings(piece):
-                outputs = self._model(piece.inputs)
-                loss = self._objective.loss(outputs, piece.targets)
-                torch.autograd.backward(loss * share if share < 1 else loss, inputs=weights)
-            metrics = {"loss": loss.detach(), **self._objective.metrics(outputs, piece.targets)}
-            for name, value in metrics.items():
-                totals[f"train_{name}"] = totals.get(f"train_{name}", 0.0) + share * value
+        for prepare in passes:
+            prepare()
+            for piece in batch.chunk(self.chunks):
+                share = len(piece) / len(batch)
+                with self._surroundings(piece):
+                    outputs = self._model(piece.inputs)
+                    loss = self._objective.loss(outputs, piece.targets)
+                    torch.autograd.backward(loss * share if share < 1 else loss, inputs=weights)
+                metrics = {"loss": loss.detach(), **self._objective.metrics(outputs, piece.targets)}
+                for name, value in metrics.items():
+                    mean = share / len(passes) * value
+                    totals[f"train_{name}"] = totals.get(f"train_{name}", 0.0) + mean
         norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         if wrong := non_finite({"train_loss": totals["train_loss"]}, {"gradient": norm}):
             source = source_of_non_finite(self._model, batch.inputs)

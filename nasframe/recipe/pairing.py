@@ -13,7 +13,6 @@ from nasframe.core import (
     Level,
     Penalty,
     SampledOp,
-    Space,
     WeightedSum,
     described,
     mixed_ops,
@@ -173,7 +172,13 @@ def _cost(parts: Parts) -> Iterator[Problem]:
     algorithm, cost = parts.get("search.algorithm"), parts.get("search.cost")
     if cost is None:
         return
-    if algorithm is not None and not _attribute(algorithm, "follows_penalty"):
+    penalty = parts.get("search.penalty")
+    if parts.get("search.explorer") is not None:
+        if penalty is not None and _attribute(penalty, "max_cost") in (None, Penalty.max_cost):
+            rule = f"an explorer keeps a budget, and has no alphas to pay by `{penalty.name}`"
+            advice = "choose another search.penalty, such as budget, or no search.cost"
+            yield parts.problem(problem_kinds.COST_UNUSED, "search.cost", rule, "", advice)
+    elif algorithm is not None and not _attribute(algorithm, "follows_penalty"):
         rule = f"`{algorithm.name}` must follow a penalty of the alphas, but does not declare that it does"
         yield parts.problem(
             problem_kinds.COST_UNUSED,
@@ -190,11 +195,20 @@ def _cost(parts: Parts) -> Iterator[Problem]:
 def _held_out(parts: Parts) -> Iterator[Problem]:
     """An algorithm that learns from held-out examples needs some, and the rest must be some too."""
     algorithm, data = parts.get("search.algorithm"), parts.get("data")
-    if parts.get("search.valid_fraction") == 0 and _attribute(algorithm, "uses_valid"):
-        rule = f"must be above 0, because `{algorithm.name}` learns from held-out examples"
-        yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
+    if parts.get("search.valid_fraction") == 0:
+        rule = ""
+        if _attribute(parts.get("search.score"), "uses_valid"):
+            rule = f"must be above 0, because `{parts.get('search.score').name}` measures held-out examples"
+        elif _trains_supernet(parts) and _attribute(algorithm, "uses_valid"):
+            rule = f"must be above 0, because `{algorithm.name}` learns from held-out examples"
+        if rule:
+            yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
     deriver = parts.get("search.deriver")
-    if parts.get("search.valid_fraction") == 0 and _attribute(deriver, "validates"):
+    if (
+        parts.get("search.valid_fraction") == 0
+        and parts.get("search.explorer") is None
+        and _attribute(deriver, "validates")
+    ):
         rule = f"must be above 0, because `{deriver.name}` validates on held-out examples"
         yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
     try:
@@ -213,19 +227,73 @@ def _held_out(parts: Parts) -> Iterator[Problem]:
                 )
 
 
+def _trains_supernet(parts: Parts) -> bool:
+    score = parts.get("search.score")
+    return score is None or bool(_attribute(score, "trains_supernet"))
+
+
+def _explorer(parts: Parts) -> Iterator[Problem]:
+    """An explorer has a score to ask for, which knows its budgets; without one, alphas are learned."""
+    if not {"search.explorer", "search.score"} <= parts.values.keys():
+        return
+    explorer, score = parts.get("search.explorer"), parts.get("search.score")
+    if explorer is None and score is not None:
+        rule = f"must be given, because `{score.name}` tells scores to an explorer alone"
+        advice = "set search.explorer, such as regularized_evolution, or leave search.score out"
+        yield parts.problem(problem_kinds.EXPLORER_OR_SCORE_ALONE, "search.explorer", rule, "", advice)
+    if explorer is not None and score is None:
+        rule = f"must be given, because `{explorer.name}` asks for scores"
+        advice = "set search.score, such as synflow, supernet or retraining"
+        yield parts.problem(problem_kinds.EXPLORER_OR_SCORE_ALONE, "search.score", rule, "", advice)
+    uses, takes = _attribute(explorer, "uses_budgets"), _attribute(score, "takes_budgets")
+    if uses and score is not None and not takes:
+        rule = f"`{explorer.name}` asks for scores that cost a share of the whole budget, but `{score.name}` "
+        rule += "costs the same for any"
+        advice = "choose another search.explorer, or the score retraining"
+        yield parts.problem(problem_kinds.NO_SMALLER_BUDGETS, "search.explorer", rule, "", advice)
+
+
+def _learned(parts: Parts) -> Iterator[Problem]:
+    """What trains weights alone serves an explorer that scores by its supernet."""
+    algorithm, explorer = parts.get("search.algorithm"), parts.get("search.explorer")
+    known = {"search.explorer", "search.score"} <= parts.values.keys()
+    if not known or _attribute(algorithm, "learns_alphas") is not False:
+        return
+    if explorer is None:
+        rule = f"must be given, because `{algorithm.name}` trains weights alone and learns no architecture"
+        advice = "set search.explorer and search.score, such as evolution and supernet"
+        yield parts.problem(problem_kinds.LEARNS_NO_ARCHITECTURE, "search.explorer", rule, "", advice)
+    elif not _trains_supernet(parts):
+        rule = f"must be of a supernet, because `{algorithm.name}` trains the weights of one"
+        advice = "choose the score supernet, or leave search.algorithm out"
+        given = f"`{parts.get('search.score').name}`"
+        yield parts.problem(problem_kinds.LEARNS_NO_ARCHITECTURE, "search.score", rule, given, advice)
+
+
 def _benchmark(parts: Parts) -> Iterator[Problem]:
     """A table knows the architectures of one space."""
-    benchmark, space = parts.get("search.benchmark"), parts.get("space")
-    known: Component[Space] | None = _attribute(benchmark, "space")
-    if space is None or known is None:
+    score = parts.get("search.score")
+    tables = {"search.benchmark": parts.get("search.benchmark")}
+    if score is not None:
+        held = {f"search.score.{name}": value for name, value in score.settings.items()}
+        tables |= {path: each for path, each in held.items() if _is_benchmark(each)}
+    for path, benchmark in tables.items():
+        yield from _other_space(parts, path, benchmark)
+
+
+def _is_benchmark(value: Any) -> bool:
+    return isinstance(value, Component) and value.registry == "benchmarks"
+
+
+def _other_space(parts: Parts, path: str, benchmark: Component[Any] | None) -> Iterator[Problem]:
+    space, known = parts.get("space"), _attribute(benchmark, "space")
+    if benchmark is None or space is None or known is None:
         return
     given = {name: space.settings[name] for name in known.settings if name in space.settings}
     if space.name != known.name or given != known.settings:
         rule = f"`{benchmark.name}` knows the architectures of {_spelled(known.name, known.settings)} alone"
-        advice = "search there, or without search.benchmark"
-        yield parts.problem(
-            problem_kinds.OTHER_SPACE, "search.benchmark", rule, _spelled(space.name, given), advice
-        )
+        advice = f"search there, or without {path}"
+        yield parts.problem(problem_kinds.OTHER_SPACE, path, rule, _spelled(space.name, given), advice)
 
 
 def _spelled(name: str, settings: Mapping[str, Any]) -> str:
@@ -255,7 +323,11 @@ def _penalty(parts: Parts) -> Iterator[Problem]:
             yield parts.problem(problem_kinds.NOT_AN_AMOUNT, path, rule, given)
     deriver = parts.get("search.deriver")
     limits = _attribute(penalty, "max_cost") not in (None, Penalty.max_cost)
-    if limits and _attribute(deriver, "derive_within") is Deriver.derive_within:
+    if (
+        limits
+        and parts.get("search.explorer") is None
+        and _attribute(deriver, "derive_within") is Deriver.derive_within
+    ):
         rule = f"`{deriver.name}` must keep the budget of `{penalty.name}`, but knows none"
         advice = "choose another search.deriver, or search.penalty"
         yield parts.problem(problem_kinds.KEEPS_NO_BUDGET, "search.penalty", rule, "", advice)
@@ -278,6 +350,8 @@ _CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
     _reads,
     _regularized,
     _cost,
+    _explorer,
+    _learned,
     _benchmark,
     _penalty,
     _held_out,

@@ -18,7 +18,9 @@ from nasframe.core import (
     Space,
     SumOfInputs,
     Task,
+    architectures_of,
     cheapest,
+    choices_of,
     costs,
     dearest,
     derived,
@@ -32,6 +34,7 @@ from nasframe.core import (
 )
 from nasframe.errors import UnsupportedError
 from nasframe.recipe.devices import device_named
+from nasframe.recipe.exploring import declared, trains_supernet
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.rehearsal import OutOfMemory, Rehearsal, rehearse
 from nasframe.registry import Component, registries
@@ -89,13 +92,13 @@ class Survey:
     """What can be counted without a step.
 
     Attributes:
-        alphas: Numbers that the upper level learns; None where nothing is searched.
-        weights: Numbers that the lower level of the supernet learns, likewise.
-        choices: Choices of the space, likewise.
+        alphas: Numbers that the upper level of the supernet learns; None where none is trained.
+        weights: Numbers that its lower level learns, likewise.
+        choices: Choices of the space; None where nothing is searched.
         architectures: Genotypes that the space lets a search keep, likewise.
         networks: ``smallest`` and ``largest`` by multiply-adds and a ``random`` one, or the ``known``
             one of a recipe without a search.
-        fusion: What of the supernet is computed together, likewise.
+        fusion: What of the supernet is computed together; None where none is trained.
         unknown: Why there is no smallest and largest; empty where there are.
     """
 
@@ -119,7 +122,7 @@ class StagePlan:
     """How a stage fits.
 
     Attributes:
-        name: ``search`` or ``retrain``.
+        name: ``search``, ``scoring`` or ``retrain``.
         rehearsal: What some steps took; None where memory was not enough.
         shortage: What was short; empty where nothing was.
         advice: What to do about it.
@@ -188,29 +191,36 @@ def survey(recipe: Recipe, say: Say = _silent) -> Survey:
         known = Genotype.load(recipe.genotype)
         return Survey(None, None, None, None, {"known": _network(retrained, task, known)})
     space: Space = recipe.space(task)
-    with kept_random_state(device_named("cpu")):
-        model = supernet(space, recipe.search.mixed_op, fused=recipe.search.fused)
+    model, choices = None, choices_of(space)
+    if trains_supernet(recipe.search.score):
+        with kept_random_state(device_named("cpu")):
+            model = supernet(space, recipe.search.mixed_op, fused=recipe.search.fused)
     genotypes, unknown = {"random": sample(space, generator_for(recipe.seed, "plan"))}, ""
     say("pricing the candidates of the space")
     try:
         prices = price(retrained, task, _cost("flops"))
         extremes = {
-            "smallest": cheapest(model.choices, prices),
-            "largest": dearest(model.choices, prices),
+            "smallest": cheapest(choices, prices),
+            "largest": dearest(choices, prices),
         }
-        found = {name: model.genotype(each.choices) for name, each in extremes.items()}
+        architectures = architectures_of(space)
+        found = {name: architectures.of(each.choices) for name, each in extremes.items()}
         genotypes = {**found, **genotypes}
     except UnsupportedError as error:
         unknown = str(error)
     return Survey(
-        alphas=sum(parameter.numel() for parameter in model.parameters_at("upper")),
-        weights=sum(parameter.numel() for parameter in model.parameters_at("lower")),
-        choices=len(model.choices),
+        alphas=None if model is None else _count(model, "upper"),
+        weights=None if model is None else _count(model, "lower"),
+        choices=len(choices),
         architectures=num_architectures(space),
         networks={name: _network(retrained, task, genotype) for name, genotype in genotypes.items()},
         unknown=unknown,
-        fusion=Fusion.of(model),
+        fusion=None if model is None else Fusion.of(model),
     )
+
+
+def _count(model: Model, level: str) -> int:
+    return sum(parameter.numel() for parameter in model.parameters_at(level))
 
 
 def _task(recipe: Recipe) -> Task:
@@ -249,7 +259,11 @@ def plan(
     """
     with Interrupts():  # so that a SIGTERM leaves nothing behind either
         genotype = found.networks[found.retrained].genotype
-        names = ("retrain",) if recipe.genotype is not None else ("search", "retrain")
+        names = ["retrain"]
+        if recipe.genotype is None and recipe.search.explorer is not None:
+            names = ["scoring", "retrain"]
+        if recipe.genotype is None and trains_supernet(recipe.search.score):
+            names = ["search", *names] if recipe.search.explorer is not None else ["search", "retrain"]
         measure = _Measure(recipe, genotype, tuple(plugins), say)
         stages = tuple(measure.stage(name) for name in names)
     sizes = [stage.rehearsal.checkpoint_bytes for stage in stages if stage.rehearsal is not None]
@@ -275,17 +289,21 @@ class _Measure:
     def stage(self, name: str) -> StagePlan:
         """Rehearse a stage; where it does not fit, with smaller batches until one does."""
         found, shortage = self._rehearse(self.recipe, name)
+        if name == "scoring":
+            return StagePlan(name, None if found is None else _of_all_scores(found, self.recipe), shortage)
         if not shortage:
             return StagePlan(name, found)
         return StagePlan(name, found, shortage, tuple(self._advice(name)))
 
     def _rehearse(self, recipe: Recipe, name: str) -> tuple[Rehearsal | None, str]:
         """What a stage takes, and what it is short of."""
-        trainer = _trainer(recipe, name)
-        batch_size = trainer.settings.get("batch_size")
-        batches = "" if batch_size is None else f", batches of {batch_size}"
-        batches += ", recomputed" if getattr(recipe, name).recomputed else ""
-        self.say(f"measuring steps of the {name}{batches}, on {device_named(recipe.device)}")
+        if name == "scoring":
+            self.say(f"measuring scores, on {device_named(recipe.device)}")
+        else:
+            batch_size = _trainer(recipe, name).settings.get("batch_size")
+            batches = "" if batch_size is None else f", batches of {batch_size}"
+            batches += ", recomputed" if getattr(recipe, name).recomputed else ""
+            self.say(f"measuring steps of the {name}{batches}, on {device_named(recipe.device)}")
         try:
             found = rehearse(recipe, name, self.genotype, self.plugins)
         except OutOfMemory as error:
@@ -327,6 +345,21 @@ class _Measure:
         if f"{name}.trainer" in chunked:
             words = " ".join(f"{path}.chunks={-(-whole // size)}" for path in chunked)
             yield f"or {words}, which keeps the batch size (not measured)"
+
+
+def _of_all_scores(found: Rehearsal, recipe: Recipe) -> Rehearsal:
+    """What was measured of one architecture, for all of them where they are trained to be scored."""
+    search = recipe.search
+    if search.explorer is None or search.score is None or not declared(search.score, "takes_budgets"):
+        return found
+    explorer, budgets = search.explorer(recipe.space(_task(recipe)), recipe.seed), []
+    for _ in range(search.evaluations):
+        genotype = explorer.ask()
+        budgets.append(explorer.budget)
+        explorer.tell(genotype, 0.0)
+    count = sum(budgets) / budgets[0]  # of trainings such as that which was measured
+    phases = [replace(phase, num_steps=round(count * phase.num_steps)) for phase in found.phases]
+    return replace(found, phases=tuple(phases))
 
 
 def _trainer(recipe: Recipe, stage: str) -> Component[Any]:

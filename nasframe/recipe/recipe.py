@@ -10,6 +10,7 @@ from nasframe.core import (
     Cost,
     Dataset,
     Deriver,
+    Explorer,
     Exporter,
     MixedOp,
     Objective,
@@ -17,6 +18,7 @@ from nasframe.core import (
     Perturbation,
     Regularizer,
     Report,
+    Score,
     Space,
     Tracker,
     Trainer,
@@ -48,6 +50,10 @@ class Search:
         mixed_op: How the candidates of a choice are mixed.
         deriver: How the architecture is read off the supernet.
         trainer: Owns the loop.
+        explorer: Looks for the architecture by asking for scores; none is derived then, and a supernet is
+            trained only where the score needs one.
+        score: What tells an explorer how good an architecture is.
+        evaluations: How many architectures an explorer has scored.
         cost: What the found network, as `retrain.space` builds it, should have little of.
         penalty: How alphas pay for the expected cost: by a weight, or to keep a budget.
         regularizers: Terms that alphas minimize besides the loss, each with its weight.
@@ -65,6 +71,9 @@ class Search:
     mixed_op: Component[MixedOp] = mixed_ops.component("softmax")
     deriver: Component[Deriver] = derivers.component("darts")
     trainer: Component[Trainer] = trainers.component("standard")
+    explorer: Component[Explorer] | None = None
+    score: Component[Score] | None = None
+    evaluations: PositiveInt = 100
     cost: Component[Cost] | None = None
     penalty: Component[Penalty] = penalties.component("linear", weight=0.1)
     regularizers: tuple[Component[Regularizer], ...] = ()

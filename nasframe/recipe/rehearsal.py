@@ -1,5 +1,6 @@
 """A stage that runs for some real steps, in a process of its own, to see what it takes."""
 
+import itertools
 import json
 import os
 import statistics
@@ -70,7 +71,7 @@ class Rehearsal:
     """What some steps of a stage took, and what follows for the whole stage.
 
     Attributes:
-        stage: ``search`` or ``retrain``.
+        stage: ``search``, ``scoring`` (of what an explorer asks for) or ``retrain``.
         device: What it ran on.
         batch_size: Examples of a training batch.
         num_epochs: Passes over the training examples, as far as there are steps for them.
@@ -119,7 +120,7 @@ def rehearse(recipe: Recipe, stage: str, genotype: Genotype, plugins: Sequence[P
 
     Args:
         recipe: From `load_recipe`.
-        stage: ``search`` or ``retrain``.
+        stage: ``search``, ``scoring`` or ``retrain``.
         genotype: What is retrained.
         plugins: Modules of the user's that must be imported first.
 
@@ -133,7 +134,7 @@ def rehearse(recipe: Recipe, stage: str, genotype: Genotype, plugins: Sequence[P
         known = folder / "genotype.json" if stage == "retrain" else None
         quiet = replace(recipe, trackers=(), genotype=known)
         (folder / "recipe.yaml").write_text(dump_recipe(quiet), encoding="utf-8")
-        status, log = _run([name, *(str(path.resolve()) for path in plugins)], folder)
+        status, log = _run([name, stage, *(str(path.resolve()) for path in plugins)], folder)
         result = folder / "result.json"
         found = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
     if status == -9 or "out_of_memory" in found:
@@ -171,17 +172,18 @@ def _run(arguments: list[str], folder: Path) -> tuple[int, str]:
     return status, log.read_text(encoding="utf-8", errors="replace")
 
 
-def main(name: str, *plugins: str) -> None:
-    """Rehearse the first stage that trains in a folder; runs in a process of its own."""
+def main(name: str, stage: str, *plugins: str) -> None:
+    """Rehearse a stage in a folder, where it is the first that trains; runs in a process of its own."""
     folder = Path(name)
     with suppress(OSError):  # if the machine runs out of memory, this process is the one to end
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     try:
         import_modules([Path(plugin) for plugin in plugins])
         recipe = load_recipe(folder / "recipe.yaml", check=False, outside=True)
-        watch = _Watch(device_named(recipe.device))
+        device = device_named(recipe.device)
+        watch = _WatchScores(device) if stage == "scoring" else _Watch(device)
         with suppress(_Enough):
-            run_fitted_by(recipe, folder / "run", watch.fit)
+            run_fitted_by(recipe, folder / "run", watch.fit, watch.hear_run)
         found: dict[str, Any] = {"rehearsal": asdict(watch.found[0])}
     except Exception as error:
         found = _failure(error)
@@ -244,6 +246,9 @@ class _Watch:
         )
         raise _Enough
 
+    def hear_run(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
+        """Steps are heard in `fit`."""
+
     def _hear(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
         if self._steps is not None:
             self._steps.num_steps = num_steps
@@ -258,6 +263,58 @@ class _Watch:
         trainer.evaluate(job.model, job.objective, Subset(job.valid, torch.arange(count)), job.preprocess)
         wait_for(self._device)
         return (time.perf_counter() - started) * num_valid / count, count
+
+
+@final
+class _WatchScores:
+    """Watches the scores that an explorer asks for, of a supernet that is not trained.
+
+    Where networks are trained to be scored, it watches the steps of the first one.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._watch = device, _Watch(device)
+        self._free = free_memory(device)
+        self._heard = [time.perf_counter()]
+
+    @property
+    def found(self) -> list[Rehearsal]:
+        return self._watch.found
+
+    def fit(self, trainer: Trainer, job: Job) -> None:
+        if job.stage == "scoring":
+            self._watch.fit(trainer, job)
+        elif job.stage == "retrain":
+            raise _Enough
+        else:
+            job.model.to(job.device)
+
+    def hear_run(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
+        """Note when an architecture was scored."""
+        wait_for(self._device)
+        self._heard.append(time.perf_counter())
+        first, *others = [late - early for early, late in itertools.pairwise(self._heard)]
+        typical = statistics.median(others) if others else first
+        prepare_seconds = max(0.0, first - typical)
+        phase = Phase(0, num_steps, typical, len(others))
+        self.found[:] = [
+            Rehearsal(
+                stage="scoring",
+                device=str(self._device),
+                batch_size=1,
+                num_epochs=1,
+                phases=(phase,),
+                prepare_seconds=prepare_seconds,
+                validation_seconds=0.0,
+                num_validated=0,
+                peak_bytes=peak_memory(self._device),
+                free_bytes=self._free,
+                checkpoint_bytes=0,
+                precision=str(torch.get_default_dtype()).removeprefix("torch."),
+            )
+        ]
+        if _is_enough(others):
+            raise _Enough
 
 
 @final

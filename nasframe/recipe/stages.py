@@ -18,20 +18,26 @@ from nasframe.core import (
     Algorithm,
     Benchmark,
     Dataset,
+    Explorer,
     Genotype,
     Graph,
     Interrupts,
     Job,
     Model,
     Objective,
+    Penalty,
     Progress,
     Record,
+    Score,
     Space,
     Split,
     Standing,
     Task,
+    Testbed,
     Trainer,
     algorithms,
+    choices_of,
+    cost_scale,
     costs,
     derived,
     generator_for,
@@ -45,15 +51,17 @@ from nasframe.core.dataset import checked
 from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.storage import write_whole, written_whole
 from nasframe.core.tensor_file import load_weights
-from nasframe.errors import DataError, FormatError, UnsupportedError
+from nasframe.errors import DataError, FormatError, TrainingError, UnsupportedError
 from nasframe.recipe.additions import Additions, figures_of
 from nasframe.recipe.devices import default_threads, device_named, kernels_for, lost_by
+from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
 from nasframe.recipe.tracking import Tracking
+from nasframe.registry import Component
 from nasframe.types import Metrics
 
 Fit: TypeAlias = Callable[[Trainer, Job], None]
@@ -102,17 +110,18 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
         return _Stages(recipe, directory, progress or _silent).run()
 
 
-def run_fitted_by(recipe: Recipe, out: Path, fit: Fit) -> Run:
+def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None = None) -> Run:
     """Take a recipe through the whole search, where `fit` is what trains: such as to watch, or to stop.
 
     Args:
         recipe: From `load_recipe`.
         out: A new run directory.
         fit: Called in place of ``trainer.fit(job)``.
+        progress: Hears each score of an explorer.
     """
     directory = _new_directory(recipe, out)
     with directory.held():
-        return _Stages(recipe, directory, _silent, fit).run()
+        return _Stages(recipe, directory, progress or _silent, fit).run()
 
 
 def _new_directory(recipe: Recipe, out: Path | None) -> RunDirectory:
@@ -228,11 +237,13 @@ class _Stages:
             self._standing(known)  # refused now, not after the retraining
             known.save(self._directory.genotype)
             return
-        section, seed = self._recipe.search, self._recipe.seed
+        section = self._recipe.search
         self._check_findings()
-        torch.manual_seed(seed_for(seed, "search", "init"))
         space: Space = self._recipe.space(self._data.task)
-        model = supernet(space, section.mixed_op, fused=section.fused, recomputed=section.recomputed)
+        if section.explorer is not None:
+            self._explore(section.explorer, space)
+            return
+        model = self._supernet(space)
         deriver, objective = section.deriver(), self._recipe.objective()
         make_algorithm: Callable[[Model, Objective], Algorithm] = section.algorithm
         pricing = self._pricing(model)
@@ -247,7 +258,7 @@ class _Stages:
 
         def describe(record: Record) -> Record:
             genotype = derive()
-            record = _with_alphas(record, model, space, genotype)
+            record = _with_alphas(record, model, _graphs(space, genotype))
             record = _with_truth(record, self._standing(genotype))
             record = _with_figures(record, figures_of(objective))
             return record if pricing is None else _with_figures(record, pricing.figures(genotype))
@@ -262,6 +273,119 @@ class _Stages:
         _, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
         figures = section.trainer().evaluate(model, objective, valid, self._data.preprocess)
         return float(figures["accuracy"] if "accuracy" in figures else -figures["loss"])
+
+    def _supernet(self, space: Space) -> Model:
+        section = self._recipe.search
+        torch.manual_seed(seed_for(self._recipe.seed, "search", "init"))
+        return supernet(space, section.mixed_op, fused=section.fused, recomputed=section.recomputed)
+
+    def _explore(self, component: Component[Explorer], space: Space) -> None:
+        """Let an explorer find the architecture."""
+        section = self._recipe.search
+        if section.score is None:
+            raise UnsupportedError("search.explorer: must have a search.score to ask for; set one")
+        trained, num_records = None, 0
+        if trains_supernet(section.score):
+            trained = model = self._supernet(space)
+            additions, has_alphas = (
+                Additions(section.regularizers, section.perturbation),
+                "alpha" in model.kinds(),
+            )
+            objective = additions.objective(self._recipe.objective(), model)
+            make_algorithm = additions.algorithm(section.algorithm)
+
+            def describe(record: Record) -> Record:
+                record = _with_figures(record, figures_of(objective))
+                return _with_alphas(record, model, {}) if has_alphas else record
+
+            num_records = self._fit("search", section, model, objective, make_algorithm, describe)
+        limit = self._cost_limit(space)
+        exploration = Exploration(
+            component(space, self._recipe.seed),
+            lambda: self._score(space, trained),
+            ScoreLog(self._directory.stage("search") / "scores.jsonl"),
+            section.evaluations,
+            self._recipe.seed,
+            self._interrupts,
+            limit,
+        )
+        best = self._explored(exploration, space, num_records + 1)
+        best.genotype.save(self._directory.genotype)
+
+    def _explored(self, exploration: Exploration, space: Space, start: int) -> Scored:
+        """The best of what an explorer had scored; each score is a record, from the step `start` on."""
+        best: Scored | None = None
+        with self._tracking("search") as start_tracking:
+            track = start_tracking(start)
+            for index, (scored, found) in enumerate(exploration.run()):
+                record = Record(start + index)
+                if exploration.explorer.uses_budgets:
+                    record = _with_figures(record, {"budget": scored.budget})
+                if scored.score is not None:
+                    record = _with_figures(record, {"score": scored.score})
+                if found is not None:
+                    told = self._told(exploration, found)
+                    record = _with_figures(record, {"best_score": found.value, **told})
+                    if found is not best:
+                        record = replace(record, graphs=_graphs(space, found.genotype))
+                best = found
+                with self._interrupts.deferred():
+                    track(record)
+                figures = {"score": scored.value, "best_score": -math.inf if best is None else best.value}
+                self._hear("search", index + 1, exploration.evaluations, 0, figures)
+        if best is None:
+            raise TrainingError(
+                f"search: some of the {exploration.evaluations} architectures must have a score, but none "
+                "has; look at what was told of them, and choose another search.score or its settings"
+            )
+        return best
+
+    def _told(self, exploration: Exploration, best: Scored) -> dict[str, float]:
+        """What else is known of the best architecture."""
+        truth = _truth(self._standing(best.genotype))
+        return truth if exploration.limit is None else truth | exploration.limit.figures(best.genotype)
+
+    def _cost_limit(self, space: Space) -> CostLimit | None:
+        """What the networks that will be retrained may cost."""
+        section, task = self._recipe.search, self._data.task
+        if section.cost is None:
+            return None
+        cost = section.cost()
+        prices = self._directory.prices(lambda: price(self._recipe.retrain.space(task), task, cost))
+        penalty: Penalty = section.penalty(cost_scale(choices_of(space), prices, cost.units))
+        return None if penalty.max_cost is None else CostLimit(prices, penalty.max_cost)
+
+    def _score(self, space: Space, model: Model | None) -> Score:
+        section, data = self._recipe.search, self._data
+        train, valid = hold_out(data.train, section.valid_fraction, self._recipe.seed)
+        objective = self._recipe.objective()
+        training = ScoreTraining(
+            section.trainer,
+            data,
+            train,
+            valid,
+            objective,
+            section.augment,
+            self._recipe.seed,
+            self._device,
+            self._directory.stage("search") / "scoring",
+            self._interrupts,
+            self._fit_by,
+        )
+        testbed = Testbed(
+            space,
+            data.task,
+            objective,
+            train,
+            data.preprocess,
+            self._recipe.seed,
+            self._device,
+            training.evaluate,
+            training,
+            model,
+        )
+        assert section.score is not None  # as the recipe's check says
+        return section.score(testbed)
 
     def _pricing(self, model: Model) -> Pricing | None:
         """Prices of the networks that will be retrained, for they are what the cost is of."""
@@ -310,24 +434,27 @@ class _Stages:
         objective: Objective,
         make_algorithm: Callable[[Model, Objective], Any],
         describe: Callable[[Record], Record],
-    ) -> None:
+    ) -> int:
+        """Train a model; returns the step of the last record."""
         train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
-        tracking: list[Tracking] = []
+        last = 0
 
-        def start_tracking(start: int) -> Callable[[Record], None]:
-            folder = self._directory.stage(stage)
-            precision = self._directory.status().get("precision", {})
-            self._directory.update_status(precision={**precision, stage: model.precision})
-            tracking.extend(Tracking(component, folder, start) for component in self._recipe.trackers)
+        with self._tracking(stage) as open_trackers:
 
-            def track(record: Record) -> None:
-                for each in tracking:
-                    each.log(record)
-                self._directory.update_status(steps=self._steps)
+            def start_tracking(start: int) -> Callable[[Record], None]:
+                nonlocal last
+                last = start - 1
+                precision = self._directory.status().get("precision", {})
+                self._directory.update_status(precision={**precision, stage: model.precision})
+                log = open_trackers(start)
 
-            return track
+                def track(record: Record) -> None:
+                    nonlocal last
+                    last = record.step
+                    log(record)
 
-        try:
+                return track
+
             self._fit_by(
                 section.trainer(),
                 Job(
@@ -349,6 +476,26 @@ class _Stages:
                     interrupts=self._interrupts,
                 ),
             )
+        return last
+
+    @contextmanager
+    def _tracking(self, stage: str) -> Iterator[Callable[[int], Callable[[Record], None]]]:
+        """What opens the trackers of a stage at a step, and returns where records go."""
+        tracking: list[Tracking] = []
+
+        def start_tracking(start: int) -> Callable[[Record], None]:
+            folder = self._directory.stage(stage)
+            tracking.extend(Tracking(component, folder, start) for component in self._recipe.trackers)
+
+            def track(record: Record) -> None:
+                for each in tracking:
+                    each.log(record)
+                self._directory.update_status(steps=self._steps)
+
+            return track
+
+        try:
+            yield start_tracking
         finally:
             for each in tracking:
                 each.close()
@@ -409,7 +556,11 @@ def _load_weights(model: Model, path: Path) -> None:
         raise FormatError(f"{path}: must be the weights of the run's network: {error}") from error
 
 
-def _with_alphas(record: Record, model: Model, space: Space, genotype: Genotype) -> Record:
+def _graphs(space: Space, genotype: Genotype) -> dict[str, Graph]:
+    return {f"genotype/{cell}": graph for cell, graph in space.graphs(genotype).items()}
+
+
+def _with_alphas(record: Record, model: Model, graphs: Mapping[str, Graph]) -> Record:
     """Add the weights of the candidates, their entropy, and the architecture that they prefer."""
     scalars, histograms, entropies = dict(record.scalars), {}, []
     for choice_id, weights in model.choice_weights().items():
@@ -421,7 +572,6 @@ def _with_alphas(record: Record, model: Model, space: Space, genotype: Genotype)
             scalars[f"alphas/{choice_id}/{candidate}"] = value
     if entropies:
         scalars["alphas/entropy"] = sum(entropies) / len(entropies)
-    graphs = {f"genotype/{cell}": graph for cell, graph in space.graphs(genotype).items()}
     return Record(record.step, scalars, histograms, graphs)
 
 
@@ -467,7 +617,7 @@ def _write_report(
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
     environment = read_json_file(directory.environment)
-    for name in ("derived_cost", "max_cost"):
+    for name in ("best_score", "derived_cost", "max_cost"):
         if (last := curves["search"].get(f"search/{name}", [None])[-1]) is not None:
             metrics[name] = last
     content = {

@@ -10,11 +10,15 @@ from torch.overrides import TorchFunctionMode
 
 from nasframe import problem_kinds as kinds
 from nasframe.core import (
+    Algorithm,
     Cost,
     Genotype,
     Model,
     Space,
     Task,
+    algorithms,
+    choices_of,
+    cost_scale,
     derived,
     generator_for,
     kept_random_state,
@@ -27,8 +31,8 @@ from nasframe.errors import NasframeError, Problem
 from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.additions import Additions
 from nasframe.recipe.devices import device_named
+from nasframe.recipe.exploring import declared, trains_supernet
 from nasframe.recipe.pairing import Parts
-from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.recipe import INHERITED_FROM
 from nasframe.registry import Component, registries
 
@@ -144,32 +148,52 @@ class _Trial:
                 drawn = sample(space, generator_for(0, "trial"))
         if space is None or drawn is None:
             return
-        self._supernet(space, retrained, task)
+        if (explorer := self._get("search.explorer")) is not None:
+            with self._blaming(kinds.IMPOSSIBLE_SETTINGS, "search.explorer"):
+                explorer(space, 0)
+        if trains_supernet(self._get("search.score")):
+            self._supernet(space)
+        else:
+            self._scored(space, drawn)
+        self._priced(space, retrained, task)
         if retrained is not None:
             rule = "must build what a search of `space` finds, but cannot: "
             with self._blaming(kinds.OTHER_RETRAIN_SPACE, "retrain.space", rule):
                 derived(retrained, drawn, recomputed=self._recomputed)
 
-    def _supernet(self, space: Space, retrained: Space | None, task: Task) -> None:
+    def _supernet(self, space: Space) -> None:
         model: Model | None = None
-        mixed_op, cost = self._get("search.mixed_op"), self._get("search.cost")
-        if mixed_op is not None:
+        if (mixed_op := self._get("search.mixed_op")) is not None:
             with self._blaming(kinds.IMPOSSIBLE_SUPERNET, "search.mixed_op"):
                 model = supernet(space, mixed_op)
-        penalty = self._get("search.penalty")
-        if model is not None and retrained is not None and None not in (cost, penalty):
-            with self._blaming(kinds.IMPOSSIBLE_SUPERNET, "search.cost"), torch.device("cpu"):
-                made = cost()
-                prices = price(retrained, task, _Free() if made.is_measured else made)
-                if not made.is_measured:
-                    Pricing.of(model, prices, made, penalty)
-        algorithm, trainer = self._get("search.algorithm"), self._get("search.trainer")
-        objective = self._get("objective")
-        if model is not None and None not in (algorithm, trainer, objective):
+        if model is not None and (algorithm := self._get("search.algorithm")) is not None:
             additions = Additions(self._get("search.regularizers") or (), self._get("search.perturbation"))
-            with self._blaming(kinds.IMPOSSIBLE_STEP, "search.algorithm"):
+            self._check_step(model, algorithm, "search.algorithm", additions)
+
+    def _scored(self, space: Space, genotype: Genotype) -> None:
+        """What is scored by training it can be trained."""
+        if declared(self._parts.get("search.score"), "takes_budgets"):
+            plain = algorithms.component("weights_only")
+            self._check_step(derived(space, genotype), plain, "search.trainer", Additions((), None))
+
+    def _check_step(
+        self, model: Model, algorithm: Component[Algorithm], path: str, additions: Additions
+    ) -> None:
+        trainer, objective = self._get("search.trainer"), self._get("objective")
+        if None not in (trainer, objective):
+            with self._blaming(kinds.IMPOSSIBLE_STEP, path):
                 whole = additions.objective(objective(), model)
                 trainer().check(model, whole, additions.algorithm(algorithm))
+
+    def _priced(self, space: Space, retrained: Space | None, task: Task) -> None:
+        cost, penalty = self._get("search.cost"), self._get("search.penalty")
+        if retrained is None or None in (cost, penalty) or self._is_blamed("search.mixed_op"):
+            return
+        with self._blaming(kinds.IMPOSSIBLE_SUPERNET, "search.cost"), torch.device("cpu"):
+            made = cost()
+            prices = price(retrained, task, _Free() if made.is_measured else made)
+            if not made.is_measured:
+                penalty(cost_scale(choices_of(space), prices, made.units))
 
     def _get(self, path: str) -> Any:
         """The part at a path, if nothing is wrong with it as far as is known."""

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, final
 
-from nasframe.errors import ComponentError, RecipeError
+from nasframe.errors import ComponentError, Problem, RecipeError
 from nasframe.recipe.pairing import Parts, pairing_problems
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.schema import plain, read_recipe, settings_of, slot_of, slots_of_recipe
@@ -137,7 +137,7 @@ def _fit(components: Mapping[Path, tuple[str, tuple[Registry[Any], str]]]) -> bo
             for path, (form, _) in components.items()
         }
         alone = [problem for path, value in values.items() for problem in _problems({path: value})]
-        return len(_problems(values)) == len(alone)
+        return len(_problems(values)) <= len(alone)
     except ComponentError:
         return False
 
@@ -177,7 +177,10 @@ def _settings(registry: Registry[Any], name: str) -> dict[str, Any]:
     return {each.name: _placeholder(each) if each.required else plain(each.default) for each in settings}
 
 
-def _placeholder(setting: Setting) -> str:
+def _placeholder(setting: Setting) -> Any:
+    form, registry = slot_of(setting.annotation)
+    if form == "one" and registry is not None and registry.names():
+        return {"type": registry.names()[0], **_settings(registry, registry.names()[0])}
     return "60 M" if setting.annotation == Amount else "..."
 
 
@@ -195,26 +198,40 @@ def _at(path: Path, value: Any) -> dict[str, Any]:
     return found
 
 
-def _with_companions(fragment: dict[str, Any], without: Names) -> dict[str, Any]:
-    """A fragment with another component, where it does not work with what stands there by default."""
-    if _pairs(fragment):
+def _with_companions(fragment: dict[str, Any], without: Names, most: int = 3) -> dict[str, Any]:
+    """A fragment with other components, where it does not work with what stands there by default."""
+    if not (problems := _pairing(fragment)):
         return fragment
-    for path, form, registry in slots_of_recipe():
-        if form in ("one", "optional"):
-            for name in registry.names():
-                if (registry.name, name) not in without:
-                    both: dict[str, Any] = _merged(fragment, _at(path, name))
-                    if _pairs(both):
-                        return both
+    slots = [(path, each) for path, form, each in slots_of_recipe() if form in ("one", "optional")]
+    for path, registry in slots:
+        for name in _complete(registry, without):
+            both: dict[str, Any] = _merged(fragment, _at(path, name))
+            if not _pairing(both):
+                return both
+    blamed = [tuple(problem.path.split(".")) for problem in problems] if most else []
+    for path, registry in slots:
+        for name in _complete(registry, without) if path in blamed else ():
+            both = _merged(fragment, _at(path, name))
+            if both != fragment and not _pairing(found := _with_companions(both, without, most - 1)):
+                return found
     return fragment
 
 
-def _pairs(fragment: dict[str, Any]) -> bool:
+def _complete(registry: Registry[Any], without: Names) -> Iterator[str]:
+    """The components that need no setting."""
+    for name in registry.names():
+        is_known = (registry.name, name) not in without
+        if is_known and not any(each.required for each in registry.signature(name).settings.values()):
+            yield name
+
+
+def _pairing(fragment: dict[str, Any]) -> list[Problem]:
+    """The problems of parts that do not fit together."""
     try:
         read_recipe(node_of({**_BASE, **fragment}, COMMAND_LINE), check=False)
     except RecipeError as error:
-        return not any(problem.kind.code.startswith(("NF08", "NF12")) for problem in error.problems)
-    return True
+        return [p for p in error.problems if p.kind.code.startswith(("NF08", "NF11", "NF12"))]
+    return []
 
 
 def _merged(fragment: Any, other: Any) -> Any:

@@ -9,6 +9,7 @@ from nasframe.testing.architecture import check_mixed_op, check_op, check_space
 from nasframe.testing.component import check_component
 from nasframe.testing.data import check_augmentation, check_dataset, check_objective
 from nasframe.testing.outcome import check_benchmark, check_cost, check_exporter, check_tracker
+from nasframe.testing.score import check_score, example_testbed
 from nasframe.testing.search import (
     check_algorithm,
     check_deriver,
@@ -35,8 +36,10 @@ __all__ = [
     "check_perturbation",
     "check_regularizer",
     "check_schedule",
+    "check_score",
     "check_space",
     "check_tracker",
     "check_trainer",
     "example_space",
+    "example_testbed",
 ]

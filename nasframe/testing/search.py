@@ -1,5 +1,6 @@
 """Derivers, explorers, algorithms, and what is added to these."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
@@ -126,6 +127,8 @@ def _check_budget(factory: Callable[[], Deriver], model: Model, preferred: Genot
 def check_explorer(factory: Callable[[Space, int], Explorer], *, num_asked: int = 8) -> None:
     """Check an explorer: it proposes what the space accepts, and a seed decides what.
 
+    One that is not told how good a proposal is, because it is not allowed, proposes another.
+
     Args:
         factory: Builds the explorer of a space and a seed.
         num_asked: How many architectures to ask for.
@@ -138,12 +141,23 @@ def check_explorer(factory: Callable[[Space, int], Explorer], *, num_asked: int 
         explorer, proposed = factory(space, 3), []
         where = type(explorer).__name__
         torch.rand(1)
+        passed_over = {explorer.ask() for _ in range(num_asked)}
         for index in range(num_asked):
-            genotype = explorer.ask()
+            genotype, budget = explorer.ask(), explorer.budget
             accepted(where, space, genotype)
-            explorer.tell(genotype, float(index % 3))
-            proposed.append(genotype)
+            require(
+                0 < budget <= 1 and (budget == 1 or explorer.uses_budgets),
+                f"{where}: budget must be above 0 to 1, and 1 unless it declares `uses_budgets`, got "
+                f"{budget}; correct either",
+            )
+            explorer.tell(genotype, float(index % 3) if index else -math.inf)
+            proposed.append((genotype, budget))
         runs.append(proposed)
+        require(
+            len(passed_over) > 1,
+            f"{where}: must propose others where none is told, got the same {num_asked} times; change what "
+            "`ask` returns in `ask`",
+        )
     require(
         runs[0] == runs[1],
         f"{where}: must propose the same for the same seed and scores; draw from a generator made of `seed`",

@@ -35,6 +35,7 @@ from nasframe.core import (
     regularizers,
     sample,
     schedules,
+    scores,
     spaces,
     supernet,
     trackers,
@@ -45,8 +46,27 @@ from nasframe.registry import BUILT_IN, Registry, registries
 from nasframe.spaces.surgery import Rule
 
 PROMISED = {
-    "algorithms": {"darts_bilevel", "proxyless"},
-    "mixed_ops": {"softmax", "binary_gate", "sigmoid", "concrete", "dirichlet"},
+    "algorithms": {"darts_bilevel", "proxyless", "single_path", "fairnas"},
+    "mixed_ops": {"softmax", "binary_gate", "uniform_path", "sigmoid", "concrete", "dirichlet"},
+    "explorers": {
+        "random_search",
+        "regularized_evolution",
+        "evolution",
+        "local_search",
+        "successive_halving",
+    },
+    "scores": {
+        "table",
+        "supernet",
+        "retraining",
+        "synflow",
+        "jacob_cov",
+        "snip",
+        "grad_norm",
+        "naswot",
+        "parameters",
+        "flops",
+    },
     "derivers": {"darts", "threshold", "perturbation"},
     "spaces": {"darts", "mobile", "mobile_elastic", "macro", "nas_bench_201", "surgery"},
     "networks": {"resnet", "mlp", "text_mixer"},
@@ -249,7 +269,13 @@ def test_explorer(name: str) -> None:
     testing.check_explorer(explorers[name])
 
 
-MIXED_OPS = {"proxyless": "binary_gate", "zero_one": "sigmoid", "dirichlet_anchor": "dirichlet"}
+MIXED_OPS = {
+    "proxyless": "binary_gate",
+    "single_path": "uniform_path",
+    "fairnas": "uniform_path",
+    "zero_one": "sigmoid",
+    "dirichlet_anchor": "dirichlet",
+}
 
 
 @each(algorithms)
@@ -273,6 +299,17 @@ def test_settings_of_proxyless(settings: dict[str, Any]) -> None:
 )
 def test_settings_of_darts_bilevel(settings: dict[str, Any]) -> None:
     testing.check_algorithm(partial(algorithms["darts_bilevel"], **settings))
+
+
+@each(scores)
+def test_score(name: str, macro_table: Path) -> None:
+    settings = {
+        "table": {"benchmark": nasframe.Component("benchmarks", "nas_bench_macro", {"path": macro_table})}
+    }
+    task = Task((3, 8, 8), 3)
+    whole = spaces["macro"](task, channels=2, features=4)  # that of the table
+    testbed = testing.example_testbed(whole) if name == "table" else None
+    testing.check_score(partial(scores[name], **settings.get(name, {})), testbed)
 
 
 @pytest.mark.parametrize("mixed_op", ["sigmoid", "concrete", "dirichlet"])

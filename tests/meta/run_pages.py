@@ -25,7 +25,12 @@ LEFT_OUT = ("pip", "make", "tensorboard")
 SHORT = [
     f"{stage}.trainer.{key}" for stage in ("search", "retrain") for key in ("max_steps=2", "batch_size=16")
 ]
-SHORT += ["space.channels=4", "retrain.space.channels=4", "search.valid_fraction=0.05"]
+SHORT += [
+    "space.channels=4",
+    "retrain.space.channels=4",
+    "search.valid_fraction=0.05",
+    "search.evaluations=3",
+]
 
 
 def blocks(text: str) -> Iterator[tuple[str, str, str]]:

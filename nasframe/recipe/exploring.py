@@ -1,0 +1,334 @@
+"""A search by an explorer: what it asks for is scored, told and written down."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, final
+
+import torch
+
+from nasframe.core import (
+    Checkpoints,
+    Dataset,
+    Explorer,
+    Genotype,
+    Interrupts,
+    Job,
+    Model,
+    Objective,
+    Prices,
+    Score,
+    Split,
+    Subset,
+    Trainer,
+    algorithms,
+    seed_for,
+)
+from nasframe.core.json_text import read_json
+from nasframe.core.storage import reason_of, write_whole
+from nasframe.errors import FaultWarning, FormatError, TrainingError, UnsupportedError
+from nasframe.registry import Component, registries
+from nasframe.types import Metrics
+
+_MOST_REFUSED: Final = 10_000
+
+
+def trains_supernet(score: Component[Score] | None) -> bool:
+    """Whether a supernet is trained: to be derived from, or because the score needs it."""
+    return score is None or bool(declared(score, "trains_supernet"))
+
+
+def declared(component: Component[Any], name: str) -> Any:
+    """What the class of a component declares; that of a function is what its interface says."""
+    registry = registries[component.registry]
+    return getattr(registry[component.name], name, getattr(registry.interface, name))
+
+
+@final
+@dataclass(frozen=True)
+class Scored:
+    """An architecture that was scored.
+
+    Attributes:
+        genotype: The architecture.
+        budget: Share of the whole budget that it was scored with.
+        score: None where it has none, because its numbers were not finite.
+    """
+
+    genotype: Genotype
+    budget: float
+    score: float | None
+
+    @property
+    def value(self) -> float:
+        """What the explorer is told."""
+        return -math.inf if self.score is None else self.score
+
+    def beats(self, other: "Scored | None") -> bool:
+        """Whether it is the better result: by a larger budget, or by the score with an equal one."""
+        if self.score is None or other is None:
+            return self.score is not None
+        return (self.budget, self.value) > (other.budget, other.value)
+
+    def to_line(self) -> str:
+        """What `of_line` reads; numbers come back bit by bit."""
+        choices = {name: list(kept) for name, kept in self.genotype.choices.items()}
+        return json.dumps({"genotype": choices, "score": self.score, "budget": self.budget}) + "\n"
+
+    @classmethod
+    def of_line(cls, line: bytes, where: str) -> "Scored":
+        """Read what `to_line` wrote.
+
+        Raises:
+            FormatError: It is anything else.
+        """
+        data: Any = read_json(line, where)
+        entries: dict[str, Any] = data if isinstance(data, dict) else {}
+        budget, score = _number(entries.get("budget")), _number(entries.get("score"))
+        if budget is None or not 0 < budget <= 1 or (score is None and entries.get("score", 0) is not None):
+            raise FormatError(
+                f"{where}: must be an object with `genotype`, `score` (a number or null) and `budget` (above "
+                f"0 to 1), got {line!r:.80}"
+            )
+        return cls(Genotype(entries.get("genotype", {})), budget, score)
+
+
+def _number(value: Any) -> float | None:
+    is_number = type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return float(value) if is_number else None
+
+
+@final
+class ScoreLog:
+    """``scores.jsonl``: one line for each architecture that was scored, in order.
+
+    Lines that cannot be written are told by a `FaultWarning`, and written with a later one; after a kill
+    before that they are scored again.
+
+    Args:
+        path: The file; a line that was torn off is dropped.
+
+    Attributes:
+        before: What was scored before the search was interrupted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._waiting = path, ""
+        *lines, torn = (path.read_bytes() if path.exists() else b"").split(b"\n")
+        self.before = [Scored.of_line(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+        if torn:
+            write_whole(path, "".join(scored.to_line() for scored in self.before))
+
+    def append(self, scored: Scored) -> None:
+        """Write a line, all or nothing."""
+        self._waiting += scored.to_line()
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                end, rest = file.tell(), self._waiting.encode()
+                try:
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                except OSError:
+                    file.truncate(end)
+                    raise
+                os.fsync(file.fileno())
+        except OSError as error:
+            message = f"{self._path}: must be writable, but {reason_of(error)}; lines wait until it is"
+            warnings.warn(message, FaultWarning, stacklevel=2)
+        else:
+            self._waiting = ""
+
+
+@final
+@dataclass(frozen=True)
+class CostLimit:
+    """What an architecture may cost.
+
+    Attributes:
+        prices: Of each architecture.
+        max_cost: In their unit.
+    """
+
+    prices: Prices
+    max_cost: float
+
+    def allows(self, genotype: Genotype) -> bool:
+        """Whether an architecture costs no more."""
+        return self.prices.of(genotype) <= self.max_cost
+
+    def figures(self, genotype: Genotype) -> dict[str, float]:
+        """The cost of an architecture, and the limit."""
+        return {"derived_cost": self.prices.of(genotype), "max_cost": self.max_cost}
+
+
+@final
+@dataclass
+class Exploration:
+    """The loop of an explorer.
+
+    It goes on where it was interrupted: what was scored is asked for and told again.
+
+    Attributes:
+        explorer: Asks.
+        score: Answers; made when there is something to score.
+        log: Where answers are written down.
+        evaluations: How many there are in all.
+        seed: The run's seed.
+        interrupts: A line is whole.
+        limit: What an architecture may cost to be scored; None for any amount.
+    """
+
+    explorer: Explorer
+    score: Callable[[], Score]
+    log: ScoreLog
+    evaluations: int
+    seed: int
+    interrupts: Interrupts
+    limit: "CostLimit | None" = None
+    _made: Score | None = None
+
+    def run(self) -> Iterator[tuple[Scored, Scored | None]]:
+        """Score one architecture after another.
+
+        An architecture that was scored with a budget keeps that score.
+
+        Yields:
+            What was scored, and the best so far; None where none has a score.
+
+        Raises:
+            FormatError: What was scored before is not what the explorer asks for.
+            UnsupportedError: No architecture is allowed.
+        """
+        known: dict[tuple[Genotype, float], Scored] = {}
+        best: Scored | None = None
+        for index in range(self.evaluations):
+            genotype = self._asked()
+            key = genotype, self.explorer.budget
+            if index < len(self.log.before):
+                scored = self._again(index, *key)
+            else:
+                scored = known[key] if key in known else self._scored(*key)
+                with self.interrupts.deferred():
+                    self.log.append(scored)
+            known[key] = scored
+            self.explorer.tell(genotype, scored.value)
+            best = scored if scored.beats(best) else best
+            yield scored, best
+
+    def _asked(self) -> Genotype:
+        for _ in range(_MOST_REFUSED):
+            genotype = self.explorer.ask()
+            if self.limit is None or self.limit.allows(genotype):
+                return genotype
+        raise UnsupportedError(
+            f"search.explorer: must find an architecture within the budget, but none of {_MOST_REFUSED:,} "
+            f"that {type(self.explorer).__name__} asked for is; allow more, or give the space cheaper ones"
+        )
+
+    def _again(self, index: int, genotype: Genotype, budget: float) -> Scored:
+        scored = self.log.before[index]
+        if (scored.genotype, scored.budget) != (genotype, budget):
+            raise FormatError(
+                f"scores.jsonl:{index + 1}: must be the score of what the explorer asks for here, but is of "
+                "another architecture or budget; start a new run"
+            )
+        return scored
+
+    def _scored(self, genotype: Genotype, budget: float) -> Scored:
+        if self._made is None:
+            self._made = self.score()
+        torch.manual_seed(seed_for(self.seed, "score"))  # so that no score depends on those before
+        try:
+            value = float(self._made.of(genotype, budget))
+        except TrainingError as error:
+            message = f"search.score: an architecture has no score and counts as the worst: {error}"
+            warnings.warn(message, FaultWarning, stacklevel=2)
+            value = math.nan
+        return Scored(genotype, budget, value if math.isfinite(value) else None)
+
+
+@final
+@dataclass(frozen=True)
+class ScoreTraining:
+    """Trains networks to be scored, by the search's trainer.
+
+    Attributes:
+        trainer: Of the search.
+        data: What is learned from.
+        train: Examples for weights.
+        valid: Examples held out.
+        objective: Loss and metrics.
+        augment: Of the training batches.
+        seed: The run's seed.
+        device: Where networks run.
+        folder: For checkpoints; gone between trainings.
+        interrupts: A step is whole.
+        fit: Trains the model of a job by a trainer.
+    """
+
+    trainer: Component[Trainer]
+    data: Dataset
+    train: Split
+    valid: Split
+    objective: Objective
+    augment: tuple[Component[Any], ...]
+    seed: int
+    device: torch.device
+    folder: Path
+    interrupts: Interrupts
+    fit: Callable[[Trainer, Job], None]
+
+    def evaluate(self, model: Model) -> Metrics:
+        """``loss`` and metrics of a network on the held-out examples."""
+        return self.trainer().evaluate(model, self.objective, self.valid, self.data.preprocess)
+
+    def __call__(
+        self, model: Model, genotype: Genotype, *, budget: float = 1.0, examples: float = 1.0
+    ) -> Metrics:
+        """See `TrainNetwork`."""
+        what = f"{genotype.to_json()} {budget!r} {examples!r}"
+        folder = self.folder / hashlib.sha256(what.encode()).hexdigest()[:16]
+        trainer = self._within(budget)()
+        nothing = torch.arange(0)
+        part = torch.arange(max(1, round(examples * len(self.train))))
+        job = Job(
+            stage="scoring",
+            seed=self.seed,
+            device=self.device,
+            model=model,
+            objective=self.objective,
+            make_algorithm=algorithms.component("weights_only"),
+            train=Subset(self.train, part),
+            valid=Subset(self.valid, nothing),
+            preprocess=self.data.preprocess,
+            augment=[component() for component in self.augment],
+            describe=lambda record: record,
+            start_tracking=lambda start: lambda record: None,
+            checkpoints=Checkpoints(folder),
+            progress=lambda *told, **more: None,
+            interrupts=self.interrupts,
+        )
+        self.fit(trainer, job)
+        metrics = trainer.evaluate(model, self.objective, self.valid, self.data.preprocess)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return metrics
+
+    def _within(self, budget: float) -> Component[Trainer]:
+        """The trainer with a share of its epochs."""
+        if budget == 1:
+            return self.trainer
+        epochs = self.trainer.settings.get("epochs")
+        if not isinstance(epochs, int) or round(epochs * budget) < 1:
+            raise UnsupportedError(
+                f"search.trainer: a share of {budget:g} of its epochs must be at least one, but it has "
+                f"{epochs or 'no such setting'}; give it more epochs, or let the explorer use larger budgets"
+            )
+        settings = {**self.trainer.settings, "epochs": round(epochs * budget)}
+        return replace(self.trainer, settings=settings)

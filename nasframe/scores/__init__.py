@@ -1,0 +1,1 @@
+"""Scores: built-in components, one module each."""
