@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from nasframe.core.batch_norm import ExactBatchNorm2d
 from nasframe.core.fused import FusedSum
 from nasframe.core.genotype import Genotype
 from nasframe.core.mixed_op import MixedInput, MixedLayer, SumOfInputs, SumOfLayers
@@ -83,7 +84,7 @@ class _Will:
             self.leave(heir, source, f"{where}.{index}")
 
     def _leave_own(self, heir: nn.Module, source: nn.Module, where: str) -> None:
-        if type(heir) is not type(source) or heir._modules.keys() != source._modules.keys():
+        if _kind_of(heir) is not _kind_of(source) or heir._modules.keys() != source._modules.keys():
             raise UnsupportedError(
                 f"inherit: `{where}` must be the same in the supernet and in the derived network, but is "
                 f"{_spelled(source)} there and {_spelled(heir)} here; train the derived network from new "
@@ -107,6 +108,11 @@ class _Will:
             f"{there} there and {here} here; give the space the same settings, and the genotype that the "
             "network was derived from"
         )
+
+
+def _kind_of(module: nn.Module) -> type[nn.Module]:
+    """The class that says what a module computes: an exact batch norm is one like others."""
+    return nn.BatchNorm2d if isinstance(module, ExactBatchNorm2d) else type(module)
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -29,7 +29,7 @@ class Slot:
     Attributes:
         path: Its keys in a recipe.
         form: ``one``, ``optional``, ``list``, ``mapping``; or ``names``, a list of names in a setting.
-        owner: The component that has that setting, where the form is ``names``.
+        owner: The component that has that setting, where it stands in no recipe by default.
     """
 
     path: Path
@@ -55,7 +55,7 @@ def slots_for(registry: Registry[Any], without: Names = ()) -> list[Slot]:
         without: Components that are not imported, by registry and name.
     """
     found = [Slot(path, form) for path, form, each in _all_slots() if each is registry]
-    found += _slots_of_names(registry, without)
+    found += _slots_in_others(registry, without)
 
     def remoteness(slot: Slot) -> tuple[bool, int]:
         return not registry.name.startswith(slot.path[-1]), len(slot.path)  # search.trainer.optimizer
@@ -88,12 +88,15 @@ def _slots_in(component: Component[Any], path: Path) -> Iterator[tuple[Path, str
                 yield from _slots_in(setting.default, (*path, name))
 
 
-def _slots_of_names(registry: Registry[Any], without: Names) -> Iterator[Slot]:
-    """Settings of components in a recipe's own slots that list names of the registry."""
+def _slots_in_others(registry: Registry[Any], without: Names) -> Iterator[Slot]:
+    """Settings of components in a recipe's own slots that must be given, or that list its names."""
     for path, form, other in slots_of_recipe():
         names = [each for each in other.names() if form == "one" and (other.name, each) not in without]
         for name in names:
             for key, setting in other.signature(name).settings.items():
+                inner_form, inner = slot_of(setting.annotation)
+                if inner is registry and setting.required:
+                    yield Slot((*path, key), inner_form, other.component(name))
                 if _lists_names(setting.annotation, registry):
                     yield Slot((*path, key), "names", other.component(name))
 
@@ -163,12 +166,14 @@ def fragment_of(registry: Registry[Any], name: str, without: Names = ()) -> dict
     if not slots:
         return None
     slot = slots[0]
-    if slot.owner is not None:
+    component = {"type": name, **_settings(registry, name)}
+    value: Any = {"list": [component], "mapping": {"name": component}}.get(slot.form, component)
+    if slot.owner is None:
+        fragment = _at(slot.path, value)
+    elif slot.form == "names":
         fragment = _at(slot.path[:-1], _listing(slot.owner, slot.path[-1], name))
     else:
-        component = {"type": name, **_settings(registry, name)}
-        value: Any = {"list": [component], "mapping": {"name": component}}.get(slot.form, component)
-        fragment = _at(slot.path, value)
+        fragment = _at(slot.path[:-1], {"type": slot.owner.name, slot.path[-1]: value})
     return _with_companions(fragment, without)
 
 

@@ -116,7 +116,7 @@ def test_gradient_in_alpha_is_the_closed_form():
         torch.testing.assert_close(gradient, p * (c - p @ c), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", mixed_ops.names())
+@pytest.mark.parametrize("name", sorted(set(mixed_ops.names()) - {"uniform_path"}))
 def test_every_mixed_op_gets_the_gradient_of_the_expected_cost(name):
     """N-1: the penalty of the original reached the alphas as numbers, without a gradient."""
     model, prices = _doubles(CHAIN, name), _prices()

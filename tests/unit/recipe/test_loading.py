@@ -44,7 +44,7 @@ def test_a_shipped_recipe_is_found_by_name() -> None:
     assert load_recipe("digits_darts").name == "digits_darts"
 
 
-@pytest.mark.parametrize("name", ["digits_drats", "digits_drats.yaml"])
+@pytest.mark.parametrize("name", ["digits_datrs", "digits_datrs.yaml"])
 def test_a_name_nearly_that_of_a_shipped_recipe_is_answered_with_it(name: str) -> None:
     with pytest.raises(RecipeError, match="did you mean the shipped recipe `digits_darts`"):
         load_recipe(name)

@@ -12,7 +12,12 @@ from nasframe.recipe.usage import fragment_of, partners_of, slots_for
 from nasframe.recipe.yaml_text import dump_yaml
 from nasframe.registry import registries
 
-COMPONENTS = [(registry, name) for registry in registries for name in registries[registry]]
+COMPONENTS = [
+    (registry, name)
+    for registry in registries
+    if registry != "layers"  # their names stand in the rules of `surgery`
+    for name in registries[registry]
+]
 BASE = {"name": "mine", "data": "digits", "space": "darts"}
 
 
