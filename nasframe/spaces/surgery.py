@@ -9,7 +9,7 @@ from typing import Any, Final, final
 import torch
 from torch import nn
 
-from nasframe.core import Filler, LayerChoice, Network, Space, Task, layers, ops, spaces
+from nasframe.core import Filler, LayerChoice, Network, SamplingFiller, Space, Task, layers, ops, spaces
 from nasframe.core.own_network import decide
 from nasframe.errors import UnsupportedError
 from nasframe.registry import Component
@@ -92,7 +92,7 @@ class Surgery(Space):
     def __init__(self, task: Task, *, network: Component[Network], rules: tuple[Rule, ...] = ()) -> None:
         self._task, self._make = task, network
         with torch.device("meta"):
-            whole = decide(self._network(), _First())
+            whole = decide(self._network(), SamplingFiller(torch.Generator()))  # any of each shape
             self._sites = list(_sites(whole, task, rules))
             for site in self._sites:
                 _check(site, whole.get_submodule(site.name))
@@ -111,26 +111,6 @@ class Surgery(Space):
             layer = filler.layer(site.choice, partial(site.make, original))
             setattr(network.get_submodule(parent), child, layer)
         return network
-
-
-@final
-class _First(Filler):
-    """Puts the first candidate at each site, to see shapes."""
-
-    mixed = False
-
-    def layer(self, choice: LayerChoice, make: Any) -> nn.Module:
-        module: nn.Module = make(choice.candidates[0])
-        return module
-
-    def inputs(self, choice: Any, make: Any) -> nn.Module:
-        raise NotImplementedError
-
-    def subset(self, choice: Any) -> tuple[int, ...]:
-        raise NotImplementedError
-
-    def value(self, choice: Any, make: Any, **kwargs: Any) -> nn.Module:
-        raise NotImplementedError
 
 
 def _sites(network: nn.Module, task: Task, rules: tuple[Rule, ...]) -> Iterator[_Site]:
