@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do command -v $$p && break; done)
 BIN := .venv/bin
 RECIPE ?= recipes/digits_darts.yaml
+# the checks of types go along with the tests
+MAKEFLAGS += --jobs=2
 
 .PHONY: run test docs lint types layers check audit format bench clean
 

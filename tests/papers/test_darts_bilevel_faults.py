@@ -801,7 +801,8 @@ def test_a_search_step_runs_on_a_machine_without_cuda() -> None:
 def test_a_wrapped_supernet_gives_the_gradient_of_the_plain_one(order: Any, wrap: str) -> None:
     """A-15: a wrapper around the whole model hid alphas and weights by other names."""
     torch.manual_seed(0)
-    space = registries["spaces"]["darts"](Task((1, 8, 8), 3), channels=2, cells=3, nodes=2)
+    few = {"nodes": 1, "operations": ("skip_connect", "sep_conv_3x3")}  # tracing takes long
+    space = registries["spaces"]["darts"](Task((1, 8, 8), 3), channels=2, cells=3, **few)
     model = supernet(space).double()
     objective = registries["objectives"]["cross_entropy"]()
     train = Batch(torch.randn(4, 1, 8, 8).double(), torch.tensor([0, 1, 2, 0]))
