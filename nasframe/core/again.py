@@ -15,6 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from nasframe.core.batch import map_tensors, tensors_of
 from nasframe.core.batch_norm import reads_no_statistics
 from nasframe.core.random_state import get_random_state, kept_random_state, set_random_state
+from nasframe.core.swapped import copied_once
 from nasframe.errors import ComponentError
 
 _Packed = int | torch.Tensor  # a number among what is computed again, or a tensor that is there anyway
@@ -137,7 +138,9 @@ class _Held:
                     self._buffers.append((held, dict.fromkeys(held)))
                     self.unread += [each for each in held.values() if each is not None]
                 else:
-                    self._buffers.append((held, {name: _copy(each, copies) for name, each in held.items()}))
+                    self._buffers.append(
+                        (held, {name: copied_once(each, copies) for name, each in held.items()})
+                    )
 
     def parameters(self) -> list[torch.Tensor]:
         """With repetitions."""
@@ -153,22 +156,13 @@ class _Held:
             for held, name, own in self._parameters:
                 held[name] = own
             for held, kept in self._buffers:
-                held.update({name: _copy(each, copies) for name, each in kept.items()})
+                held.update({name: copied_once(each, copies) for name, each in kept.items()})
             yield
         finally:
             for held, name, other in moved:
                 held[name] = other
             for held, others in before.values():
                 held.update(others)
-
-
-def _copy(buffer: torch.Tensor | None, copies: dict[int, torch.Tensor]) -> torch.Tensor | None:
-    """The one copy of a buffer."""
-    if buffer is None:
-        return None
-    if id(buffer) not in copies:
-        copies[id(buffer)] = buffer.clone()
-    return copies[id(buffer)]
 
 
 def _renewed(nest: Any) -> Any:

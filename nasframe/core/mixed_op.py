@@ -137,6 +137,24 @@ class NoisySum(WeightedSum):
         """Draw what `mixture` is made with until the next draw; a `Model` in training does it."""
 
 
+def drawn(
+    logits_K: torch.Tensor, num_chosen: int, num_paths: int | None, generator: torch.Generator
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The paths and, among these, the active candidates of a draw (see `SampledOp.draw`)."""
+    paths = tuple(range(len(logits_K)))
+    if num_paths is not None and (count := num_paths + num_chosen - 1) < len(paths):
+        paths = tuple(sorted(_distinct(logits_K, paths, count, generator)))
+    return paths, _distinct(logits_K, paths, num_chosen, generator)
+
+
+def _distinct(
+    logits_K: torch.Tensor, among: tuple[int, ...], count: int, generator: torch.Generator
+) -> tuple[int, ...]:
+    """Distinct indices, drawn one after the other by the softmax of their logits."""
+    p = torch.softmax(logits_K[list(among)], dim=0)
+    return tuple(among[index] for index in torch.multinomial(p, count, generator=generator).tolist())
+
+
 mixed_ops: Registry[MixedOp] = Registry("mixed_ops", MixedOp, given=("choice",))
 
 MakeMixedOp = Callable[[Choice], MixedOp]

@@ -73,3 +73,20 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Append to a file, all or nothing, and wait until it is on the disk.
+
+    Raises:
+        OSError: The file is as it was.
+    """
+    with path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(end)
+            raise
+        os.fsync(file.fileno())

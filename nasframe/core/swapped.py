@@ -67,17 +67,17 @@ def unmoved(module: nn.Module) -> Iterator[None]:
                 continue
             before[id(held)] = held, dict(held)
             if reads_no_statistics(each):
-                count = _copy(held[_COUNT], copies) if count is None else count
+                count = copied_once(held[_COUNT], copies) if count is None else count
                 held.update({**dict.fromkeys(_STATISTICS), _COUNT: count})
             else:
-                held.update({name: _copy(buffer, copies) for name, buffer in held.items()})
+                held.update({name: copied_once(buffer, copies) for name, buffer in held.items()})
         yield
     finally:
         for held, kept in before.values():
             held.update(kept)
 
 
-def _copy(buffer: torch.Tensor | None, copies: dict[int, torch.Tensor]) -> torch.Tensor | None:
+def copied_once(buffer: torch.Tensor | None, copies: dict[int, torch.Tensor]) -> torch.Tensor | None:
     """The one copy of a buffer, which several modules may share."""
     if buffer is None:
         return None

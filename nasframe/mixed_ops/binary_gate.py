@@ -26,6 +26,7 @@ from nasframe.core import (
     tensors_of,
     unmoved,
 )
+from nasframe.core.mixed_op import drawn
 from nasframe.errors import ComponentError, UnsupportedError
 from nasframe.types import NonNegativeFloat, PositiveFloat
 
@@ -78,10 +79,7 @@ class BinaryGate(SampledOp):
         return self._sample()[1]
 
     def draw(self, logits_K: torch.Tensor, generator: torch.Generator, num_paths: int | None = None) -> None:
-        num_active, paths = self._choice.num_chosen, tuple(range(len(logits_K)))
-        if num_paths is not None and (count := num_paths + num_active - 1) < len(paths):
-            paths = tuple(sorted(_distinct(logits_K, paths, count, generator)))
-        self._drawn = (paths, _distinct(logits_K, paths, num_active, generator))
+        self._drawn = drawn(logits_K, self._choice.num_chosen, num_paths, generator)
 
     def log_probability(self) -> torch.Tensor:
         logits_K = self.logits()
@@ -144,19 +142,6 @@ class BinaryGate(SampledOp):
         alphas = self.alpha.tolist()
         legal = [self._choice.candidates.index(name) for name in self._choice.derivable]
         return sorted(legal, key=lambda index: -alphas[index])[: self._choice.num_chosen]
-
-
-def _distinct(
-    logits_K: torch.Tensor, among: tuple[int, ...], count: int, generator: torch.Generator
-) -> tuple[int, ...]:
-    """Distinct indices, drawn one after the other by the softmax of their logits.
-
-    The largest after adding Gumbel noise: the same distribution as drawing without replacement, and
-    no probability underflows to 0.
-    """
-    noise = torch.empty(len(among), dtype=torch.float64).exponential_(generator=generator)
-    order = (logits_K[list(among)] - noise.log()).argsort(descending=True)[:count]
-    return tuple(among[position] for position in order.tolist())
 
 
 @dataclass(frozen=True)

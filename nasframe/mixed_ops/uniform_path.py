@@ -6,6 +6,7 @@ from typing import Any, ClassVar, final
 import torch
 
 from nasframe.core import Candidate, Choice, Kind, SampledOp, mixed_ops
+from nasframe.core.mixed_op import drawn
 from nasframe.errors import UnsupportedError
 
 
@@ -39,10 +40,7 @@ class UniformPath(SampledOp):
         return self._sample()[1]
 
     def draw(self, logits_K: torch.Tensor, generator: torch.Generator, num_paths: int | None = None) -> None:
-        num_active, paths = self._choice.num_chosen, tuple(range(len(logits_K)))
-        if num_paths is not None and (count := num_paths + num_active - 1) < len(paths):
-            paths = tuple(sorted(_distinct(logits_K, paths, count, generator)))
-        self._drawn = (paths, _distinct(logits_K, paths, num_active, generator))
+        self._drawn = drawn(logits_K, self._choice.num_chosen, num_paths, generator)
 
     def log_probability(self) -> torch.Tensor:
         left = len(self.logits()) - torch.arange(len(self.active), device=self.logits().device)
@@ -77,11 +75,3 @@ class UniformPath(SampledOp):
         """The first candidates that a genotype may keep."""
         names = self._choice.derivable[: self._choice.num_chosen]
         return [self._choice.candidates.index(name) for name in names]
-
-
-def _distinct(
-    logits_K: torch.Tensor, among: tuple[int, ...], count: int, generator: torch.Generator
-) -> tuple[int, ...]:
-    """Distinct indices, drawn one after the other by the softmax of their logits."""
-    p = torch.softmax(logits_K[list(among)], dim=0)
-    return tuple(among[index] for index in torch.multinomial(p, count, generator=generator).tolist())

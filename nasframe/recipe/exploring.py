@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import shutil
 import sys
 import warnings
@@ -32,7 +31,7 @@ from nasframe.core import (
     seed_for,
 )
 from nasframe.core.json_text import read_json
-from nasframe.core.storage import reason_of, write_whole
+from nasframe.core.storage import append_whole, reason_of, write_whole
 from nasframe.errors import FaultWarning, FormatError, TrainingError, UnsupportedError
 from nasframe.registry import Component, registries
 from nasframe.types import Metrics
@@ -130,15 +129,7 @@ class ScoreLog:
         """Write a line, all or nothing."""
         self._waiting += scored.to_line()
         try:
-            with self._path.open("ab", buffering=0) as file:
-                end, rest = file.tell(), self._waiting.encode()
-                try:
-                    while rest:
-                        rest = rest[file.write(rest) :]
-                except OSError:
-                    file.truncate(end)
-                    raise
-                os.fsync(file.fileno())
+            append_whole(self._path, self._waiting.encode())
         except OSError as error:
             message = f"{self._path}: must be writable, but {reason_of(error)}; lines wait until it is"
             warnings.warn(message, FaultWarning, stacklevel=2)

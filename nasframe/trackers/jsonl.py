@@ -2,14 +2,13 @@
 
 import json
 import math
-import os
 import warnings
 from pathlib import Path
 from typing import final
 
 from nasframe.core import Record, Tracker, trackers
 from nasframe.core.json_text import read_json
-from nasframe.core.storage import reason_of, write_whole
+from nasframe.core.storage import append_whole, reason_of, write_whole
 from nasframe.errors import FaultWarning, FormatError, StorageError
 
 
@@ -52,16 +51,7 @@ class Jsonl(Tracker):
     def _write(self) -> None:
         """Append what waits, all or nothing."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab", buffering=0) as file:
-            end = file.tell()
-            rest = self._waiting.encode()
-            try:
-                while rest:
-                    rest = rest[file.write(rest) :]
-            except OSError:
-                file.truncate(end)
-                raise
-            os.fsync(file.fileno())
+        append_whole(self._path, self._waiting.encode())
         self._waiting = ""
 
 
