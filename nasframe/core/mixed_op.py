@@ -150,9 +150,14 @@ def drawn(
 def _distinct(
     logits_K: torch.Tensor, among: tuple[int, ...], count: int, generator: torch.Generator
 ) -> tuple[int, ...]:
-    """Distinct indices, drawn one after the other by the softmax of their logits."""
-    p = torch.softmax(logits_K[list(among)], dim=0)
-    return tuple(among[index] for index in torch.multinomial(p, count, generator=generator).tolist())
+    """Distinct indices, drawn one after the other by the softmax of their logits.
+
+    The largest after adding Gumbel noise: the same distribution as drawing without replacement, and
+    no probability underflows to 0.
+    """
+    noise = torch.empty(len(among), dtype=torch.float64).exponential_(generator=generator)
+    order = (logits_K[list(among)] - noise.log()).argsort(descending=True)[:count]
+    return tuple(among[position] for position in order.tolist())
 
 
 mixed_ops: Registry[MixedOp] = Registry("mixed_ops", MixedOp, given=("choice",))
