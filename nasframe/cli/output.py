@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from nasframe.errors import FaultWarning, FormerNameWarning, Problem, RecipeError
+from nasframe.launch import launch
 
 _EXCERPT = 100
 _UNCUT = 1000
@@ -69,10 +70,13 @@ def show_problems(error: RecipeError) -> None:
 
 @contextmanager
 def shown_warnings() -> Iterator[None]:
-    """Print former names and faults, each on a line of standard error; other warnings as ever."""
+    """Print former names and faults, each on a line of standard error; other warnings as ever.
+
+    What all ranks of a run are told, the first one prints.
+    """
     with warnings.catch_warnings():
         for kind in (FormerNameWarning, FaultWarning):
-            warnings.simplefilter("always", kind)
+            warnings.simplefilter("always" if launch().is_first else "ignore", kind)
         show_other = warnings.showwarning
 
         def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -87,6 +87,7 @@ from nasframe.core.random_state import (
     seed_for,
     set_random_state,
 )
+from nasframe.core.ranks import averaged, num_ranks
 from nasframe.core.regularizer import (
     HasConcentration,
     HasGates,
@@ -218,6 +219,7 @@ __all__ = [
     "architectures_of",
     "arrangement_of",
     "augmentations",
+    "averaged",
     "benchmarks",
     "bfloat16_speedup",
     "cheapest",
@@ -260,6 +262,7 @@ __all__ = [
     "named_parameters_of",
     "networks",
     "num_architectures",
+    "num_ranks",
     "objectives",
     "on_meta",
     "ops",

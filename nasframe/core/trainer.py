@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 
@@ -72,7 +72,14 @@ class Job:
 
 
 class Trainer(ABC):
-    """The loop of a stage: batches, steps, validation, records, checkpoints."""
+    """The loop of a stage: batches, steps, validation, records, checkpoints.
+
+    Attributes:
+        knows_ranks: Whether it may run on several ranks: each takes its share of a batch. It is refused there
+            otherwise.
+    """
+
+    knows_ranks: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, job: Job) -> None:
@@ -95,7 +102,10 @@ class Trainer(ABC):
 
     @abstractmethod
     def evaluate(self, model: Model, objective: Objective, split: Split, preprocess: Preprocess) -> Metrics:
-        """``loss`` and metrics of a model in evaluation mode, means over all examples of a split."""
+        """``loss`` and metrics of a model in evaluation mode, means over all examples of a split.
+
+        Of several ranks all must call it, each for its share; they get the same.
+        """
 
 
 trainers: Registry[Trainer] = Registry("trainers", Trainer)
