@@ -40,6 +40,7 @@ from nasframe.core import (
     cost_scale,
     costs,
     derived,
+    exporters,
     generator_for,
     hold_out,
     price,
@@ -89,12 +90,30 @@ class Run:
 
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
-        recipe = load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
+        recipe = self._recipe()
         described = _reported(self.folder / "report.json", "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
         _load_weights(model, self.folder / "retrain" / "model.safetensors")
         return model.eval()
+
+    def export(self, exporter: str, folder: Path | None = None) -> Path:
+        """Write the retrained network in another format, compared with it on test examples.
+
+        Args:
+            exporter: Its registered name, with its defaults.
+            folder: By default ``export`` in the run directory.
+
+        Raises:
+            LookupError: There is no such exporter.
+            UnsupportedError: The format cannot hold the network, or what reads it is not installed.
+        """
+        write = exporters.component(exporter)()
+        data = self._recipe().data()
+        return write.export(self.network(), _example(data, data.test), folder or self.folder / "export")
+
+    def _recipe(self) -> Recipe:
+        return load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
 
 
 def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None = None) -> Run:
