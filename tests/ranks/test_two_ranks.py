@@ -243,7 +243,7 @@ def compute(folder: Path) -> dict[str, Any]:
     finished = run(load_recipe(recipe), folder / "whole")
     found["run"] = finished.folder, finished.genotype, finished.metrics
     found["step of the interrupt"] = interrupted(folder)
-    found["left in the temporary folder"] = [path.name for path in Path(tempfile.gettempdir()).iterdir()]
+    found["left in the temporary folder"] = list(Path(tempfile.gettempdir()).glob("nasframe-*"))
     found["diverged"] = error_of(lambda: diverging(folder))
     for name, overrides in REFUSED.items():
         found[name] = error_of(lambda: run(load_recipe(recipe, overrides), folder / name))  # noqa: B023
