@@ -49,7 +49,7 @@ def test_a_run_goes_on_after_one_of_its_ranks_was_killed(tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, "-m", *launcher, "-m", *command],
         cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "must take part to the end, but one is gone" in done.stderr
