@@ -42,6 +42,7 @@ from nasframe.core import (
     cost_scale,
     costs,
     derived,
+    exporters,
     generator_for,
     hold_out,
     price,
@@ -95,15 +96,33 @@ class Run:
 
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
-        recipe = load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
+        recipe = self._recipe()
         described = _reported(self.folder / "report.json", "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
         _load_weights(model, self.folder / "retrain" / "model.safetensors")
         return model.eval()
 
+    def export(self, exporter: str, folder: Path | None = None) -> Path:
+        """Write the retrained network in another format, compared with it on test examples.
 
-def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = None) -> Run:
+        Args:
+            exporter: Its registered name, with its defaults.
+            folder: By default ``export`` in the run directory.
+
+        Raises:
+            LookupError: There is no such exporter.
+            UnsupportedError: The format cannot hold the network, or what reads it is not installed.
+        """
+        write = exporters.component(exporter)()
+        data = self._recipe().data()
+        return write.export(self.network(), _example(data, data.test), folder or self.folder / "export")
+
+    def _recipe(self) -> Recipe:
+        return load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
+
+
+def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None = None) -> Run:
     """Take a recipe through the whole search.
 
     Args:
@@ -130,10 +149,12 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None
         return _Stages(recipe, directory, progress or _silent, fit).run()
 
 
-def _new_directory(recipe: Recipe, out: Path | None) -> RunDirectory:
+def _new_directory(recipe: Recipe, out: str | Path | None) -> RunDirectory:
     device = str(device_named(recipe.device))
     threads = recipe.threads or default_threads()
-    return RunDirectory.create(out, recipe.name, dump_recipe(recipe), device, threads)
+    return RunDirectory.create(
+        None if out is None else Path(out), recipe.name, dump_recipe(recipe), device, threads
+    )
 
 
 def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = False) -> Run:
