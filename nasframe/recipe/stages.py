@@ -23,6 +23,7 @@ from nasframe.core import (
     Genotype,
     Graph,
     Guard,
+    Idle,
     Interrupts,
     Job,
     Model,
@@ -297,7 +298,7 @@ class _Stages:
 
     def _keep_found(self, found: Genotype, space: Space) -> None:
         found.save(self._directory.genotype)
-        if reaches_output(space, found, self._data.task) is False:
+        if reaches_output(space, found, self._data.task, Idle.in_space(space)) is False:
             self._directory.note(f"{CUT}: it answers all inputs alike")
             warnings.warn(f"derive: {CUT}: it answers all inputs alike", HealthWarning, stacklevel=2)
 
