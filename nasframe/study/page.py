@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from nasframe.core.storage import write_whole
 
 WIDTH, HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 26, 12, 40
 _ROW: Final = 30
 _LABEL: Final = 190
 

@@ -1,8 +1,10 @@
 """Studies: what they refuse, what they run, and what they tell."""
 
 import csv
+import io
 import json
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,10 @@ settings:
   small: {recipe: base.yaml}
 methods:
   darts: {}
+  diverging:
+    overrides: {search: {trainer: {optimizer: {lr: 1.0e30}}}}
+"""
+SPOS = """\
   spos:
     overrides:
       search:
@@ -55,12 +61,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study that has ended, in the folder of its file."""
-    folder = tmp_path_factory.mktemp("finished")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The folder of a study that has ended, in the folder of its file, and what was printed."""
+    folder = tmp_path_factory.mktemp("ended")
     write(folder)
-    run_study(load_study(folder / "tiny.yaml"), folder / "out")
-    return folder / "out"
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as caught:
+        main(["study", str(folder / "tiny.yaml"), "--out", str(folder / "out")])
+    assert caught.value.code == 1  # because a trial failed
+    return folder / "out", out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(ended: tuple[Path, str, str]) -> Path:
+    return ended[0]
 
 
 def write(folder: Path, study: str = TINY) -> None:
@@ -76,6 +90,10 @@ def rows_of(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
 
 
+def done(out: Path) -> list[dict]:
+    return [row for row in rows_of(out) if not row["failure"]]
+
+
 def problems(study: str, *overrides: str) -> list:
     write(Path(), study)
     with pytest.raises(RecipeError) as caught:
@@ -84,9 +102,9 @@ def problems(study: str, *overrides: str) -> list:
 
 
 def test_each_method_and_baseline_has_a_run_directory_for_each_seed(finished):
-    methods = ("darts", "spos", RANDOM_SEARCH, RANDOM_ARCHITECTURE, HEAVIEST)
+    methods = ("darts", RANDOM_SEARCH, RANDOM_ARCHITECTURE, HEAVIEST)
     assert {(row["method"], row["seed"]) for row in rows_of(finished)} == {
-        (method, seed) for method in methods for seed in (0, 1)
+        (method, seed) for method in (*methods, "diverging") for seed in (0, 1)
     }
     for method in methods:
         for seed in ("0", "1"):
@@ -95,10 +113,10 @@ def test_each_method_and_baseline_has_a_run_directory_for_each_seed(finished):
 
 
 def test_every_search_costs_as_many_epochs(finished):
-    spent = {row["method"]: row["epochs"] for row in rows_of(finished)}
-    assert spent == {"darts": 2, "spos": 2, RANDOM_SEARCH: 2, RANDOM_ARCHITECTURE: 0, HEAVIEST: 0}
-    evaluations = {row["method"]: row["evaluations"] for row in rows_of(finished)}
-    assert (evaluations[RANDOM_SEARCH], evaluations["spos"]) == (2, 3)
+    spent = {row["method"]: row["epochs"] for row in done(finished)}
+    assert spent == {"darts": 2, RANDOM_SEARCH: 2, RANDOM_ARCHITECTURE: 0, HEAVIEST: 0}
+    evaluations = {row["method"]: row["evaluations"] for row in done(finished)}
+    assert evaluations == {"darts": None, RANDOM_SEARCH: 2, RANDOM_ARCHITECTURE: 1, HEAVIEST: 1}
 
 
 def test_the_heaviest_architecture_is_that_of_the_largest_blocks(finished):
@@ -108,11 +126,12 @@ def test_the_heaviest_architecture_is_that_of_the_largest_blocks(finished):
 
 def test_results_follow_from_the_trials(finished):
     found = told(finished)
-    assert (found["complete"], found["trials"]) == (True, {"planned": 10, "done": 10, "failed": 0})
+    assert (found["complete"], found["trials"]) == (True, {"planned": 10, "done": 8, "failed": 2})
     summaries = {each["method"]: each for each in found["settings"]["small"]["methods"]}
+    diverging = summaries.pop("diverging")
+    assert (diverging["done"], diverging["failed"], "accuracy" in diverging) == (0, 2, False)
     values = {
-        method: [row["accuracy"] for row in rows_of(finished) if row["method"] == method]
-        for method in summaries
+        method: [row["accuracy"] for row in done(finished) if row["method"] == method] for method in summaries
     }
     for method, summary in summaries.items():
         assert summary["accuracy"]["mean"] == pytest.approx(sum(values[method]) / 2)
@@ -128,10 +147,10 @@ def test_the_table_and_the_page_have_every_trial_and_method(finished):
     with (finished / "study.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 10
-    assert {line["accuracy"] for line in lines} == {str(row["accuracy"]) for row in rows_of(finished)}
+    assert {line["accuracy"] for line in lines} == {str(row.get("accuracy", "")) for row in rows_of(finished)}
     page = (finished / "study.html").read_text()
-    assert all(f'<th scope="row">{method}</th>' in page for method in ("darts", "spos", HEAVIEST))
-    assert "All 10 trials have ended." in page
+    assert all(f'<th scope="row">{method}</th>' in page for method in ("darts", "diverging", HEAVIEST))
+    assert "All 10 trials have ended, 2 failed." in page
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
 
@@ -152,19 +171,21 @@ def test_what_is_done_is_not_run_again_and_a_torn_line_is(finished, tmp_path, mo
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     out, ran = tmp_path / "out", []
     before = (out / "trials.jsonl").read_bytes()
+    assert json.loads(before.splitlines()[-1])["method"] == HEAVIEST
     last = json.loads(before.splitlines()[-1])
     (out / "trials.jsonl").write_bytes(before[:-20])
 
     def watch(trial):
-        ran.append(trial.key)
-        return last
+        ran.append((trial.method, trial.seed))
+        failed = trial.method == "diverging"
+        return {**last, "method": trial.method, "seed": trial.seed, "failure": "again" if failed else None}
 
     monkeypatch.setattr(execution, "run_trial", watch)
     monkeypatch.chdir(finished.parent)  # the recipes are the same only where their paths are
     run_study(load_study(finished.parent / "tiny.yaml", check=False), out)
-    assert ran == [(last["setting"], last["method"], last["seed"])]
-    assert (out / "trials.jsonl").read_bytes() == before
-    assert told(out)["trials"]["done"] == 10
+    assert ran == [("diverging", 0), ("diverging", 1), (HEAVIEST, 1)]
+    assert (out / "trials.jsonl").read_bytes().startswith(before[: before.rindex(b"\n", 0, -1) + 1])
+    assert told(out)["trials"] == {"planned": 10, "done": 8, "failed": 2}
 
 
 def test_a_study_of_another_recipe_is_refused_in_the_same_folder(finished):
@@ -173,9 +194,9 @@ def test_a_study_of_another_recipe_is_refused_in_the_same_folder(finished):
         run_study(other, finished)
 
 
-def test_a_trial_that_was_killed_goes_on_in_a_process_of_its_own(folder, capfd):
-    overrides = ("~methods.spos", "seeds=[0]")
-    loaded = load_study("tiny.yaml", overrides)
+def test_a_trial_that_was_killed_goes_on_in_a_process_of_its_own(folder):
+    overrides = ("~methods.diverging", "seeds=[0]")
+    loaded = load_study("tiny.yaml", overrides, check=False)
     out = folder / "out"
 
     def interrupt(stage, step, num_steps, epoch, metrics):
@@ -196,12 +217,10 @@ def test_a_trial_that_was_killed_goes_on_in_a_process_of_its_own(folder, capfd):
     assert "accuracy" in summaries[RANDOM_SEARCH]
     assert "accuracy" not in summaries["darts"]
     assert "Not complete: 3 of 4 trials are done" in (out / "study.html").read_text()
-    with pytest.raises(SystemExit) as caught:
-        main(["study", "tiny.yaml", *overrides, "--out", "out", "--jobs", "2"])
-    assert caught.value.code == 0
+    found = run_study(loaded, out, jobs=2)
+    assert (found["complete"], found["trials"]["done"]) == (True, 4)
     status = json.loads((out / "trials/small/darts/0/run/status.json").read_text())
     assert (status["ended"], status["steps"]["search"]) == ("done", 6)
-    assert "darts" in capfd.readouterr().out
 
 
 def test_by_a_table_random_choice_and_multiply_adds_stand_beside_the_methods(folder, macro_table):
@@ -210,12 +229,14 @@ def test_by_a_table_random_choice_and_multiply_adds_stand_beside_the_methods(fol
         TINY.replace(
             "small: {recipe: base.yaml}",
             "small: {recipe: base.yaml, overrides: {space: {stages: [2, 3, 3]}}}",
-        ),
+        )
+        + SPOS,
     )
     overrides = (
         f"overrides.search.benchmark={{type: nas_bench_macro, path: {macro_table}}}",
         "overrides.retrain.trainer.max_steps=1",
         "~methods.darts",
+        "~methods.diverging",
         "seeds=[0]",
         "ranked=3",
     )
@@ -243,24 +264,21 @@ def test_by_a_table_random_choice_and_multiply_adds_stand_beside_the_methods(fol
     assert all(words in page for words in ("best of 20 random", "best of 100 random", "most multiply-adds"))
 
 
-def test_a_trial_that_fails_is_told_and_the_others_go_on(folder, capsys):
-    write(
-        folder,
-        TINY.replace("darts: {}", "darts: {overrides: {search: {trainer: {optimizer: {lr: 1.0e30}}}}}"),
-    )
-    with pytest.raises(SystemExit) as caught:
-        main(["study", "tiny.yaml", "~methods.spos", "seeds=[3]", "--out", "out"])
-    assert caught.value.code == 1
-    found = told(folder / "out")
-    assert found["trials"] == {"planned": 4, "done": 3, "failed": 1}
-    assert [(each["method"], each["seed"]) for each in found["failures"]] == [("darts", 3)]
-    assert "NonFiniteError" in found["failures"][0]["failure"]
-    assert "failed: small, darts, seed 3" in capsys.readouterr().err
+def test_a_trial_that_fails_is_told_and_the_others_go_on(ended):
+    _, printed, told_besides = ended
+    failures = told(ended[0])["failures"]
+    assert [(each["method"], each["seed"]) for each in failures] == [("diverging", 0), ("diverging", 1)]
+    assert "NonFiniteError" in failures[0]["failure"]
+    assert "failed: small, diverging, seed 1" in told_besides
+    assert "All 10 trials have ended, 2 failed." in printed
+    (line,) = (line for line in printed.splitlines() if line.startswith("darts"))
+    mean = sum(row["accuracy"] for row in done(ended[0]) if row["method"] == "darts") / 2
+    assert f"{mean:.2%} ± " in line
 
 
 def test_a_problem_of_a_recipe_is_told_where_the_study_says_it(folder):
-    (problem,) = problems(TINY.replace("mixed_op: uniform_path", "mixed_op: uniform_paths"))
-    assert problem.position[:2] == ("tiny.yaml", 12)
+    (problem,) = problems(TINY + SPOS.replace("mixed_op: uniform_path", "mixed_op: uniform_paths"))
+    assert problem.position[:2] == ("tiny.yaml", 14)
     assert problem.path == "search.mixed_op.type (spos in small)"
     assert "uniform_path" in problem.advice
 
@@ -324,9 +342,9 @@ def test_the_shipped_studies_need_only_what_their_headers_say(tmp_path, macro_ta
         study = load_study(name, (*overrides, "~methods.gdas"), check=False).study
         assert len(study.methods) + 2 >= 9
         assert len(study.seeds) >= 3
-        with pytest.raises(RecipeError) as caught:
-            load_study(name, overrides, check=False)
-        assert {problem.given for problem in caught.value.problems} == {"`gdas`"}
+    with pytest.raises(RecipeError) as caught:
+        load_study(name, overrides, check=False)
+    assert {problem.given for problem in caught.value.problems} == {"`gdas`"}
 
 
 def test_a_clock_goes_on_after_an_interruption_and_keeps_first_times(tmp_path):
