@@ -202,7 +202,7 @@ class _Setup:
         self.budgets: dict[str, dict[str, dict[str, Any]]] = {}
 
     def trials(self) -> Iterator[Trial]:
-        """All trials; those of a seed stand together, so that an interrupted study can be looked at."""
+        """All trials: of one setting after the other, and there of one seed after the other."""
         recipes = {key: self._budgeted(*key, recipe) for key, recipe in self._loaded.recipes.items()}
         for setting in self._loaded.study.settings:
             random = recipes.pop((setting, RANDOM_ARCHITECTURE))
@@ -210,12 +210,12 @@ class _Setup:
             if random.search.benchmark is None:  # where there is a table, both are known from it
                 recipes[setting, RANDOM_ARCHITECTURE] = random
                 recipes[setting, HEAVIEST] = self._heaviest(setting, random)
-        for seed in self._loaded.study.seeds:
-            for (setting, method), recipe in recipes.items():
-                folder = self._folder.root / "trials" / setting / method / str(seed)
-                own = replace(recipe, name=f"{setting}-{method}", seed=seed)
-                ranked = self._loaded.study.ranked
-                yield Trial(setting, method, seed, own, folder, ranked, self._plugins)
+            here = {method: recipe for (name, method), recipe in recipes.items() if name == setting}
+            for seed in self._loaded.study.seeds:
+                for method, recipe in here.items():
+                    folder = self._folder.root / "trials" / setting / method / str(seed)
+                    own, ranked = replace(recipe, seed=seed), self._loaded.study.ranked
+                    yield Trial(setting, method, seed, own, folder, ranked, self._plugins)
 
     def _budgeted(self, setting: str, method: str, recipe: Recipe) -> Recipe:
         if method == RANDOM_ARCHITECTURE:
