@@ -69,12 +69,19 @@ def pairing_problems(parts: Parts) -> Iterator[Problem]:
 
 def _name(parts: Parts) -> Iterator[Problem]:
     name = parts.get("name")
-    if name is not None and not re.fullmatch(r"[\w][\w. +-]*", name):
+    if name is not None and (found := unusable_as_folder(name)):
+        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", *found)
+
+
+def unusable_as_folder(name: str) -> tuple[str, str] | None:
+    """What must hold of a name and what does not, if no folder can be called so."""
+    if not re.fullmatch(r"[\w][\w. +-]*", name):
         rule = "must be usable as the name of a folder: letters, digits and _ . + -, not a dot first"
-        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", rule, f"`{name}`")
-    elif name is not None and len(name.encode()) > _LONGEST_NAME:
+        return rule, f"`{name}`"
+    if len(name.encode()) > _LONGEST_NAME:
         rule = f"must be usable as the name of a folder: at most {_LONGEST_NAME} bytes"
-        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", rule, f"{len(name.encode())}")
+        return rule, f"{len(name.encode())}"
+    return None
 
 
 def _kinds(parts: Parts) -> Iterator[Problem]:
