@@ -140,6 +140,10 @@ class RunDirectory:
         return self.root / "search" / "genotype.json"
 
     @property
+    def inherited(self) -> Path:
+        return self.root / "search" / "inherited.safetensors"
+
+    @property
     def weights(self) -> Path:
         return self.root / "retrain" / "model.safetensors"
 
