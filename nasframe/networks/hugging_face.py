@@ -90,12 +90,18 @@ class HuggingFace(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         if self._takes_tokens:
-            mask_BT = inputs != 0
-            mask_BT[:, 0] = True  # of an empty text too: attention to nothing is no number
-            logits: torch.Tensor = self.model(input_ids=inputs, attention_mask=mask_BT.long()).logits
+            mask_BT = None if inputs.is_meta else _mask(inputs)  # there the library would ask for its numbers
+            logits: torch.Tensor = self.model(input_ids=inputs, attention_mask=mask_BT).logits
         else:
             logits = self.model(pixel_values=inputs).logits
         return logits
+
+
+def _mask(tokens_BT: torch.Tensor) -> torch.Tensor:
+    """1 where there is a token, and at the first place of an empty text, for attention to nothing is NaN."""
+    mask_BT = tokens_BT != 0
+    mask_BT[:, 0] = True
+    return mask_BT.long()
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -171,16 +171,6 @@ def test_a_signal_ends_a_run_with_a_checkpoint_of_its_last_step(
     _check_same(folder, whole)
 
 
-def test_a_second_signal_ends_a_run_at_once_and_harms_nothing(recipe_file, whole, tmp_path):
-    folder = tmp_path / "run"
-    _, progress = _signal_at("search", 4, signal.SIGINT, signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        run(load_recipe(recipe_file), folder, progress)
-    assert Checkpoints(folder / "search" / "checkpoints").latest()["step"] == 2  # the first epoch's
-    _resume(folder)
-    _check_same(folder, whole)
-
-
 _SIGNALS_TWICE = """
 import json, os, signal, sys, time
 from contextlib import contextmanager
