@@ -304,6 +304,16 @@ def _learned(parts: Parts) -> Iterator[Problem]:
         yield parts.problem(problem_kinds.LEARNS_NO_ARCHITECTURE, "search.score", rule, given, advice)
 
 
+def _inherited(parts: Parts) -> Iterator[Problem]:
+    """Who inherits weights has a supernet to inherit them from."""
+    known = parts.get("genotype") is not None
+    if parts.get("retrain.inherit") and (known or not _trains_supernet(parts)):
+        which = "genotype" if known else "search.score"
+        rule = "must have a supernet that the search trains, but there is none"
+        advice = f"leave it out, or {which}"
+        yield parts.problem(problem_kinds.NOTHING_TO_INHERIT, "retrain.inherit", rule, "", advice)
+
+
 def _benchmark(parts: Parts) -> Iterator[Problem]:
     """A table knows the architectures of one space."""
     score = parts.get("search.score")
@@ -386,6 +396,7 @@ _CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
     _cost,
     _explorer,
     _learned,
+    _inherited,
     _benchmark,
     _penalty,
     _held_out,
