@@ -89,7 +89,7 @@ from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
 from nasframe.core.perturbation import Mixtures, Perturbation, Perturbed, perturbations, projected
 from nasframe.core.phases import AS_IT_IS, PHASES, arrangement_of, every
-from nasframe.core.pooling import global_average_pool
+from nasframe.core.pooling import GlobalAveragePool, global_average_pool
 from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.random_state import (
@@ -120,6 +120,7 @@ from nasframe.core.space import (
     architectures_of,
     choices_of,
     derived,
+    read_genotype,
     sample,
     spaces,
     supernet,
@@ -168,6 +169,7 @@ __all__ = [
     "Fusable",
     "FusedSum",
     "Genotype",
+    "GlobalAveragePool",
     "Graph",
     "Guard",
     "HasConcentration",
@@ -301,6 +303,7 @@ __all__ = [
     "rank_stability",
     "reaches_output",
     "read_amount",
+    "read_genotype",
     "recompute",
     "regularizers",
     "removed",

@@ -162,6 +162,10 @@ class RunDirectory:
         return self.root / "search" / "genotype.json"
 
     @property
+    def inherited(self) -> Path:
+        return self.root / "search" / "inherited.safetensors"
+
+    @property
     def healthy_genotype(self) -> Path:
         """The architecture of the last good epoch of a search that collapsed."""
         return self.root / "search" / "healthy_genotype.json"

@@ -23,6 +23,7 @@ from nasframe.core import (
     Genotype,
     Graph,
     Guard,
+    Idle,
     Interrupts,
     Job,
     Model,
@@ -45,8 +46,10 @@ from nasframe.core import (
     exporters,
     generator_for,
     hold_out,
+    inherit,
     price,
     reaches_output,
+    read_genotype,
     sample,
     seed_for,
     supernet,
@@ -275,7 +278,7 @@ class _Stages:
     def _search(self) -> None:
         if self._recipe.genotype is not None:
             self._directory.stage("search")
-            known = Genotype.load(self._recipe.genotype)
+            known = read_genotype(self._recipe.genotype, self._recipe.retrain.space(self._data.task))
             self._standing(known)  # refused now, not after the retraining
             known.save(self._directory.genotype)
             return
@@ -308,11 +311,13 @@ class _Stages:
         guard = self._guard(model, space, objective, derive)
         self._fit("search", section, model, objective, make_algorithm, describe, guard)
         found = deriver.derive_validated(model, self._validate) if deriver.validates else derive()
-        self._keep_found(shared(lambda: found), space)
+        found = shared(lambda: found)
+        self._bequeath(found, model)
+        self._keep_found(found, space)
 
     def _keep_found(self, found: Genotype, space: Space) -> None:
         found.save(self._directory.genotype)
-        if reaches_output(space, found, self._data.task) is False:
+        if reaches_output(space, found, self._data.task, Idle.in_space(space)) is False:
             self._directory.note(f"{CUT}: it answers all inputs alike")
             warnings.warn(f"derive: {CUT}: it answers all inputs alike", HealthWarning, stacklevel=2)
 
@@ -351,7 +356,11 @@ class _Stages:
     def _supernet(self, space: Space) -> Model:
         section = self._recipe.search
         torch.manual_seed(seed_for(self._recipe.seed, "search", "init"))
-        return supernet(space, section.mixed_op, fused=section.fused, recomputed=section.recomputed)
+        model = supernet(space, section.mixed_op, fused=section.fused, recomputed=section.recomputed)
+        if self._recipe.retrain.inherit:  # refused now, not after the search
+            drawn = sample(space, generator_for(self._recipe.seed, "check"))
+            inherit(derived(self._recipe.retrain.space(self._data.task), drawn), model, drawn)
+        return model
 
     def _explore(self, component: Component[Explorer], space: Space) -> None:
         """Let an explorer find the architecture."""
@@ -386,7 +395,15 @@ class _Stages:
             limit,
         )
         best = self._explored(exploration, space, num_records + 1)
+        self._bequeath(best.genotype, trained)
         self._keep_found(best.genotype, space)
+
+    def _bequeath(self, found: Genotype, model: Model | None) -> None:
+        """Write what an architecture inherits from the supernet, if the retraining begins with that."""
+        section = self._recipe.retrain
+        if section.inherit and model is not None:
+            heir = derived(section.space(self._data.task), found)
+            _save_weights(inherit(heir, model, found), self._directory.inherited)
 
     def _explored(self, exploration: Exploration, space: Space, start: int) -> Scored:
         """The best of what an explorer had scored; each score is a record, from the step `start` on."""
@@ -490,17 +507,13 @@ class _Stages:
         space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
         model = derived(space, genotype, recomputed=section.recomputed)
+        if section.inherit:
+            _load_weights(model, self._directory.inherited)
         if (key := space.key(genotype)) is not None:
             self._directory.update_status(architecture=key)
         algorithm = algorithms.component("weights_only")
         self._fit("retrain", section, model, section.objective(), algorithm, lambda record: record)
-        # copies, because the format has no place for parameters that several cells share
-        weights = {
-            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in model.state_dict().items()
-        }
-        with written_whole(self._directory.weights) as file:
-            file.write(save(weights))
+        _save_weights(model, self._directory.weights)
 
     def _fit(
         self,
@@ -635,6 +648,16 @@ def _reported(path: Path, part: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
     return found
+
+
+def _save_weights(model: Model, path: Path) -> None:
+    # copies, because the format has no place for parameters that several cells share
+    weights = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+    with written_whole(path) as file:
+        file.write(save(weights))
 
 
 def _load_weights(model: Model, path: Path) -> None:
