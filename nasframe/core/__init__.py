@@ -100,6 +100,7 @@ from nasframe.core.random_state import (
     seed_for,
     set_random_state,
 )
+from nasframe.core.ranks import averaged, num_ranks
 from nasframe.core.regularizer import (
     HasConcentration,
     HasGates,
@@ -236,6 +237,7 @@ __all__ = [
     "architectures_of",
     "arrangement_of",
     "augmentations",
+    "averaged",
     "benchmarks",
     "bfloat16_speedup",
     "cheapest",
@@ -285,6 +287,7 @@ __all__ = [
     "normalized_by_batch",
     "normalized_entropy",
     "num_architectures",
+    "num_ranks",
     "objectives",
     "on_meta",
     "ops",

@@ -26,8 +26,17 @@ _PROBE: Final = "import sys; from nasframe.recipe.discovery import probe; probe(
 
 def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with nasframe, by name."""
-    folder = Path(nasframe.__file__).parent / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return _shipped("recipes")
+
+
+def shipped_studies() -> dict[str, Path]:
+    """The studies that come with nasframe, by name."""
+    return _shipped("studies")
+
+
+def _shipped(folder: str) -> dict[str, Path]:
+    found = (Path(nasframe.__file__).parent / folder).glob("*.yaml")
+    return {path.stem: path for path in sorted(found)}
 
 
 def import_modules(paths: Sequence[Path]) -> None:
