@@ -69,12 +69,19 @@ def pairing_problems(parts: Parts) -> Iterator[Problem]:
 
 def _name(parts: Parts) -> Iterator[Problem]:
     name = parts.get("name")
-    if name is not None and not re.fullmatch(r"[\w][\w. +-]*", name):
+    if name is not None and (found := unusable_as_folder(name)):
+        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", *found)
+
+
+def unusable_as_folder(name: str) -> tuple[str, str] | None:
+    """What must hold of a name and what does not, if no folder can be called so."""
+    if not re.fullmatch(r"[\w][\w. +-]*", name):
         rule = "must be usable as the name of a folder: letters, digits and _ . + -, not a dot first"
-        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", rule, f"`{name}`")
-    elif name is not None and len(name.encode()) > _LONGEST_NAME:
+        return rule, f"`{name}`"
+    if len(name.encode()) > _LONGEST_NAME:
         rule = f"must be usable as the name of a folder: at most {_LONGEST_NAME} bytes"
-        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", rule, f"{len(name.encode())}")
+        return rule, f"{len(name.encode())}"
+    return None
 
 
 def _kinds(parts: Parts) -> Iterator[Problem]:
@@ -297,6 +304,16 @@ def _learned(parts: Parts) -> Iterator[Problem]:
         yield parts.problem(problem_kinds.LEARNS_NO_ARCHITECTURE, "search.score", rule, given, advice)
 
 
+def _inherited(parts: Parts) -> Iterator[Problem]:
+    """Who inherits weights has a supernet to inherit them from."""
+    known = parts.get("genotype") is not None
+    if parts.get("retrain.inherit") and (known or not _trains_supernet(parts)):
+        which = "genotype" if known else "search.score"
+        rule = "must have a supernet that the search trains, but there is none"
+        advice = f"leave it out, or {which}"
+        yield parts.problem(problem_kinds.NOTHING_TO_INHERIT, "retrain.inherit", rule, "", advice)
+
+
 def _benchmark(parts: Parts) -> Iterator[Problem]:
     """A table knows the architectures of one space."""
     score = parts.get("search.score")
@@ -379,6 +396,7 @@ _CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
     _cost,
     _explorer,
     _learned,
+    _inherited,
     _benchmark,
     _penalty,
     _held_out,
