@@ -67,7 +67,7 @@ class Health:
 
     action: Literal["tell", "stop", "rollback"] = "tell"
     max_idle: Probability = 0.5
-    patience: PositiveInt = 3
+    patience: PositiveInt = 5
     gap_every: PositiveInt | None = 5
     gap_fraction: Annotated[float, Interval(gt=0, le=1)] = 0.1
     eigenvalue_every: PositiveInt | None = None
