@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, final
 
 import nasframe
+from nasframe.declarations import told_if_long
 from nasframe.errors import NasframeError, Problem, RecipeError
 from nasframe.problem_kinds import UNUSABLE_MODULE
 from nasframe.registry import registries
@@ -47,7 +48,8 @@ def import_modules(paths: Sequence[Path]) -> None:
     problems = []
     for path in paths:
         try:
-            _import_module(path.resolve())
+            with told_if_long(f"--plugin {path}"):
+                _import_module(path.resolve())
         except (Exception, SystemExit) as error:
             given = f"{type(error).__name__}: {error}"
             rule = f"{path} must be a Python module that can be imported"

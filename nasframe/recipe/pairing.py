@@ -236,34 +236,29 @@ def _held_out(parts: Parts) -> Iterator[Problem]:
 
 def _health(parts: Parts) -> Iterator[Problem]:
     """What is asked of the health of a search can be seen and done in it."""
-    action, every = parts.get("search.health.action"), parts.get("search.health.eigenvalue_every")
-    acts = action is not None and action != "tell"
-    asked = [name for name, is_asked in (("action", acts), ("eigenvalue_every", every)) if is_asked]
-    for path in (f"search.health.{name}" for name in asked):
-        for rule, advice in _health_rules(parts, path):
-            yield parts.problem(problem_kinds.HEALTH_UNUSED, path, rule, f"{parts.get(path)}", advice)
-    if every and parts.get("search.valid_fraction") == 0:
+    for name, nothing in (("action", "tell"), ("eigenvalue_every", None)):
+        path = f"search.health.{name}"
+        if (given := parts.get(path)) not in (nothing, None):
+            for reason, advice in _health_reasons(parts, name):
+                rule = f"must be {'null' if nothing is None else nothing}, because {reason}"
+                yield parts.problem(problem_kinds.HEALTH_UNUSED, path, rule, f"{given}", advice)
+    if parts.get("search.health.eigenvalue_every") and parts.get("search.valid_fraction") == 0:
         rule = "must be above 0, because the eigenvalue is measured on held-out examples"
         yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
 
 
-def _health_rules(parts: Parts, path: str) -> Iterator[tuple[str, str]]:
-    """What forbids a setting of the health, and what to do."""
+def _health_reasons(parts: Parts, name: str) -> Iterator[tuple[str, str]]:
+    """What forbids to ask for something of the health, and what to do."""
     explorer, trainer = parts.get("search.explorer"), parts.get("search.trainer")
     mixed_op = parts.get("search.mixed_op")
     made = _factory(mixed_op)
     if explorer is not None:
-        yield f"must be left out, because `{explorer.name}` finds the architecture, and no alpha", ""
+        yield f"the architecture is found by `{explorer.name}`, not read off alphas", "leave it out"
     if trainer is not None and not _attribute(trainer, "heeds_guard"):
-        yield (
-            f"must be left out, because `{trainer.name}` does not heed it",
-            "or choose another search.trainer",
-        )
-    if path.endswith("eigenvalue_every") and isinstance(made, type) and not issubclass(made, WeightedSum):
-        rule = (
-            f"must be left out, because `{mixed_op.name}` is no weighted sum of its candidates, which has a "
-        )
-        yield f"{rule}second derivative", "or choose another search.mixed_op, such as softmax"
+        yield f"`{trainer.name}` lets nobody look at a search", "leave it out, or choose another trainer"
+    if name == "eigenvalue_every" and isinstance(made, type) and not issubclass(made, WeightedSum):
+        advice = "leave it out, or choose another search.mixed_op, such as softmax"
+        yield f"`{mixed_op.name}` is no weighted sum of its candidates, which has second derivatives", advice
 
 
 def _trains_supernet(parts: Parts) -> bool:
@@ -307,6 +302,16 @@ def _learned(parts: Parts) -> Iterator[Problem]:
         advice = "choose the score supernet, or leave search.algorithm out"
         given = f"`{parts.get('search.score').name}`"
         yield parts.problem(problem_kinds.LEARNS_NO_ARCHITECTURE, "search.score", rule, given, advice)
+
+
+def _inherited(parts: Parts) -> Iterator[Problem]:
+    """Who inherits weights has a supernet to inherit them from."""
+    known = parts.get("genotype") is not None
+    if parts.get("retrain.inherit") and (known or not _trains_supernet(parts)):
+        which = "genotype" if known else "search.score"
+        rule = "must have a supernet that the search trains, but there is none"
+        advice = f"leave it out, or {which}"
+        yield parts.problem(problem_kinds.NOTHING_TO_INHERIT, "retrain.inherit", rule, "", advice)
 
 
 def _benchmark(parts: Parts) -> Iterator[Problem]:
@@ -391,6 +396,7 @@ _CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
     _cost,
     _explorer,
     _learned,
+    _inherited,
     _benchmark,
     _penalty,
     _held_out,

@@ -29,6 +29,7 @@ from nasframe.core import (
     num_architectures,
     preview_of,
     price,
+    read_genotype,
     sample,
     supernet,
 )
@@ -188,7 +189,7 @@ def survey(recipe: Recipe, say: Say = _silent) -> Survey:
     task = task_of(recipe)
     retrained: Space = recipe.retrain.space(task)
     if recipe.genotype is not None:
-        known = Genotype.load(recipe.genotype)
+        known = read_genotype(recipe.genotype, retrained)
         return Survey(None, None, None, None, {"known": _network(retrained, task, known)})
     space: Space = recipe.space(task)
     model, choices = None, choices_of(space)

@@ -21,9 +21,11 @@ from nasframe.core import (
     cost_scale,
     derived,
     generator_for,
+    inherit,
     kept_random_state,
     preview_of,
     price,
+    read_genotype,
     sample,
     supernet,
 )
@@ -128,7 +130,7 @@ class _Trial:
             self._search(space, retrained, task)
         elif retrained is not None and genotype_file.is_file():
             with self._blaming(kinds.BAD_GENOTYPE, "genotype"):
-                derived(retrained, Genotype.load(genotype_file), recomputed=self._recomputed)
+                derived(retrained, read_genotype(genotype_file, retrained), recomputed=self._recomputed)
 
     @property
     def _recomputed(self) -> bool:
@@ -151,17 +153,22 @@ class _Trial:
         if (explorer := self._get("search.explorer")) is not None:
             with self._blaming(kinds.IMPOSSIBLE_SETTINGS, "search.explorer"):
                 explorer(space, 0)
+        model: Model | None = None
         if trains_supernet(self._get("search.score")):
-            self._supernet(space)
+            model = self._supernet(space)
         else:
             self._scored(space, drawn)
         self._priced(space, retrained, task)
         if retrained is not None:
             rule = "must build what a search of `space` finds, but cannot: "
             with self._blaming(kinds.OTHER_RETRAIN_SPACE, "retrain.space", rule):
-                derived(retrained, drawn, recomputed=self._recomputed)
+                heir = derived(retrained, drawn, recomputed=self._recomputed)
+            if model is not None and self._get("retrain.inherit") and not self._is_blamed("retrain.space"):
+                rule = "must find the weights of the retraining's network in the supernet, but cannot: "
+                with self._blaming(kinds.NOTHING_TO_INHERIT, "retrain.inherit", rule):
+                    inherit(heir, model, drawn)
 
-    def _supernet(self, space: Space) -> None:
+    def _supernet(self, space: Space) -> Model | None:
         model: Model | None = None
         if (mixed_op := self._get("search.mixed_op")) is not None:
             with self._blaming(kinds.IMPOSSIBLE_SUPERNET, "search.mixed_op"):
@@ -169,6 +176,7 @@ class _Trial:
         if model is not None and (algorithm := self._get("search.algorithm")) is not None:
             additions = Additions(self._get("search.regularizers") or (), self._get("search.perturbation"))
             self._check_step(model, algorithm, "search.algorithm", additions)
+        return model
 
     def _scored(self, space: Space, genotype: Genotype) -> None:
         """What is scored by training it can be trained."""
