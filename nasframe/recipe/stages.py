@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -18,6 +18,7 @@ from nasframe.core import (
     Algorithm,
     Benchmark,
     Dataset,
+    Deriver,
     Explorer,
     Genotype,
     Graph,
@@ -57,6 +58,7 @@ from nasframe.recipe.devices import default_threads, device_named, kernels_for, 
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.pricing import Pricing
+from nasframe.recipe.progression import Progression, Stretch
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
@@ -243,8 +245,25 @@ class _Stages:
         if section.explorer is not None:
             self._explore(section.explorer, space)
             return
-        model = self._supernet(space)
-        deriver, objective = section.deriver(), self._recipe.objective()
+        deriver = section.deriver()
+        if section.stages:
+
+            def train(space: Space, model: Model, section: Search, stretch: Stretch) -> int:
+                return self._train_supernet(space, model, section, deriver, stretch)[0]
+
+            model = Progression(self._recipe, self._data.task, self._directory.stage).run(train)
+            derive: Callable[[], Genotype] = partial(deriver.derive, model)
+        else:
+            model, stretch = self._supernet(space), Stretch("search", self._recipe.seed, "search")
+            _, derive = self._train_supernet(space, model, section, deriver, stretch)
+        found = deriver.derive_validated(model, self._validate) if deriver.validates else derive()
+        found.save(self._directory.genotype)
+
+    def _train_supernet(
+        self, space: Space, model: Model, section: Search, deriver: Deriver, stretch: Stretch
+    ) -> tuple[int, Callable[[], Genotype]]:
+        """Search in a supernet; returns the step of the last record, and what derives the architecture."""
+        objective = self._recipe.objective()
         make_algorithm: Callable[[Model, Objective], Algorithm] = section.algorithm
         pricing = self._pricing(model)
         if pricing is not None:
@@ -260,18 +279,18 @@ class _Stages:
             genotype = derive()
             record = _with_alphas(record, model, _graphs(space, genotype))
             record = _with_truth(record, self._standing(genotype))
-            record = _with_figures(record, figures_of(objective))
+            record = _with_figures(record, {**stretch.figures, **figures_of(objective)})
             return record if pricing is None else _with_figures(record, pricing.figures(genotype))
 
-        self._fit("search", section, model, objective, make_algorithm, describe)
-        found = deriver.derive_validated(model, self._validate) if deriver.validates else derive()
-        found.save(self._directory.genotype)
+        last = self._fit("search", section, model, objective, make_algorithm, describe, stretch)
+        return last, derive
 
     def _validate(self, model: Model) -> float:
         """What the model is worth on the held-out examples (see `Validate`)."""
         section, objective = self._recipe.search, self._recipe.objective()
         _, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
-        figures = section.trainer().evaluate(model, objective, valid, self._data.preprocess)
+        trainer = (section.stages[-1] if section.stages else section).trainer()
+        figures = trainer.evaluate(model, objective, valid, self._data.preprocess)
         return float(figures["accuracy"] if "accuracy" in figures else -figures["loss"])
 
     def _supernet(self, space: Space) -> Model:
@@ -434,32 +453,38 @@ class _Stages:
         objective: Objective,
         make_algorithm: Callable[[Model, Objective], Any],
         describe: Callable[[Record], Record],
+        stretch: Stretch | None = None,
     ) -> int:
         """Train a model; returns the step of the last record."""
+        stretch = stretch or Stretch(stage, self._recipe.seed, stage)
+        folder, seed, label, before = stretch.folder, stretch.seed, stretch.label, stretch.before
         train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
-        last = 0
+        last = before
 
         with self._tracking(stage) as open_trackers:
 
             def start_tracking(start: int) -> Callable[[Record], None]:
                 nonlocal last
-                last = start - 1
+                last = before + start - 1
                 precision = self._directory.status().get("precision", {})
                 self._directory.update_status(precision={**precision, stage: model.precision})
-                log = open_trackers(start)
+                log = open_trackers(before + start)
 
                 def track(record: Record) -> None:
                     nonlocal last
-                    last = record.step
-                    log(record)
+                    last = before + record.step
+                    log(replace(record, step=last))
 
                 return track
+
+            def hear(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
+                self._hear(label, step, num_steps, epoch, metrics)
 
             self._fit_by(
                 section.trainer(),
                 Job(
                     stage=stage,
-                    seed=self._recipe.seed,
+                    seed=seed,
                     device=self._device,
                     model=model,
                     objective=objective,
@@ -470,8 +495,8 @@ class _Stages:
                     augment=[component() for component in section.augment],
                     describe=describe,
                     start_tracking=start_tracking,
-                    checkpoints=self._directory.checkpoints(stage),
-                    progress=self._hear,
+                    checkpoints=self._directory.checkpoints(folder),
+                    progress=hear,
                     note=self._directory.note,
                     interrupts=self._interrupts,
                 ),
