@@ -8,7 +8,7 @@ from torch import nn
 
 from nasframe.core.mixed_op import MixedLayer
 from nasframe.core.model import Model
-from nasframe.core.sharing import weights_of
+from nasframe.core.sharing import Resized, weights_of
 
 _WIDTHS: Final = 2  # the dimensions of a weight that are numbers of channels
 
@@ -40,6 +40,7 @@ def _pairs(
     heir: nn.Module, source: nn.Module, candidates: Mapping[nn.Module, tuple[str, ...]]
 ) -> Iterator[tuple[nn.Module, nn.Module]]:
     """Modules that stand in the same place."""
+    heir, source = (each.module if isinstance(each, Resized) else each for each in (heir, source))
     yield heir, source
     if isinstance(heir, MixedLayer) and isinstance(source, MixedLayer):
         former = dict(zip(candidates[source.mixed_op], source.candidates, strict=True))

@@ -118,10 +118,12 @@ def _form(annotation: Any) -> tuple[str, Any]:
 
 
 def section_in(annotation: Any) -> type | None:
-    """The section that a setting has a list of; None for a setting of another form."""
+    """The section, with slots, that a setting has a list of; None for a setting of another form."""
     form, argument = _form(annotation)
-    is_section = form == "list" and isinstance(argument, type) and dataclasses.is_dataclass(argument)
-    return argument if is_section else None
+    if form != "list" or not isinstance(argument, type) or not dataclasses.is_dataclass(argument):
+        return None
+    has_slots = any(mentions(field.type, Component) for field in dataclasses.fields(argument))
+    return argument if has_slots else None
 
 
 def settings_of(section: type) -> dict[str, Setting]:
