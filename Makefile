@@ -4,6 +4,8 @@ BIN := .venv/bin
 RECIPE ?= recipes/digits_darts.yaml
 # the checks of types go along with the tests
 MAKEFLAGS += --jobs=2
+# compiled modules are kept, whatever the shell says: the tests start nasframe many times
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test docs lint types layers check audit format bench clean
 

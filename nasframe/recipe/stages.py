@@ -99,7 +99,7 @@ class Run:
         return model.eval()
 
 
-def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = None) -> Run:
+def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None = None) -> Run:
     """Take a recipe through the whole search.
 
     Args:
@@ -126,10 +126,12 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None
         return _Stages(recipe, directory, progress or _silent, fit).run()
 
 
-def _new_directory(recipe: Recipe, out: Path | None) -> RunDirectory:
+def _new_directory(recipe: Recipe, out: str | Path | None) -> RunDirectory:
     device = str(device_named(recipe.device))
     threads = recipe.threads or default_threads()
-    return RunDirectory.create(out, recipe.name, dump_recipe(recipe), device, threads)
+    return RunDirectory.create(
+        None if out is None else Path(out), recipe.name, dump_recipe(recipe), device, threads
+    )
 
 
 def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = False) -> Run:

@@ -251,7 +251,7 @@ def test_exporters_write_the_network_in_evaluation_mode_below_export(
     third_party("shaping", _EXPORTER, exporters="shapes = Shapes")
     found = finished.folder / "search" / "genotype.json"
     overrides = [f"genotype={found}", "export=[shapes]", "retrain.trainer.max_steps=1", "trackers=[]"]
-    done = run(load_recipe(recipe_file, overrides), tmp_path / "run")
+    done = run(load_recipe(recipe_file, overrides), str(tmp_path / "run"))
     assert [path.name for path in (done.folder / "export").iterdir()] == ["shapes.txt"]
     assert (done.folder / "export" / "shapes.txt").read_text() == "False (8, 3, 8, 8) (8, 3)"
     assert not (done.folder / "retrain" / "metrics.jsonl").exists()

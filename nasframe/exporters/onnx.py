@@ -1,0 +1,73 @@
+"""ONNX, which most inference engines read."""
+
+import copy
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from nasframe.core import Exporter, Model, exporters
+from nasframe.errors import UnsupportedError
+from nasframe.exporters._checked import check, several, untraceable
+
+
+@exporters.register("onnx")
+@final
+class Onnx(Exporter):
+    """Writes ``model.onnx``: one file with its weights, input ``inputs``, output ``outputs``, any batch size.
+
+    The file is checked as ONNX, run by ONNX Runtime on the CPU, and compared with the network on the
+    example, whole and on its first input alone. Needs the extra ``onnx``.
+
+    Raises:
+        UnsupportedError: The network cannot be traced or has no one output, the file computes something
+            else, or a package is missing.
+    """
+
+    def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
+        runtime = _runtime()
+        network = copy.deepcopy(model.network).cpu().eval()
+        inputs = example.detach().cpu()
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "model.onnx"
+        _write(network, several(inputs), path)
+        session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+        def run(part: torch.Tensor) -> list[torch.Tensor]:
+            return [torch.from_numpy(each) for each in session.run(None, {"inputs": part.numpy()})]
+
+        check("onnx", path, network, run, inputs)
+        return path
+
+
+def _runtime() -> Any:
+    """ONNX Runtime, where all that an export needs is installed."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 (what PyTorch translates with)
+    except ImportError as error:
+        raise UnsupportedError(
+            f"onnx: needs {error.name}, which is not installed; pip install 'nasframe[onnx]'"
+        ) from error
+    return onnxruntime
+
+
+def _write(network: nn.Module, inputs: torch.Tensor, path: Path) -> None:
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns that there is no torchvision, whose operations nothing here has
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's and the translator's, of each other
+            torch.onnx.export(
+                network, (inputs,), path,
+                input_names=["inputs"], output_names=["outputs"], dynamic_shapes=({0: "batch"},),
+                external_data=False, dynamo=True, verbose=False,
+            )  # fmt: skip
+    except Exception as error:  # tracing runs the network's own code
+        raise untraceable("onnx", error) from error
+    finally:
+        log.setLevel(level)
