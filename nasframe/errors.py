@@ -95,5 +95,9 @@ class FaultWarning(UserWarning):
     """Something broke and was got over: says what, and what that costs."""
 
 
+class HealthWarning(UserWarning):
+    """A search finds nothing that is worth its time any more, or what it found cannot work: says why."""
+
+
 class FormerNameWarning(FutureWarning):
     """Something is said by a name that it had before; it is read, until that name is gone."""

@@ -3,7 +3,7 @@
 Codes are public: one is never given to another kind. Their tens group them: 00 the recipe's file, 01 YAML,
 02 includes, 03 overrides, 04 references, 05 keys, 06 values, 07 names, 08 parts that must fit together,
 09 this machine, 10 parts that cannot be built, 11 explorers and what they need beside them, 12 parts of a
-method, 13 stages of a search.
+method, 13 the health of a search, 14 its stages.
 """
 
 import sys
@@ -617,10 +617,22 @@ REGULARIZER_UNUSED = _kind(
     right=f"{_TINY}search: {{algorithm: darts_bilevel, regularizers: [beta_decay]}}\n",
 )
 
-# stages of a search
+# the health of a search
+
+HEALTH_UNUSED = _kind(
+    "NF131",
+    "What is asked of the health of a search cannot be seen or done there.",
+    """To stop a search, or to lead its alphas back, there must be alphas that decide, and a trainer that lets
+    itself be stopped. An eigenvalue of the loss in the alphas needs mixtures that have a second derivative,
+    as weighted sums do. Otherwise the wish would be silently dropped.""",
+    wrong=f"{_TINY}search: {{explorer: random_search, score: synflow, health: {{action: stop}}}}\n",
+    right=f"{_TINY}search: {{health: {{action: stop}}}}\n",
+)
+
+# the stages of a search
 
 IMPOSSIBLE_STAGES = _kind(
-    "NF131",
+    "NF141",
     "A search cannot go through its stages.",
     """A stage goes on with the strongest candidates of the one before, so alphas must have been learned
     there, and no more candidates can be kept than are left. An explorer has no alphas; pruning by them knows

@@ -21,6 +21,7 @@ _GROUPS: Final = {
     "NF10": "Parts that cannot be built",
     "NF11": "Explorers, and what they need beside them",
     "NF12": "Parts of a method, and what they need beside them",
+    "NF13": "The health of a search",
 }
 
 

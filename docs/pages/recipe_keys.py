@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 from nasframe.cli.catalog import described
 from nasframe.recipe import Recipe
-from nasframe.recipe.recipe import Retrain, Search, SearchStage
+from nasframe.recipe.recipe import Health, Retrain, Search, SearchStage
 from nasframe.recipe.schema import settings_of
 from pages.markdown import first_line, settings
 
 _SECTIONS = {
     "At the top": Recipe,
     "`search`": Search,
+    "`search.health`": Health,
     "Each of `search.stages`": SearchStage,
     "`retrain`": Retrain,
 }
@@ -34,5 +35,5 @@ below this one, `${{a.b}}` refers to another value, and `version: 1` names the f
 
 
 def _keys(section: type) -> str:
-    others = ("search", "retrain")  # sections of their own
+    others = ("search", "health", "retrain")  # sections of their own
     return settings(described(key) for key in settings_of(section).values() if key.name not in others)

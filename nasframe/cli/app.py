@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, doctor, explain, new, plan, run, schema, shipped
+from nasframe.cli import catalog, check, doctor, explain, new, plan, run, schema, ship, shipped
 from nasframe.cli.output import printable, show_problems, shown_warnings
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 
@@ -22,6 +22,7 @@ app: Final = typer.Typer(
 for _verb in (
     run.run,
     run.resume,
+    ship.export,
     check.validate,
     plan.plan,
     check.config,

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from nasframe.errors import FaultWarning, FormerNameWarning, Problem, RecipeError
+from nasframe.errors import FaultWarning, FormerNameWarning, HealthWarning, Problem, RecipeError
 
 _EXCERPT = 100
 _UNCUT = 1000
@@ -69,14 +69,15 @@ def show_problems(error: RecipeError) -> None:
 
 @contextmanager
 def shown_warnings() -> Iterator[None]:
-    """Print former names and faults, each on a line of standard error; other warnings as ever."""
+    """Print nasframe's own warnings, each on a line of standard error; other warnings as ever."""
+    own = (FormerNameWarning, FaultWarning, HealthWarning)
     with warnings.catch_warnings():
-        for kind in (FormerNameWarning, FaultWarning):
+        for kind in own:
             warnings.simplefilter("always", kind)
         show_other = warnings.showwarning
 
         def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, (FormerNameWarning, FaultWarning)):
+            if issubclass(category, own):
                 typer.secho(f"warning: {printable(str(message))}", err=True, fg="yellow")
             else:
                 show_other(message, category, *where, **more)

@@ -103,10 +103,11 @@ def _show(finished: "Run", as_json: bool) -> None:
     if as_json:
         paths = {"folder": str(finished.folder), "report": str(finished.report)}
         genotype = json.loads(finished.genotype.to_json())
-        found = {"architecture": finished.architecture, "genotype": genotype}
+        found = {"architecture": finished.architecture, "genotype": genotype, "health": finished.health}
         print_json({**paths, "metrics": finished.metrics, **found})
         return
     rows = [[name.replace("_", " "), _spell(name, value)] for name, value in finished.metrics.items()]
+    rows += [["search", printable(finished.health)]] if finished.health else []
     rows += [
         ["results", str(finished.folder)],
         ["report", str(finished.report)],

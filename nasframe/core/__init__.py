@@ -12,6 +12,7 @@ from nasframe.core.block import Block, recompute
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.cost import COUNT_UNITS, Cost, costs, on_meta
+from nasframe.core.curvature import largest_eigenvalue, rise, upper_curvature
 from nasframe.core.dataset import (
     AsGiven,
     Dataset,
@@ -34,7 +35,18 @@ from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFille
 from nasframe.core.fused import FusedSum, States
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
+from nasframe.core.guard import Guard
 from nasframe.core.in_two_steps import InTwoSteps
+from nasframe.core.indicators import (
+    Idle,
+    IdleEdges,
+    idle_edges,
+    kendall_tau,
+    mass_of,
+    normalized_entropy,
+    rank_stability,
+    reaches_output,
+)
 from nasframe.core.inheritance import inherit
 from nasframe.core.interrupts import Interrupts
 from nasframe.core.kept import keep_probabilities
@@ -50,6 +62,7 @@ from nasframe.core.mixed_op import (
     SumOfInputs,
     SumOfLayers,
     WeightedSum,
+    is_skip,
     is_zero,
     mixed_ops,
 )
@@ -113,7 +126,7 @@ from nasframe.core.space import (
 )
 from nasframe.core.space_size import num_architectures
 from nasframe.core.succession import take_alphas, take_weights
-from nasframe.core.swapped import swapped, unmoved
+from nasframe.core.swapped import normalized_by_batch, swapped, unmoved
 from nasframe.core.task import Task
 from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
@@ -157,9 +170,12 @@ __all__ = [
     "FusedSum",
     "Genotype",
     "Graph",
+    "Guard",
     "HasConcentration",
     "HasGates",
     "HasLogits",
+    "Idle",
+    "IdleEdges",
     "InTwoSteps",
     "InputChoice",
     "Interrupts",
@@ -247,21 +263,28 @@ __all__ = [
     "get_random_state",
     "global_average_pool",
     "hold_out",
+    "idle_edges",
     "inherit",
+    "is_skip",
     "is_watched",
     "is_zero",
     "keep_kinds_on_load",
     "keep_probabilities",
+    "kendall_tau",
     "kept_random_state",
     "kind_of",
     "kinds",
+    "largest_eigenvalue",
     "layers",
     "map_tensors",
+    "mass_of",
     "mixed_ops",
     "most_likely",
     "named_parameters_at",
     "named_parameters_of",
     "networks",
+    "normalized_by_batch",
+    "normalized_entropy",
     "num_architectures",
     "objectives",
     "on_meta",
@@ -275,12 +298,15 @@ __all__ = [
     "previewed_by",
     "price",
     "projected",
+    "rank_stability",
+    "reaches_output",
     "read_amount",
     "recompute",
     "regularizers",
     "removed",
     "renamed",
     "reports",
+    "rise",
     "sample",
     "schedules",
     "scores",
@@ -299,5 +325,6 @@ __all__ = [
     "trackers",
     "trainers",
     "unmoved",
+    "upper_curvature",
     "with_penalty",
 ]

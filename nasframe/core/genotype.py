@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from nasframe.errors import FormatError
 _FORMAT = "nasframe.genotype"
 _VERSION = 1
 _CELLS = ("normal", "reduce")
+_EDGE = re.compile(r"(.+?)_\d+_\d+")
 _MAX_LENGTH = 100_000  # of a text in the DARTS format, some fifty times what a large cell takes
 
 
@@ -131,6 +133,12 @@ class Genotype:
         if not pairs or concat is None:
             raise FormatError(f"genotype: no `{cell}` cell, so it cannot be written in the DARTS format")
         return f"{cell}={pairs!r}, {cell}_concat={[_number(state) for state in concat]!r}"
+
+
+def cell_of(choice_id: str) -> str:
+    """The kind of cell that an edge is in, as cell spaces name them (see `Genotype`); empty for others."""
+    found = _EDGE.fullmatch(choice_id)
+    return found[1] if found else ""
 
 
 def _check_choices(choices: Any) -> None:

@@ -170,6 +170,17 @@ def is_zero(candidate: Candidate) -> bool:
     return bool(getattr(candidate, "always_zero", False))
 
 
+def is_skip(candidate: Candidate) -> bool:
+    """Whether a candidate is a skip connection.
+
+    It is an ``nn.Identity``, or declares (``passes_on = True``) that it hands its input on but for its shape
+    or for what training drops of it, or is an ``nn.Sequential`` of such parts.
+    """
+    if type(candidate) is nn.Sequential:
+        return all(map(is_skip, candidate))
+    return isinstance(candidate, nn.Identity) or bool(getattr(candidate, "passes_on", False))
+
+
 @final
 class MixedLayer(Block):
     """A site of a layer or value choice in the supernet: its own candidates, the choice's mixed op."""

@@ -77,6 +77,20 @@ def unmoved(module: nn.Module) -> Iterator[None]:
             held.update(kept)
 
 
+@contextmanager
+def normalized_by_batch(module: nn.Module) -> Iterator[None]:
+    """Inside, batch norms normalize by the statistics of their batch in evaluation too, and move none."""
+    norms = [each._buffers for each in _modules(module) if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    before = {id(held): (held, {name: held.get(name) for name in _STATISTICS}) for held in norms}
+    try:
+        for held in norms:
+            held.update(dict.fromkeys(_STATISTICS))
+        yield
+    finally:
+        for held, kept in before.values():
+            held.update(kept)
+
+
 def copied_once(buffer: torch.Tensor | None, copies: dict[int, torch.Tensor]) -> torch.Tensor | None:
     """The one copy of a buffer, which several modules may share."""
     if buffer is None:

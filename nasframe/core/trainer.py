@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 
@@ -11,6 +11,7 @@ from nasframe.core.algorithm import Algorithm
 from nasframe.core.augmentation import Augmentation
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.dataset import Preprocess, Split
+from nasframe.core.guard import Guard
 from nasframe.core.interrupts import Interrupts
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
@@ -51,6 +52,7 @@ class Job:
         progress: Hears each step.
         note: Hears what a reader of the result must know, in a sentence; one that is said twice counts once.
         interrupts: Asks to save a checkpoint and to stop; a step is `deferred`, so that it is whole.
+        guard: Looks at the model after each epoch, where the trainer `heeds_guard`.
     """
 
     stage: str
@@ -69,10 +71,18 @@ class Job:
     progress: Progress
     note: Callable[[str], None] = _nobody_reads
     interrupts: Interrupts = field(default_factory=Interrupts)
+    guard: Guard | None = None
 
 
 class Trainer(ABC):
-    """The loop of a stage: batches, steps, validation, records, checkpoints."""
+    """The loop of a stage: batches, steps, validation, records, checkpoints.
+
+    Attributes:
+        heeds_guard: Whether it lets a job's guard measure and judge after each epoch, does what that wants,
+            and saves its state.
+    """
+
+    heeds_guard: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, job: Job) -> None:

@@ -1,6 +1,6 @@
 """Regularization that drops whole paths."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import nn
@@ -16,7 +16,12 @@ class DropPath(nn.Module):
 
     Args:
         probability: The chance at the end of the stage, for each example by itself.
+
+    Attributes:
+        passes_on: It adds nothing to what it gets.
     """
+
+    passes_on: ClassVar[bool] = True
 
     def __init__(self, probability: ProperFraction) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The cheap layer that halves a map."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import nn
@@ -24,9 +24,14 @@ class FactorizedReduction(nn.Module):
         out_channels: Channels of the output, at least 2.
         affine: Whether the batch norm has parameters; without, as in a supernet, it is an `ExactBatchNorm2d`.
 
+    Attributes:
+        passes_on: As a candidate it counts as a skip connection: it stands for one where maps are halved.
+
     Raises:
         UnsupportedError: There is one output channel, which cannot be halved.
     """
+
+    passes_on: ClassVar[bool] = True
 
     def __init__(self, in_channels: int, out_channels: int, *, affine: bool) -> None:
         super().__init__()

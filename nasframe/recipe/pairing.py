@@ -228,6 +228,38 @@ def _held_out(parts: Parts) -> Iterator[Problem]:
                 )
 
 
+def _health(parts: Parts) -> Iterator[Problem]:
+    """What is asked of the health of a search can be seen and done in it."""
+    action, every = parts.get("search.health.action"), parts.get("search.health.eigenvalue_every")
+    acts = action is not None and action != "tell"
+    asked = [name for name, is_asked in (("action", acts), ("eigenvalue_every", every)) if is_asked]
+    for path in (f"search.health.{name}" for name in asked):
+        for rule, advice in _health_rules(parts, path):
+            yield parts.problem(problem_kinds.HEALTH_UNUSED, path, rule, f"{parts.get(path)}", advice)
+    if every and parts.get("search.valid_fraction") == 0:
+        rule = "must be above 0, because the eigenvalue is measured on held-out examples"
+        yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
+
+
+def _health_rules(parts: Parts, path: str) -> Iterator[tuple[str, str]]:
+    """What forbids a setting of the health, and what to do."""
+    explorer, trainer = parts.get("search.explorer"), parts.get("search.trainer")
+    mixed_op = parts.get("search.mixed_op")
+    made = _factory(mixed_op)
+    if explorer is not None:
+        yield f"must be left out, because `{explorer.name}` finds the architecture, and no alpha", ""
+    if trainer is not None and not _attribute(trainer, "heeds_guard"):
+        yield (
+            f"must be left out, because `{trainer.name}` does not heed it",
+            "or choose another search.trainer",
+        )
+    if path.endswith("eigenvalue_every") and isinstance(made, type) and not issubclass(made, WeightedSum):
+        rule = (
+            f"must be left out, because `{mixed_op.name}` is no weighted sum of its candidates, which has a "
+        )
+        yield f"{rule}second derivative", "or choose another search.mixed_op, such as softmax"
+
+
 def _trains_supernet(parts: Parts) -> bool:
     score = parts.get("search.score")
     return score is None or bool(_attribute(score, "trains_supernet"))
@@ -397,4 +429,5 @@ _CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
     _benchmark,
     _penalty,
     _held_out,
+    _health,
 )

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Interval
 
 from nasframe.core import (
     Algorithm,
@@ -35,7 +37,7 @@ from nasframe.core import (
     trainers,
 )
 from nasframe.registry import Component
-from nasframe.types import ExistingFile, NonNegativeInt, PositiveInt, ProperFraction
+from nasframe.types import ExistingFile, NonNegativeInt, PositiveInt, Probability, ProperFraction
 
 INHERITED_FROM = {
     "retrain.space": "space",
@@ -75,6 +77,41 @@ class SearchStage:
     inherits: tuple[Literal["weights", "alphas"], ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What is watched while a supernet is searched, and what is done when the search collapses.
+
+    Args:
+        action: What happens when it does. `tell` says so. `stop` ends the search with the alphas of the last
+            good epoch, from which the architecture is then derived; `rollback` goes on from these, with the
+            weights as they are.
+        max_idle: The largest share of the edges of a kind of cell that a good architecture leaves without an
+            operation: skip connections and ``none`` together.
+        patience: Epochs in a row that must be worse for a collapse.
+        gap_every: Epochs between two measurements of what the supernet loses when all but the derived path
+            is cut; null for none. The last epoch is always measured.
+        gap_fraction: Share of the held-out examples that this is measured on.
+        eigenvalue_every: Epochs between two measurements of the largest eigenvalue of ∇²_a L_valid; null for
+            none. It costs `eigenvalue_products` passes through a backward pass, and the memory of one.
+        eigenvalue_examples: Held-out examples that it is measured on, the same each time.
+        eigenvalue_products: Products with the matrix, at most.
+        eigenvalue_window: Measurements that are averaged, k.
+        eigenvalue_ratio: A collapse is that the average k measurements ago is below this share of the average
+            now (RobustDARTS); the last good epoch is the one of k measurements ago.
+    """
+
+    action: Literal["tell", "stop", "rollback"] = "tell"
+    max_idle: Probability = 0.5
+    patience: PositiveInt = 3
+    gap_every: PositiveInt | None = 5
+    gap_fraction: Annotated[float, Interval(gt=0, le=1)] = 0.1
+    eigenvalue_every: PositiveInt | None = None
+    eigenvalue_examples: PositiveInt = 64
+    eigenvalue_products: PositiveInt = 10
+    eigenvalue_window: PositiveInt = 5
+    eigenvalue_ratio: Probability = 0.75
+
+
 @removed(cost_weight="say it as `penalty: {type: linear, weight: …}`")
 @dataclass(frozen=True, kw_only=True)
 class Search:
@@ -95,6 +132,7 @@ class Search:
         regularizers: Terms that alphas minimize besides the loss, each with its weight.
         perturbation: How mixtures are moved for the steps of the weights.
         benchmark: A table that knows the true accuracies, to judge the search by; it does not learn them.
+        health: What is watched meanwhile.
         valid_fraction: Share of the training data that alphas are learned and validated on.
         augment: Augmentations of the training batches, in order.
         fused: Whether the mixtures of a node, and the layers of a mobile block, may be computed together, on
@@ -116,6 +154,7 @@ class Search:
     regularizers: tuple[Component[Regularizer], ...] = ()
     perturbation: Component[Perturbation] | None = None
     benchmark: Component[Benchmark] | None = None
+    health: Health = field(default_factory=Health)
     valid_fraction: ProperFraction = 0.5
     augment: tuple[Component[Augmentation], ...] = ()
     fused: bool = True

@@ -140,6 +140,11 @@ class RunDirectory:
         return self.root / "search" / "genotype.json"
 
     @property
+    def healthy_genotype(self) -> Path:
+        """The architecture of the last good epoch of a search that collapsed."""
+        return self.root / "search" / "healthy_genotype.json"
+
+    @property
     def weights(self) -> Path:
         return self.root / "retrain" / "model.safetensors"
 

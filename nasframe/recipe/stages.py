@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from nasframe.core import (
     Explorer,
     Genotype,
     Graph,
+    Guard,
     Interrupts,
     Job,
     Model,
@@ -41,9 +43,11 @@ from nasframe.core import (
     cost_scale,
     costs,
     derived,
+    exporters,
     generator_for,
     hold_out,
     price,
+    reaches_output,
     sample,
     seed_for,
     supernet,
@@ -52,10 +56,11 @@ from nasframe.core.dataset import checked
 from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.storage import write_whole, written_whole
 from nasframe.core.tensor_file import load_weights
-from nasframe.errors import DataError, FormatError, TrainingError, UnsupportedError
+from nasframe.errors import DataError, FormatError, HealthWarning, TrainingError, UnsupportedError
 from nasframe.recipe.additions import Additions, figures_of
 from nasframe.recipe.devices import default_threads, device_named, kernels_for, lost_by
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
+from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
@@ -81,6 +86,7 @@ class Run:
         metrics: Figures of the retrained network, such as ``test_accuracy`` and ``parameters``.
         report: The report for people.
         architecture: The key of the architecture (see `Space.key`), where its space has keys.
+        health: How the search went, in a sentence; empty where nothing was looked at.
     """
 
     folder: Path
@@ -88,15 +94,34 @@ class Run:
     metrics: dict[str, float]
     report: Path
     architecture: str | None = None
+    health: str = ""
 
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
-        recipe = load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
+        recipe = self._recipe()
         described = _reported(self.folder / "report.json", "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
         _load_weights(model, self.folder / "retrain" / "model.safetensors")
         return model.eval()
+
+    def export(self, exporter: str, folder: Path | None = None) -> Path:
+        """Write the retrained network in another format, compared with it on test examples.
+
+        Args:
+            exporter: Its registered name, with its defaults.
+            folder: By default ``export`` in the run directory.
+
+        Raises:
+            LookupError: There is no such exporter.
+            UnsupportedError: The format cannot hold the network, or what reads it is not installed.
+        """
+        write = exporters.component(exporter)()
+        data = self._recipe().data()
+        return write.export(self.network(), _example(data, data.test), folder or self.folder / "export")
+
+    def _recipe(self) -> Recipe:
+        return load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
 
 
 def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None = None) -> Run:
@@ -259,7 +284,7 @@ class _Stages:
             model, stretch = self._supernet(space), Stretch("search", self._recipe.seed, "search")
             _, derive = self._train_supernet(space, model, section, deriver, stretch)
         found = deriver.derive_validated(model, self._validate) if deriver.validates else derive()
-        found.save(self._directory.genotype)
+        self._keep_found(found, space)
 
     def _train_supernet(
         self, space: Space, model: Model, section: Search, deriver: Deriver, stretch: Stretch
@@ -284,8 +309,53 @@ class _Stages:
             record = _with_figures(record, {**stretch.figures, **figures_of(objective)})
             return record if pricing is None else _with_figures(record, pricing.figures(genotype))
 
-        last = self._fit("search", section, model, objective, make_algorithm, describe, stretch)
+        guard = self._guard(model, space, objective, derive, stretch)
+        last = self._fit("search", section, model, objective, make_algorithm, describe, guard, stretch)
         return last, derive
+
+    def _keep_found(self, found: Genotype, space: Space) -> None:
+        found.save(self._directory.genotype)
+        if reaches_output(space, found, self._data.task) is False:
+            self._directory.note(f"{CUT}: it answers all inputs alike")
+            warnings.warn(f"derive: {CUT}: it answers all inputs alike", HealthWarning, stacklevel=2)
+
+    def _guard(
+        self,
+        model: Model,
+        space: Space,
+        objective: Objective,
+        derive: Callable[[], Genotype],
+        stretch: Stretch,
+    ) -> Guard | None:
+        """What looks at the search after each epoch; at each of its stages by itself."""
+        if not len(model.mixed_ops):
+            return None
+
+        def tell(summary: dict[str, Any]) -> None:
+            if self._recipe.search.stages:
+                if summary["first"]:
+                    self._directory.note(f"{stretch.label}: {summary['first']}")
+                summary = {**summary, "verdict": f"{stretch.label}: {summary['verdict']}"}
+            self._directory.update_status(health=summary)
+
+        _, valid = hold_out(self._data.train, self._recipe.search.valid_fraction, self._recipe.seed)
+        subject = Subject(
+            model=model,
+            space=space,
+            task=self._data.task,
+            objective=objective,
+            derive=derive,
+            valid=valid,
+            preprocess=self._data.preprocess,
+            device=self._device,
+            seed=self._recipe.seed,
+        )
+        return SearchHealth(
+            self._recipe.search.health,
+            subject,
+            told=tell,
+            keep=lambda genotype: genotype.save(self._directory.healthy_genotype),
+        )
 
     def _validate(self, model: Model) -> float:
         """What the model is worth on the held-out examples (see `Validate`)."""
@@ -303,6 +373,8 @@ class _Stages:
     def _explore(self, component: Component[Explorer], space: Space) -> None:
         """Let an explorer find the architecture."""
         section = self._recipe.search
+        left_out = {"all": "the architecture is found by an explorer, not read off alphas"}
+        self._directory.update_status(health={"verdict": "", "left_out": left_out})
         if section.score is None:
             raise UnsupportedError("search.explorer: must have a search.score to ask for; set one")
         trained, num_records = None, 0
@@ -331,7 +403,7 @@ class _Stages:
             limit,
         )
         best = self._explored(exploration, space, num_records + 1)
-        best.genotype.save(self._directory.genotype)
+        self._keep_found(best.genotype, space)
 
     def _explored(self, exploration: Exploration, space: Space, start: int) -> Scored:
         """The best of what an explorer had scored; each score is a record, from the step `start` on."""
@@ -455,6 +527,7 @@ class _Stages:
         objective: Objective,
         make_algorithm: Callable[[Model, Objective], Any],
         describe: Callable[[Record], Record],
+        guard: Guard | None = None,
         stretch: Stretch | None = None,
     ) -> int:
         """Train a model; returns the step of the last record."""
@@ -501,6 +574,7 @@ class _Stages:
                     progress=hear,
                     note=self._directory.note,
                     interrupts=self._interrupts,
+                    guard=guard,
                 ),
             )
         return last
@@ -564,7 +638,14 @@ def open_run(folder: Path) -> Run:
     metrics = _reported(directory.report, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
     genotype, key = Genotype.load(directory.genotype), directory.status().get("architecture")
-    return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None)
+    verdict = str(_health(directory).get("verdict", ""))
+    return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None, verdict)
+
+
+def _health(directory: RunDirectory) -> dict[str, Any]:
+    """What was said of the search's health; empty where nothing was."""
+    found = directory.status().get("health")
+    return found if isinstance(found, dict) else {}
 
 
 def _reported(path: Path, part: str) -> dict[str, Any]:
@@ -649,6 +730,7 @@ def _write_report(
             metrics[name] = last
     content = {
         "name": recipe.name,
+        "verdict": _health(directory).get("verdict", ""),
         "task": task,
         "metrics": metrics,
         "benchmark": _benchmark_entry(recipe, standing),
@@ -656,6 +738,7 @@ def _write_report(
         "genotype": json.loads(genotype.to_json()),
         "graphs": {name: asdict(graph) for name, graph in graphs.items()},
         "alphas": _alphas(curves["search"]),
+        "health": _health(directory),
         "curves": {
             tag: values
             for of_stage in curves.values()

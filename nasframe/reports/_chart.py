@@ -64,7 +64,8 @@ def chart(
     lines = []
     for name, values in shown.items():
         parts = [[place(epoch, value) for epoch, value in part] for part in _unbroken(values)]
-        paths = tuple(" ".join(f"{x:g},{y:g}" for x, y in part) for part in parts)
+        lengths = [part if len(part) > 1 else 2 * part for part in parts]  # so that a value alone is a dot
+        paths = tuple(" ".join(f"{x:g},{y:g}" for x, y in part) for part in lengths)
         lines.append(Line(name, colors[name], paths, parts[-1][-1], name == strong))
     return Chart(
         title,

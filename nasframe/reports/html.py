@@ -132,6 +132,9 @@ def _grouped(curves: Mapping[str, Series]) -> dict[str, dict[str, Series]]:
     groups: dict[str, dict[str, Series]] = {}
     for tag, values in curves.items():
         stage, _, figure = tag.rpartition("/")
+        if stage.startswith("health/"):  # a figure of each kind of cell
+            groups.setdefault(f"health: {_spell(stage.partition('/')[2])}", {})[figure] = values
+            continue
         split, _, rest = figure.partition("_")
         split, figure = (split, rest) if split in _SPLITS and rest else ("", figure)
         groups.setdefault(f"{stage}: {_spell(figure)}", {})[split] = values

@@ -3,10 +3,10 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 
@@ -14,6 +14,7 @@ from nasframe.core import (
     Algorithm,
     Batch,
     BatchStream,
+    Guard,
     Job,
     Model,
     Objective,
@@ -25,6 +26,7 @@ from nasframe.core import (
     WeightUpdate,
     fast_precision,
     get_random_state,
+    map_tensors,
     optimizers,
     schedules,
     seed_for,
@@ -87,6 +89,8 @@ class Standard(Trainer):
             the run; `skip` leaves it out of its batch, and counts it.
     """
 
+    heeds_guard: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -131,7 +135,7 @@ class Standard(Trainer):
     def _fit(self, job: Job) -> None:
         state = self._start(job)
         track = job.start_tracking(state.epoch + 1)
-        while state.epoch < self._epochs and (state.step < state.num_steps or state.so_far.steps):
+        while not self._is_done(job, state):
             self._train_epoch(job, state)
             if state.so_far.skipped == state.so_far.steps:
                 raise TrainingError(
@@ -146,27 +150,41 @@ class Standard(Trainer):
             if state.update.chunks > self._chunks:
                 metrics["chunks"] = float(state.update.chunks)
             _check_finite(job, state.epoch + 1, metrics)
-            metrics.update(self._validated(job, state))
+            try:
+                metrics.update(self._validated(job))
+                seen = self._seen_by_guard(job, state)
+            except KeyboardInterrupt:  # whoever interrupts here loses no step of the epoch
+                self._save(job, state)
+                raise
             scalars = {f"{job.stage}/{name}": value for name, value in metrics.items()}
             with job.interrupts.deferred():
                 state.epoch, state.so_far = state.epoch + 1, _SoFar()
-                track(job.describe(Record(state.epoch, scalars)))
+                track(job.describe(Record(state.epoch, {**scalars, **seen})))
+                if job.guard is not None and (earlier := job.guard.judge(state.epoch, state.copy_upper)):
+                    state.put_back(earlier)
                 self._save(job, state, metrics.get("valid_loss"))
+
+    def _is_done(self, job: Job, state: "_State") -> bool:
+        if job.guard is not None and job.guard.has_ended:
+            return True
+        return state.epoch >= self._epochs or (state.step >= state.num_steps and not state.so_far.steps)
+
+    def _seen_by_guard(self, job: Job, state: "_State") -> Mapping[str, float]:
+        if job.guard is None:
+            return {}
+        is_last = state.epoch + 1 >= self._epochs or state.step >= state.num_steps
+        return job.guard.measure(state.epoch + 1, is_last=is_last)
 
     def _save(self, job: Job, state: "_State", valid_loss: float | None = None) -> bool:
         return job.checkpoints.save(
             state.step, state.to_dict(), keep=self._keep_checkpoints, valid_loss=valid_loss
         )
 
-    def _validated(self, job: Job, state: "_State") -> dict[str, float]:
-        """Figures of the held-out examples; whoever interrupts here loses no step of the epoch."""
+    def _validated(self, job: Job) -> dict[str, float]:
+        """Figures of the held-out examples."""
         if not len(job.valid):
             return {}
-        try:
-            valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
-        except KeyboardInterrupt:
-            self._save(job, state)
-            raise
+        valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
         return {f"valid_{name}": float(value) for name, value in valid.items()}
 
     def check(
@@ -234,7 +252,9 @@ class Standard(Trainer):
             )
         valid = self._stream(job, "valid", job.valid) if algorithm.uses_valid else None
         num_steps = min(self._epochs * len(train), self._max_steps or self._epochs * len(train))
-        state = _State(job.device, model, update.optimizer, algorithm, update, train, valid, num_steps)
+        state = _State(
+            job.device, model, update.optimizer, algorithm, update, train, valid, num_steps, job.guard
+        )
         model.autocast(self._lower_precision(job.device, algorithm))
         if (saved := job.checkpoints.latest()) is not None:
             state.load_dict(saved)
@@ -459,6 +479,7 @@ class _State:
     train: BatchStream
     valid: BatchStream | None
     num_steps: int
+    guard: Guard | None
     step: int = field(default=0)
     epoch: int = field(default=0)
     so_far: _SoFar = field(default_factory=_SoFar)
@@ -491,6 +512,19 @@ class _State:
         """Batches for the upper level; which ones depends on the step alone."""
         return None if self.valid is None else self.valid.forever(self.step)
 
+    def copy_upper(self) -> dict[str, Any]:
+        """The upper-level parameters and the algorithm's state."""
+        state = {"parameters": self._upper, "algorithm": self.algorithm.state_dict()}
+        copied: dict[str, Any] = map_tensors(lambda tensor: tensor.detach().clone(), state)
+        return copied
+
+    @torch.no_grad()
+    def put_back(self, upper: dict[str, Any]) -> None:
+        """What `copy_upper` returned; weights and their optimizer stay."""
+        for name, parameter in self._upper.items():
+            parameter.copy_(upper["parameters"][name])
+        self.algorithm.load_state_dict(map_tensors(torch.clone, upper["algorithm"]))
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "step": self.step,
@@ -502,6 +536,7 @@ class _State:
             "random": get_random_state(self.device),
             "precision": self.model.precision,
             "chunks": self.chunks,
+            "guard": None if self.guard is None else self.guard.state_dict(),
         }
 
     def load_dict(self, saved: dict[str, Any]) -> None:
@@ -512,5 +547,7 @@ class _State:
         set_random_state(saved["random"], self.device)
         if saved.get("chunks") is not None:
             self.chunks = saved["chunks"]
+        if self.guard is not None and saved.get("guard") is not None:
+            self.guard.load_state_dict(saved["guard"])
         if "precision" in saved:
             self.model.autocast(_BFLOAT16 if saved["precision"] == "bfloat16" else None)

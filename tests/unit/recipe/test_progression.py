@@ -217,11 +217,11 @@ def test_the_least_text_of_a_recipe_says_of_its_stages_what_differs(recipe_file,
 
 
 WRONG = [
-    ("search.stages.0.keep=3", "NF131", "search.stages.0.keep", "before anything is learned"),
-    ("search.stages.0.inherits=[alphas]", "NF131", "search.stages.0.inherits", "none before it"),
-    ("search.stages.2.keep=4", "NF131", "search.stages.2.keep", "must be at most 3"),
-    ("search.cost=flops", "NF131", "search.cost", "prune by alphas alone"),
-    ("search.stages.1.space.nodes=2", "NF131", "search.stages.1.space", "must have the choices of `space`"),
+    ("search.stages.0.keep=3", "NF141", "search.stages.0.keep", "before anything is learned"),
+    ("search.stages.0.inherits=[alphas]", "NF141", "search.stages.0.inherits", "none before it"),
+    ("search.stages.2.keep=4", "NF141", "search.stages.2.keep", "must be at most 3"),
+    ("search.cost=flops", "NF141", "search.cost", "prune by alphas alone"),
+    ("search.stages.1.space.nodes=2", "NF141", "search.stages.1.space", "must have the choices of `space`"),
     ("search.stages.1.space.type=macro", None, "search.stages.1.space", ""),
     ("search.stages.1.space.stem=imagenet", "NF103", "search.stages.1.space", "images"),
     ("search.stages.1.kept=3", "NF051", "search.stages.1.kept", "has no such setting"),

@@ -1,0 +1,76 @@
+"""What is done with a finished run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import nasframe
+from nasframe.cli import main
+from nasframe.recipe import open_run
+
+RECIPE = """
+name: tiny
+data: {type: synthetic, num_train: 40, num_test: 12, num_classes: 3, height: 8, width: 8}
+space: {type: darts, channels: 2, cells: 3, nodes: 1, operations: [none, skip_connect, sep_conv_3x3]}
+trackers: []
+search:
+  algorithm: darts_bilevel
+  mixed_op: softmax
+  trainer: {epochs: 1, batch_size: 8, max_steps: 2}
+retrain:
+  trainer: {epochs: 1, batch_size: 8, max_steps: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("finished")
+    (root / "tiny.yaml").write_text(RECIPE)
+    return nasframe.run(nasframe.load_recipe(root / "tiny.yaml", check=False), root / "run").folder
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    return caught.value.code, *capsys.readouterr()
+
+
+def test_the_retrained_network_is_written_in_each_format_that_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    formats = ["--format", "torch_export", "--format", "onnx"]
+    code, out, _ = told(capsys, "export", str(folder), *formats, "--out", str(tmp_path / "out"), "--json")
+    assert code == 0
+    assert json.loads(out) == [str(tmp_path / "out" / name) for name in ("model.pt2", "model.onnx")]
+    inputs = torch.randn(5, 3, 8, 8)
+    with torch.no_grad():
+        expected = open_run(folder).network()(inputs)
+        torch.testing.assert_close(
+            torch.export.load(tmp_path / "out" / "model.pt2").module()(inputs), expected
+        )
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    np.testing.assert_allclose(session.run(None, {"inputs": inputs.numpy()})[0], expected.numpy(), atol=1e-5)
+
+
+def test_a_file_goes_into_the_run_directory_where_nothing_else_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = told(capsys, "export", str(folder), "--format", "torch_export")
+    assert (code, out) == (0, f"{folder}/export/model.pt2\n")
+    assert (folder / "export" / "model.pt2").is_file()
+
+
+def test_what_cannot_be_exported_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = told(capsys, "export", str(folder), "--format", "onx")
+    assert code == 2
+    assert "onx" in err
+    assert "`onnx`" in err
+    code, _, err = told(capsys, "export", str(tmp_path), "--format", "onnx")
+    assert code == 1
+    assert "must be a run directory" in err
