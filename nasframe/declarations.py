@@ -4,7 +4,10 @@ import ast
 import configparser
 import importlib.util
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,12 +15,35 @@ from typing import Any, Final, final
 
 import entrypoints
 
+from nasframe.errors import FaultWarning
+
 PLUGIN_API: Final = "1"
 """The major version of the plugin API; a plugin says in its top module which it is written for."""
 
 _PREFIX: Final = "nasframe."
 _API_NAME: Final = "nasframe_api"
 _LEFT_OVER: Final = "~"  # what pip puts before the name of a distribution that it failed to remove
+_LONG_SECONDS: Final = 15.0
+
+
+@contextmanager
+def told_if_long(what: str) -> Iterator[None]:
+    """Tell by a `FaultWarning` what is being imported inside, if that takes long: it may never end."""
+
+    def tell() -> None:
+        message = (
+            f"{what} is still being imported after {_LONG_SECONDS:g} s; if that does not end, interrupt it "
+            "(Ctrl-C) and repair or uninstall it"
+        )
+        warnings.warn(message, FaultWarning, stacklevel=1)
+
+    timer = threading.Timer(_LONG_SECONDS, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @final

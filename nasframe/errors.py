@@ -91,6 +91,10 @@ class StorageError(NasframeError):
     """A file or folder cannot be written, or another process holds it."""
 
 
+class RankError(NasframeError):
+    """A process of a run on several ranks is gone, or they no longer hold the same numbers."""
+
+
 class FaultWarning(UserWarning):
     """Something broke and was got over: says what, and what that costs."""
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from nasframe.declarations import Declaration, declarations
+from nasframe.declarations import Declaration, declarations, told_if_long
 from nasframe.errors import ComponentError, FormerNameWarning, NasframeError, SettingError
 from nasframe.problem_kinds import UNKNOWN_NAME, ProblemKind
 from nasframe.settings import Signature, marks_of, mentions, read_python, rule_of_type, signature_of
@@ -295,13 +295,15 @@ class Registry(Generic[T]):
 
     def _load(self, name: str, declaration: Declaration) -> Callable[..., T]:
         if declaration not in self._loaded:
+            what = f"{self.name}: `{name}` of {declaration.source}"
             with _forgetting_failures():
                 try:
-                    factory: Callable[..., T] = declaration.load()
+                    with told_if_long(what):
+                        factory: Callable[..., T] = declaration.load()
                 except (Exception, SystemExit) as error:
                     raise ComponentError(
-                        f"{self.name}: `{name}` of {declaration.source} cannot be imported: "
-                        f"{type(error).__name__}: {error}; repair or uninstall {declaration.source}"
+                        f"{what} cannot be imported: {type(error).__name__}: {error}; "
+                        f"repair or uninstall {declaration.source}"
                     ) from error
                 self._check(name, factory)
             self._loaded[declaration] = _checking(self.name, name, factory)

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Final
 
-from pages import components, extending, problems, python, recipe_keys, recipes, steps, verbs
+from pages import components, extending, problems, python, recipe_keys, recipes, steps, studies, verbs
 
-FOLDERS: Final = ("recipes", "reference", "extending")
-_PARTS: Final = (recipes, components, recipe_keys, problems, verbs, python, extending, steps)
+FOLDERS: Final = ("recipes", "reference", "extending", "study_results")
+_PARTS: Final = (recipes, studies, components, recipe_keys, problems, verbs, python, extending, steps)
 
 
 def write(docs: Path) -> None:

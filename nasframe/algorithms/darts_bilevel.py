@@ -14,6 +14,7 @@ from nasframe.core import (
     VirtualStep,
     WeightUpdate,
     algorithms,
+    averaged,
     check_modelled,
     kept_random_state,
     named_parameters_at,
@@ -62,6 +63,7 @@ class DartsBilevel(Algorithm):
 
     needs: ClassVar[frozenset[str]] = frozenset({"upper"})
     follows_penalty: ClassVar[bool] = True
+    knows_ranks: ClassVar[bool] = True
     chunks: int
 
     def __init__(
@@ -195,12 +197,12 @@ class DartsBilevel(Algorithm):
                     outputs, vectors = zip(*pairs, strict=True)
                     parts = _grad(outputs, self._alphas, vectors)
                     total = [_plus(one, other) for one, other in zip(total, parts, strict=True)]
-        return total
+        return averaged(total)
 
     def _gradients(
         self, batch: Batch, inputs: Sequence[torch.Tensor], replaced: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
-        """Loss on a batch, and its gradients, with some parameters of the model replaced."""
+        """Loss on a batch (of all ranks), and its gradients, with some parameters of the model replaced."""
         total: list[torch.Tensor | None] = [None] * len(inputs)
         total_loss = torch.zeros((), device=self._alphas[0].device)
         with kept_random_state(total_loss.device), swapped(self._model, replaced):
@@ -209,7 +211,8 @@ class DartsBilevel(Algorithm):
                 if loss.requires_grad:
                     parts = _grad([loss], inputs)
                     total = [_plus(one, other) for one, other in zip(total, parts, strict=True)]
-        return total_loss, total
+        (total_loss,) = averaged([total_loss])
+        return total_loss, averaged(total)
 
     def _losses(self, batch: Batch) -> Iterator[torch.Tensor]:
         """The share of each chunk in the batch's loss."""

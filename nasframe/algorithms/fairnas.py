@@ -39,6 +39,7 @@ class FairNas(Algorithm):
 
     mixes: ClassVar[type[MixedOp]] = SampledOp
     uses_valid: ClassVar[bool] = False
+    knows_ranks: ClassVar[bool] = True
     learns_alphas: ClassVar[bool] = False
 
     def __init__(self, model: Model, objective: Objective) -> None:

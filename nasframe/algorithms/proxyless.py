@@ -16,6 +16,7 @@ from nasframe.core import (
     SampledOp,
     WeightUpdate,
     algorithms,
+    averaged,
     kept_random_state,
     optimizers,
     unmoved,
@@ -60,6 +61,7 @@ class Proxyless(Algorithm):
     needs: ClassVar[frozenset[str]] = frozenset({"alpha"})
     mixes: ClassVar[type[MixedOp]] = SampledOp
     follows_penalty: ClassVar[bool] = True
+    knows_ranks: ClassVar[bool] = True
     chunks: int = 1
 
     def __init__(
@@ -164,7 +166,8 @@ class Proxyless(Algorithm):
                 loss = loss if len(piece) == len(valid) else loss * (len(piece) / len(valid))
                 gradients.append(torch.autograd.grad(loss, self._alphas, allow_unused=True))
                 losses.append(loss.detach())
-        return {"alpha_loss": torch.stack(losses).sum()}, list(map(_sum, *gradients))
+        (loss,) = averaged([torch.stack(losses).sum()])
+        return {"alpha_loss": loss}, averaged(list(map(_sum, *gradients)))
 
     def _reinforce(self, valid: Batch) -> tuple[Metrics, Sequence[torch.Tensor | None]]:
         """The gradient of −J, so that an optimizer's descent climbs."""
@@ -175,14 +178,14 @@ class Proxyless(Algorithm):
             losses.append(loss)
             rewards.append(reward)
             log_probabilities.append(torch.stack([op.log_probability() for op in self._ops]).sum())
-        reward_M = torch.stack(rewards)
+        loss_M, reward_M = averaged([torch.stack(losses), torch.stack(rewards)])
         mean = float(reward_M.mean())
         baseline = mean if self._baseline is None else self._baseline
         surrogate = -((reward_M - baseline) * torch.stack(log_probabilities)).mean()
         decay = self._baseline_decay
         self._baseline = decay * baseline + (1 - decay) * mean
         gradients = torch.autograd.grad(surrogate, self._alphas)
-        return {"alpha_loss": torch.stack(losses).mean(), "reward": mean}, gradients
+        return {"alpha_loss": loss_M.mean(), "reward": mean}, gradients
 
     def _means(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss and metrics of a batch, from those of its pieces."""

@@ -22,6 +22,7 @@ class SinglePath(Algorithm):
 
     mixes: ClassVar[type[MixedOp]] = SampledOp
     uses_valid: ClassVar[bool] = False
+    knows_ranks: ClassVar[bool] = True
     learns_alphas: ClassVar[bool] = False
 
     def __init__(self, model: Model, objective: Objective) -> None:

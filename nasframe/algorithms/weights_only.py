@@ -12,6 +12,7 @@ class WeightsOnly(Algorithm):
     """Trains the weights and nothing else: how a derived network is retrained."""
 
     uses_valid: ClassVar[bool] = False
+    knows_ranks: ClassVar[bool] = True
     chunks: int = 1  # of no passes of its own
 
     def __init__(self, model: Model, objective: Objective) -> None: ...

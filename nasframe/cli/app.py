@@ -7,9 +7,10 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, doctor, explain, new, plan, run, schema, ship, shipped
+from nasframe.cli import catalog, check, doctor, explain, new, plan, run, schema, ship, shipped, study
 from nasframe.cli.output import printable, show_problems, shown_warnings
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
+from nasframe.launch import launch
 
 app: Final = typer.Typer(
     name="nasframe",
@@ -23,6 +24,7 @@ for _verb in (
     run.run,
     run.resume,
     ship.export,
+    study.study,
     check.validate,
     plan.plan,
     check.config,
@@ -66,11 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 prog_name="nasframe", standalone_mode=False,
             )  # fmt: skip
     except RecipeError as error:
-        show_problems(error)
+        if launch().is_first:  # all ranks read the same
+            show_problems(error)
         sys.exit(2)
     except NasframeError as error:
         message = "\n".join(map(printable, str(error).splitlines()))
-        typer.secho(f"error: {message}", err=True, fg="red")
+        who = "" if launch().is_first else f"rank {launch().rank}: "
+        typer.secho(f"error: {who}{message}", err=True, fg="red")
         asked_for = isinstance(error, (UnsupportedError, LookupError))  # the recipe must change
         sys.exit(2 if asked_for else 1)
     except OSError as error:

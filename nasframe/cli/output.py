@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from nasframe.errors import FaultWarning, FormerNameWarning, HealthWarning, Problem, RecipeError
+from nasframe.launch import launch
 
 _EXCERPT = 100
 _UNCUT = 1000
@@ -69,11 +70,14 @@ def show_problems(error: RecipeError) -> None:
 
 @contextmanager
 def shown_warnings() -> Iterator[None]:
-    """Print nasframe's own warnings, each on a line of standard error; other warnings as ever."""
+    """Print nasframe's own warnings, each on a line of standard error; other warnings as ever.
+
+    What all ranks of a run are told, the first one prints.
+    """
     own = (FormerNameWarning, FaultWarning, HealthWarning)
     with warnings.catch_warnings():
         for kind in own:
-            warnings.simplefilter("always", kind)
+            warnings.simplefilter("always" if launch().is_first else "ignore", kind)
         show_other = warnings.showwarning
 
         def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, final
 
 import typer
 
+from nasframe.launch import launch
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
@@ -21,7 +23,10 @@ _LINES = 10  # of scores: they have no epochs
 
 @contextmanager
 def shown_progress() -> Iterator["Progress"]:
-    """Progress on standard error, by what that is connected to."""
+    """Progress on standard error, by what that is connected to; of several ranks the first shows it."""
+    if not launch().is_first:
+        yield lambda *told: None
+        return
     if not sys.stderr.isatty():
         lines = PlainLines()
         try:

@@ -12,6 +12,7 @@ from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeNa
 from nasframe.cli.output import print_json, print_table, printable
 from nasframe.cli.progress import shown_progress
 from nasframe.cli.startup import uncollected
+from nasframe.launch import launch
 
 if TYPE_CHECKING:
     from nasframe.recipe import Run
@@ -31,21 +32,26 @@ def run(
     outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take a recipe through the whole search."""
+    """Take a recipe through the whole search; started by torchrun, on several ranks."""
     with uncollected():
         from nasframe.recipe import dump_recipe, load_recipe
         from nasframe.recipe import run as run_recipe
         from nasframe.recipe.allocator import keep_freed_memory
+        from nasframe.recipe.joining import joined
 
-        complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise typer.BadParameter(f"--out {out} must be a new or empty folder, but holds something")
-    if dry_run:
-        typer.echo(dump_recipe(complete), nl=False)
-        return
-    keep_freed_memory()
-    with _resumable(out or Path("runs") / complete.name, plugin or ()), shown_progress() as progress:
-        finished = run_recipe(complete, out, progress)
+    with joined():
+        with uncollected():
+            complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
+        is_alone = launch().num_ranks == 1  # otherwise another rank may make it now, or have made it before
+        if is_alone and out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise typer.BadParameter(f"--out {out} must be a new or empty folder, but holds something")
+        if dry_run:
+            if launch().is_first:
+                typer.echo(dump_recipe(complete), nl=False)
+            return
+        keep_freed_memory()
+        with _resumable(out or Path("runs") / complete.name, plugin or ()), shown_progress() as progress:
+            finished = run_recipe(complete, out, progress)
     _show(finished, as_json)
 
 
@@ -61,7 +67,7 @@ def resume(
         from nasframe.recipe.allocator import keep_freed_memory
         from nasframe.recipe.discovery import import_modules
 
-    if not (run_dir / "recipe.yaml").is_file():
+    if launch().is_first and not (run_dir / "recipe.yaml").is_file():  # others may not see it
         raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
     import_modules(plugin or ())
     keep_freed_memory()
@@ -77,12 +83,12 @@ def _resumable(folder: Path, plugins: Sequence[Path]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         found = [*folder.glob("status.json"), *folder.glob("*/status.json")]
-        if found:
+        if found and launch().is_first:
             newest = max(found, key=lambda path: path.stat().st_mtime).parent
             needed = "".join(f" --plugin {plugin}" for plugin in plugins)
             needed += " --outside" if _writes_outside(newest / "recipe.yaml") else ""
             typer.echo(f"\ninterrupted; go on with: nasframe resume {newest}{needed}", err=True)
-        else:
+        elif launch().is_first:
             typer.echo("\ninterrupted before anything was done", err=True)
         raise typer.Exit(130) from None
 
@@ -99,7 +105,9 @@ def _writes_outside(recipe: Path) -> bool:
 
 
 def _show(finished: "Run", as_json: bool) -> None:
-    """What was found, and where it is."""
+    """What was found, and where it is; told by one rank."""
+    if not launch().is_first:
+        return
     if as_json:
         paths = {"folder": str(finished.folder), "report": str(finished.report)}
         genotype = json.loads(finished.genotype.to_json())
@@ -113,6 +121,8 @@ def _show(finished: "Run", as_json: bool) -> None:
         ["report", str(finished.report)],
         ["curves", f"tensorboard --logdir {finished.folder}"],
     ]
+    notes = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))["notes"]
+    rows += [["note", note] for note in notes]
     print_table(["result", ""], rows)
     if finished.architecture is not None:
         # on a line of its own, which a terminal does not fold, so that it can be copied

@@ -89,7 +89,7 @@ from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
 from nasframe.core.perturbation import Mixtures, Perturbation, Perturbed, perturbations, projected
 from nasframe.core.phases import AS_IT_IS, PHASES, arrangement_of, every
-from nasframe.core.pooling import global_average_pool
+from nasframe.core.pooling import GlobalAveragePool, global_average_pool
 from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.pruning import Pruned, strongest
@@ -101,6 +101,7 @@ from nasframe.core.random_state import (
     seed_for,
     set_random_state,
 )
+from nasframe.core.ranks import averaged, num_ranks
 from nasframe.core.regularizer import (
     HasConcentration,
     HasGates,
@@ -120,6 +121,7 @@ from nasframe.core.space import (
     architectures_of,
     choices_of,
     derived,
+    read_genotype,
     sample,
     spaces,
     supernet,
@@ -169,6 +171,7 @@ __all__ = [
     "Fusable",
     "FusedSum",
     "Genotype",
+    "GlobalAveragePool",
     "Graph",
     "Guard",
     "HasConcentration",
@@ -237,6 +240,7 @@ __all__ = [
     "architectures_of",
     "arrangement_of",
     "augmentations",
+    "averaged",
     "benchmarks",
     "bfloat16_speedup",
     "cheapest",
@@ -286,6 +290,7 @@ __all__ = [
     "normalized_by_batch",
     "normalized_entropy",
     "num_architectures",
+    "num_ranks",
     "objectives",
     "on_meta",
     "ops",
@@ -301,6 +306,7 @@ __all__ = [
     "rank_stability",
     "reaches_output",
     "read_amount",
+    "read_genotype",
     "recompute",
     "regularizers",
     "removed",

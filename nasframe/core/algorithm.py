@@ -36,6 +36,8 @@ class Algorithm(ABC):
             them, and `valid` in a step is the training batch.
         learns_alphas: Whether it learns what the architecture is read off; otherwise a recipe must have an
             explorer.
+        knows_ranks: Whether it may run on several ranks: gradients that it takes itself, and what it learns
+            from losses, pass through `averaged`, as those of `update_weights` do; refused there otherwise.
         takes_differences: Whether its steps subtract gradients at nearby weights, which in bfloat16 round
             to the same: forward passes are then in full precision.
         chunks: Pieces that its own passes split a batch into. A trainer sets more of them when memory runs
@@ -47,6 +49,7 @@ class Algorithm(ABC):
     follows_penalty: ClassVar[bool] = False
     uses_valid: ClassVar[bool] = True
     learns_alphas: ClassVar[bool] = True
+    knows_ranks: ClassVar[bool] = False
     takes_differences: bool = False
     chunks: int | None = None
 

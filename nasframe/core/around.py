@@ -34,6 +34,10 @@ class Around(Algorithm, ABC):
         return self._algorithm.uses_valid
 
     @property
+    def knows_ranks(self) -> bool:  # type: ignore[override]
+        return self._algorithm.knows_ranks
+
+    @property
     def takes_differences(self) -> bool:  # type: ignore[override]
         return self._algorithm.takes_differences
 

@@ -27,7 +27,7 @@ class Statistics(NamedTuple):
         num_values: Of each channel, B · H · W.
     """
 
-    norm: nn.BatchNorm2d
+    norm: nn.modules.batchnorm._BatchNorm
     mean_C: torch.Tensor
     var_C: torch.Tensor
     num_values: int

@@ -29,11 +29,13 @@ class BatchStream:
         augment: Augmentations in order, for training only.
         seed: The run's seed.
         purpose: What the stream is for, such as ``("search", "train")``.
+        part: Which of how many equal parts of each batch this is, as ranks share it. Parts draw their
+            augmentations apart. One that is empty is left out.
         skip_unreadable: Leave examples that cannot be read out of their batch, which is then smaller; each
             is told once by a `FaultWarning`.
 
     Attributes:
-        batch_size: Examples of a batch that is full.
+        batch_size: Examples of a batch that is full, of all parts.
     """
 
     def __init__(
@@ -47,12 +49,13 @@ class BatchStream:
         augment: Sequence[Augmentation] = (),
         seed: int = 0,
         purpose: tuple[str, ...] = (),
+        part: tuple[int, int] = (0, 1),
         skip_unreadable: bool = False,
     ) -> None:
         self._split, self._preprocess, self._device = split, preprocess, device
         self.batch_size = min(batch_size, len(split))
         self._training, self._augment = training, tuple(augment) if training else ()
-        self._seed, self._purpose = seed, purpose
+        self._seed, self._purpose, self._part = seed, purpose, part
         self._skip_unreadable = skip_unreadable
         self._told: set[int] = set()
         self._generator = torch.Generator(device)
@@ -65,9 +68,15 @@ class BatchStream:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on."""
         order, size = self._order(epoch), self.batch_size
+        number, count = self._part
+        own = () if count == 1 else (number,)
         for index in range(start, len(self)):
-            batch = self._read(order[index * size : (index + 1) * size]).to(self._device)
-            self._generator.manual_seed(seed_for(self._seed, *self._purpose, "augment", epoch, index))
+            chosen = order[index * size : (index + 1) * size]
+            chosen = chosen[len(chosen) * number // count : len(chosen) * (number + 1) // count]
+            if not len(chosen):
+                continue
+            batch = self._read(chosen).to(self._device)
+            self._generator.manual_seed(seed_for(self._seed, *self._purpose, "augment", epoch, index, *own))
             yield self._prepare(batch)
 
     def forever(self, start: int = 0) -> Iterator[Batch]:

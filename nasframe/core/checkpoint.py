@@ -12,6 +12,7 @@ import torch
 from nasframe.core.json_text import read_json_file
 from nasframe.core.memory import is_out_of_memory
 from nasframe.core.packing import pack, unpack
+from nasframe.core.ranks import is_first, shared
 from nasframe.core.storage import write_whole, written_whole
 from nasframe.core.tensor_file import load_checkpoint
 from nasframe.errors import FaultWarning, FormatError, StorageError
@@ -25,7 +26,8 @@ class Checkpoints:
     """The newest checkpoints of a stage in a folder, named by step, and the best one.
 
     ``manifest.json`` lists them, the newest last, with their checksums. A file that it doesn't list was never
-    finished. One that is written again for the same step has another name, which ends in ``b``.
+    finished. One that is written again for the same step has another name, which ends in ``b``. Of several
+    ranks the first writes and reads, and sends the others what it read.
 
     Args:
         folder: Made when the first one is written.
@@ -50,6 +52,8 @@ class Checkpoints:
         Returns:
             Whether it was written.
         """
+        if not is_first():
+            return True
         listed = self._listed() or {}
         plain, again = f"step-{step:09d}.pt", f"step-{step:09d}b.pt"
         name = again if plain in listed else plain  # a file that is listed is never written over
@@ -80,6 +84,9 @@ class Checkpoints:
         Raises:
             FormatError: There are checkpoints, but none of them can be read.
         """
+        return shared(self._latest)
+
+    def _latest(self) -> dict[str, Any] | None:
         listed = self._listed()
         found = sorted(path.name for path in self._folder.glob("step-*.pt"))
         failures = []

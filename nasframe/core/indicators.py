@@ -13,7 +13,7 @@ from nasframe.core.genotype import Genotype, cell_of
 from nasframe.core.mixed_op import MixedLayer, is_skip, is_zero
 from nasframe.core.model import Model
 from nasframe.core.random_state import kept_random_state
-from nasframe.core.space import Space, derived
+from nasframe.core.space import Space, derived, supernet
 from nasframe.core.task import Task
 
 Weights = Mapping[str, torch.Tensor]
@@ -72,6 +72,12 @@ class Idle:
                     declared = frozenset(name for name, each in by_name.items() if declares(each))
                     found.setdefault(choice.id, []).append(declared)
         return cls(_everywhere(skips), _everywhere(zeros))
+
+    @classmethod
+    def in_space(cls, space: Space) -> "Idle":
+        """Those of any supernet of a space."""
+        with torch.device("meta"):
+            return cls.of(supernet(space, "uniform_path"))
 
 
 def _everywhere(declared: Mapping[str, Sequence[frozenset[str]]]) -> dict[str, frozenset[str]]:
@@ -132,14 +138,16 @@ def mass_of(
     return {cell: sum(shares) / len(shares) for cell, shares in found.items()}
 
 
-def reaches_output(space: Space, genotype: Genotype, task: Task) -> bool | None:
+def reaches_output(space: Space, genotype: Genotype, task: Task, idle: Idle) -> bool | None:
     """Whether what an architecture returns depends on what it is given.
 
-    The network is built without numbers, and asked by autograd.
+    Where it keeps a candidate that is always zero, autograd is asked, on a network without numbers.
 
     Returns:
         None where that is not known: inputs are tokens, or the network cannot be computed without numbers.
     """
+    if not any(each.zeros for each in idle_edges(idle, genotype)):
+        return True
     if task.vocabulary is not None:
         return None
     with kept_random_state(torch.device("cpu")), torch.device("meta"):

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -16,10 +17,15 @@ class Interrupts:
 
     Work that must not be cut in two is `deferred`: the first signal then only sets `requested`, and
     KeyboardInterrupt is raised at the end of the work. A second signal always ends it at once.
+
+    Args:
+        echo_seconds: A signal that comes so soon after another is the same: launchers pass on to their
+            processes what a terminal has sent to all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, echo_seconds: float = 0.0) -> None:
         self.requested = False
+        self._echo_seconds, self._heard = echo_seconds, 0.0
         self._deferring = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -34,6 +40,10 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def request(self) -> None:
+        """Ask for the end, as a signal does in work that is deferred."""
+        self.requested, self._heard = True, time.monotonic()
+
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Hold the first signal back until the end."""
@@ -46,6 +56,9 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        second, self.requested = self.requested, True
+        if self.requested and time.monotonic() - self._heard < self._echo_seconds:
+            return
+        second = self.requested
+        self.request()
         if second or not self._deferring:
             raise KeyboardInterrupt

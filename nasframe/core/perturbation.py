@@ -13,6 +13,7 @@ from nasframe.core.batch import Batch
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
 from nasframe.core.random_state import kept_random_state
+from nasframe.core.ranks import mean_loss, with_mean_gradients
 from nasframe.core.swapped import unmoved
 from nasframe.core.weight_update import WeightUpdate
 from nasframe.registry import Registry
@@ -34,7 +35,7 @@ class Perturbation(ABC):
         Args:
             mixtures: Those of the pass.
             loss: Of the step's batch at any mixtures, with the weights as they are; differentiable in the
-                mixtures, and without a trace in buffers or random state.
+                mixtures, and without a trace in buffers or random state. Of all ranks, gradients too.
             progress: The share of the search's epochs that are done, 0 to 1.
         """
 
@@ -83,8 +84,9 @@ class Perturbed(Around):
 
         def loss(mixtures: Mixtures) -> torch.Tensor:
             device = next(self._model.parameters()).device
-            with kept_random_state(device), unmoved(self._model), self._model.mixed_by(mixtures):
-                return self._objective.loss(self._model(batch.inputs), batch.targets)
+            shares = dict(zip(mixtures, with_mean_gradients(list(mixtures.values())), strict=True))
+            with kept_random_state(device), unmoved(self._model), self._model.mixed_by(shares):
+                return mean_loss(self._objective.loss(self._model(batch.inputs), batch.targets))
 
         moved = self._perturbation(mixtures, loss, self._model.progress)
         with self._model.mixed_by({name: shares_K.detach() for name, shares_K in moved.items()}):

@@ -1,6 +1,9 @@
 """The mean over a map."""
 
+from typing import final
+
 import torch
+from torch import nn
 
 
 def global_average_pool(x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -10,3 +13,11 @@ def global_average_pool(x_BCHW: torch.Tensor) -> torch.Tensor:
     memory: batch norms and convolutions before it then mix memory formats, at many times their cost.
     """
     return x_BCHW.sum(dim=(2, 3)) / (x_BCHW.shape[2] * x_BCHW.shape[3])
+
+
+@final
+class GlobalAveragePool(nn.Module):
+    """`global_average_pool` as a module."""
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return global_average_pool(x_BCHW)

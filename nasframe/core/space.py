@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 import torch
@@ -13,9 +14,10 @@ from nasframe.core.choice import Choice
 from nasframe.core.filler import DerivedFiller, Filler, Nesting, SamplingFiller, SupernetFiller
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph
+from nasframe.core.json_text import read_bounded
 from nasframe.core.mixed_op import MakeMixedOp, mixed_ops
 from nasframe.core.model import Model
-from nasframe.errors import UnsupportedError
+from nasframe.errors import FormatError, UnsupportedError
 from nasframe.registry import Registry
 
 
@@ -41,6 +43,30 @@ class Space(ABC):
             FormatError: The genotype is not one of this space.
         """
         return None
+
+    def genotype(self, key: str) -> Genotype:
+        """The architecture that the field writes so, such as `key` does.
+
+        Raises:
+            FormatError: It is none of this space.
+        """
+        raise FormatError(
+            f"genotype: must be JSON, because {type(self).__name__} has no notation of its own, "
+            f"got {key!r:.80}"
+        )
+
+
+def read_genotype(path: Path, space: Space) -> Genotype:
+    """Read an architecture from a file: the JSON that `Genotype.save` writes, or the notation of its space.
+
+    Raises:
+        FormatError: It is neither, or none of the space; the message names the file.
+    """
+    try:
+        text = read_bounded(path).decode("utf-8").strip()
+        return Genotype.from_json(text) if text[:1] in ("{", "[", "") else space.genotype(text)
+    except (UnicodeDecodeError, FormatError) as error:
+        raise FormatError(f"{path}: {error}") from error
 
 
 spaces: Registry[Space] = Registry("spaces", Space, given=("task",))

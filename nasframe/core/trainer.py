@@ -80,9 +80,12 @@ class Trainer(ABC):
     Attributes:
         heeds_guard: Whether it lets a job's guard measure and judge after each epoch, does what that wants,
             and saves its state.
+        knows_ranks: Whether it may run on several ranks: each takes its share of a batch. It is refused there
+            otherwise.
     """
 
     heeds_guard: ClassVar[bool] = False
+    knows_ranks: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, job: Job) -> None:
@@ -105,7 +108,10 @@ class Trainer(ABC):
 
     @abstractmethod
     def evaluate(self, model: Model, objective: Objective, split: Split, preprocess: Preprocess) -> Metrics:
-        """``loss`` and metrics of a model in evaluation mode, means over all examples of a split."""
+        """``loss`` and metrics of a model in evaluation mode, means over all examples of a split.
+
+        Of several ranks all must call it, each for its share; they get the same.
+        """
 
 
 trainers: Registry[Trainer] = Registry("trainers", Trainer)

@@ -1,7 +1,8 @@
 """The trainer's update of the weights, which an algorithm calls and may look through."""
 
 import copy
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias, final
 
@@ -12,6 +13,8 @@ from nasframe.core.batch import Batch
 from nasframe.core.finite import non_finite, source_of_non_finite
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
+from nasframe.core.ranks import averaged, gathered, num_ranks
+from nasframe.core.synchronized import own_statistics, unsynchronized
 from nasframe.errors import ComponentError, NonFiniteError
 from nasframe.types import Metrics
 
@@ -30,6 +33,9 @@ def _as_it_is() -> None:
 @final
 class WeightUpdate:
     """One step of the weight optimizer on a batch: zero_grad, backward, clip, step.
+
+    Of several ranks each passes its share of the batch; gradients, metrics and what batch norms have seen are
+    averaged before the step, which is then the same on all of them.
 
     Args:
         model: Its lower-level parameters are what `optimizer` holds.
@@ -125,12 +131,38 @@ class WeightUpdate:
                 for name, value in metrics.items():
                     mean = share / len(passes) * value
                     totals[f"train_{name}"] = totals.get(f"train_{name}", 0.0) + mean
+        own_loss, totals = totals["train_loss"], self._over_ranks(weights, totals)
         norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         if wrong := non_finite({"train_loss": totals["train_loss"]}, {"gradient": norm}):
-            source = source_of_non_finite(self._model, batch.inputs)
-            raise NonFiniteError(f"{' and '.join(wrong)}, which comes from {source}")
+            raise NonFiniteError(f"{' and '.join(wrong)}, which comes from {self._source(batch, own_loss)}")
         if self._max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(weights, self._max_grad_norm, norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return totals
+
+    def _over_ranks(
+        self, weights: Sequence[torch.Tensor], totals: Mapping[str, float | torch.Tensor]
+    ) -> dict[str, float | torch.Tensor]:
+        """Make gradients and running statistics their means over the ranks; returns those of the totals."""
+        if num_ranks() == 1:
+            return dict(totals)
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        loss = torch.as_tensor(totals["train_loss"])
+        figures = [torch.as_tensor(each, dtype=loss.dtype, device=loss.device) for each in totals.values()]
+        live = [*gradients, *own_statistics(self._model)]
+        means = averaged([*live, torch.stack(figures)])
+        with torch.no_grad():
+            for tensor, mean in zip(live, means, strict=False):
+                tensor.copy_(mean)
+        return dict(zip(totals, means[-1].unbind(), strict=True))
+
+    def _source(self, batch: Batch, own_loss: float | torch.Tensor) -> str:
+        """Where a number that is not finite comes from, by preference one of this rank's own loss."""
+        with unsynchronized(self._model):
+            source = source_of_non_finite(self._model, batch.inputs)
+        if num_ranks() == 1:
+            return source
+        found = gathered((not math.isfinite(own_loss), source))
+        rank = [is_own for is_own, _ in found].index(True) if any(is_own for is_own, _ in found) else 0
+        return f"{found[rank][1]} on rank {rank}"

@@ -21,6 +21,7 @@ from nasframe.core import (
     generator_for,
     previewed_by,
 )
+from nasframe.datasets._hub import check_commit, files_of
 from nasframe.errors import DataError, FaultWarning
 from nasframe.types import ExistingFolder, PositiveInt
 
@@ -35,10 +36,24 @@ _FORMATS = ("PNG", "JPEG")  # Pillow starts programs for some others
 _SIZE = (32, 32)
 _TASK = Task((3, *_SIZE), len(CLASS_NAMES))
 _NUM_TRAIN = 50_000
+_SPLITS = ("train", "test")
+_REVISION = "0b2714987fa478483af9968de7c934580d0bb9a2"
+_DIGESTS = {
+    "train-00000-of-00001.parquet": "8428b53a88a11ac374111006708df51469e315a22ac6d66470afd9c78d2ae883",
+    "test-00000-of-00001.parquet": "841389e6f2d64f28bf17310e430aebac20ec3ba611a3c5e231dc93c645ce84de",
+}
+"""SHA-256 of the files of ``uoft-cs/cifar10`` at that commit, so that the hub need not be believed."""
 _MAX_ROWS = 1_000_000  # a small file may say that it has very many, all alike
 
 
-def _preview(*, train_limit: int | None, unreadable: str = "stop", **others: object) -> Preview:
+def _preview(
+    *,
+    revision: str = _REVISION,
+    train_limit: int | None = None,
+    unreadable: str = "stop",
+    **others: object,
+) -> Preview:
+    check_commit("cifar10", revision)
     count = min(_NUM_TRAIN, train_limit or _NUM_TRAIN) if unreadable == "stop" else None
     return Preview(_TASK, count)
 
@@ -49,6 +64,7 @@ def cifar10(
     *,
     path: ExistingFolder | None = None,
     name: str = "uoft-cs/cifar10",
+    revision: str = _REVISION,
     sha256: str | None = None,
     train_limit: PositiveInt | None = None,
     test_limit: PositiveInt | None = None,
@@ -59,10 +75,12 @@ def cifar10(
     Args:
         path: Folder of Parquet files ``train*.parquet`` and ``test*.parquet`` with the columns
             ``img`` (or ``image``; a struct with ``bytes``) and ``label``; then nothing is downloaded.
-        name: Data set of the Hugging Face hub that is taken where there is no `path`.
+        name: Data set of the Hugging Face hub that is taken where there is no `path`. Its files must have the
+            SHA-256 that the hub declares of them, and those of the default the ones that nasframe knows.
+        revision: The commit of its repository, in 40 hexadecimal digits; another `name` needs one of its own.
         sha256: Checksum of what the hub gives, train before test: of each image's own SHA-256 (32 bytes), its
-            label in digits and the end of a line. What has another is refused, with what it has; null takes
-            what comes.
+            label in digits and the end of a line. What has another is refused, with what it has; null asks
+            for none beyond the checksums of the files.
         train_limit: Take at most so many training images, the first of a fixed permutation.
         test_limit: Take at most so many test images, likewise.
         unreadable: What happens with an image that cannot be decoded, or has a label of no class. `skip`
@@ -72,7 +90,7 @@ def cifar10(
         DataError: The data is absent or not what it must be; the message says how to get it, or
             names file and row.
     """
-    splits = _from_hub(name, sha256) if path is None else _from_folder(path)
+    splits = _from_hub(name, revision, sha256) if path is None else _from_folder(path)
     skip = unreadable == "skip"
     train_images, train_labels = _decode(splits["train"], "train", train_limit, skip)
     return Dataset(
@@ -91,60 +109,49 @@ class _Example(NamedTuple):
 
 
 def _from_folder(folder: Path) -> dict[str, list[_Example]]:
-    return {split: list(_read_files(folder, split)) for split in ("train", "test")}
+    files = {split: sorted(folder.glob(f"{split}*.parquet")) for split in _SPLITS}
+    if missing := [split for split in _SPLITS if not files[split]]:
+        state = "has none" if folder.is_dir() else "is no folder"
+        raise DataError(
+            f"cifar10: {folder} must hold {missing[0]}*.parquet, but {state}; "
+            "data.path is the folder of the Parquet files"
+        )
+    return {split: [example for file in files[split] for example in _read(file)] for split in _SPLITS}
 
 
-def _read_files(folder: Path, split: str) -> Iterator[_Example]:
+def _from_hub(name: str, revision: str, sha256: str | None) -> dict[str, list[_Example]]:
+    digests = _DIGESTS if revision == _REVISION else {}
+    patterns = list(digests) or [f"{split}*.parquet" for split in _SPLITS]
+    files = files_of("cifar10", name, revision, patterns, digests)
+    if len({file.parent for file in files}) > 1:
+        found = ", ".join(f"{file.parent.name}/{file.name}" for file in files)
+        raise DataError(
+            f"cifar10: `{name}` must have its Parquet files in one folder, got {found}; download those that "
+            "are meant, and give data.path=FOLDER"
+        )
+    splits = {
+        split: [example for file in files if file.name.startswith(split) for example in _read(file)]
+        for split in _SPLITS
+    }
+    if sha256 is not None and (got := _checksum(splits)) != sha256:
+        raise DataError(
+            f"{name}: data.sha256 must be the checksum of what the hub gives, {sha256}, got {got}; it is not "
+            "the data that was meant: correct data.revision, or data.sha256"
+        )
+    return splits
+
+
+def _read(file: Path) -> Iterator[_Example]:
     import pyarrow
     from pyarrow import parquet
 
-    files = sorted(folder.glob(f"{split}*.parquet"))
-    if not files:
-        state = "has none" if folder.is_dir() else "is no folder"
-        raise DataError(
-            f"cifar10: {folder} must hold {split}*.parquet, but {state}; "
-            "data.path is the folder of the Parquet files"
-        )
-    for file in files:
-        try:
-            if (rows := parquet.read_metadata(file).num_rows) > _MAX_ROWS:
-                raise DataError(
-                    f"{file}: must have at most {_MAX_ROWS:,} rows, got {rows:,}; is it another's?"
-                )
-            examples = list(_examples(parquet.read_table(file), str(file)))
-        except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
-            raise DataError(f"{file}: must be a Parquet file: {error}; get it anew") from error
-        yield from examples
-
-
-def _from_hub(name: str, sha256: str | None) -> dict[str, list[_Example]]:
     try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise DataError(
-            f"cifar10: reading `{name}` from the Hugging Face hub needs the package `datasets`: "
-            "pip install nasframe[hub]; or give data.path=FOLDER with its Parquet files"
-        ) from error
-    try:
-        splits = load_dataset(name)
-    except Exception as error:  # whatever the network, the hub or a cache can do
-        raise DataError(
-            f"cifar10: `{name}` is neither in the local cache nor can it be downloaded "
-            f"({type(error).__name__}: {error}); go online once, or download its Parquet files "
-            f"(https://huggingface.co/datasets/{name}) elsewhere and give data.path=FOLDER"
-        ) from error
-    if missing := {"train", "test"} - set(splits):
-        raise DataError(f"{name}: must have the splits train and test, but lacks {sorted(missing)}")
-    found = {
-        split: list(_examples(splits[split].with_format("arrow")[:], f"{name} {split}"))
-        for split in ("train", "test")
-    }
-    if sha256 is not None and (got := _checksum(found)) != sha256:
-        raise DataError(
-            f"{name}: data.sha256 must be the checksum of what the hub gives, {sha256}, got {got}; it is not "
-            "the data that was meant, or a broken download: remove it from the cache to get it anew"
-        )
-    return found
+        if (rows := parquet.read_metadata(file).num_rows) > _MAX_ROWS:
+            raise DataError(f"{file}: must have at most {_MAX_ROWS:,} rows, got {rows:,}; is it another's?")
+        examples = list(_examples(parquet.read_table(file), str(file)))
+    except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
+        raise DataError(f"{file}: must be a Parquet file: {error}; get it anew") from error
+    yield from examples
 
 
 def _checksum(splits: Mapping[str, Iterable[_Example]]) -> str:

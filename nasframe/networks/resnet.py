@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import nn
 
-from nasframe.core import Task, networks
+from nasframe.core import GlobalAveragePool, Task, networks
 from nasframe.errors import UnsupportedError
 from nasframe.types import PositiveInt
 
@@ -42,8 +42,7 @@ def resnet(
         parts[f"layer{stage + 1}"] = nn.Sequential(
             first, *(BasicBlock(width, width, 1) for _ in range(depth - 1))
         )
-    parts["pool"] = nn.AdaptiveAvgPool2d(1)
-    parts["flatten"] = nn.Flatten()
+    parts["pool"] = GlobalAveragePool()
     parts["fc"] = nn.Linear(width, task.num_outputs)
     return nn.Sequential(parts)
 

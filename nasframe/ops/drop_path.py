@@ -5,6 +5,7 @@ from typing import ClassVar, final
 import torch
 from torch import nn
 
+from nasframe.core.ranks import num_ranks, rank
 from nasframe.types import ProperFraction
 
 
@@ -12,7 +13,8 @@ from nasframe.types import ProperFraction
 class DropPath(nn.Module):
     """In training, zeroes an example's whole map, and scales up the others (Larsson et al. 2017).
 
-    The chance grows linearly over the stage, from 0 (NASNet's schedule, Zoph et al. 2018).
+    The chance grows linearly over the stage, from 0 (NASNet's schedule, Zoph et al. 2018). Several ranks draw
+    for the whole batch, and take their share.
 
     Args:
         probability: The chance at the end of the stage, for each example by itself.
@@ -35,8 +37,8 @@ class DropPath(nn.Module):
         if not self.training or self._probability == 0:
             return x
         keep = 1 - self._probability
-        mask = x.new_empty(len(x), *[1] * (x.dim() - 1)).bernoulli_(keep)
-        return x / keep * mask
+        mask = x.new_empty(num_ranks() * len(x), *[1] * (x.dim() - 1)).bernoulli_(keep)
+        return x / keep * mask[rank() * len(x) :][: len(x)]
 
     def extra_repr(self) -> str:
         return f"{self._final_probability}"

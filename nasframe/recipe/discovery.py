@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, final
 
 import nasframe
+from nasframe.declarations import told_if_long
 from nasframe.errors import NasframeError, Problem, RecipeError
 from nasframe.problem_kinds import UNUSABLE_MODULE
 from nasframe.registry import registries
@@ -25,8 +26,17 @@ _PROBE: Final = "import sys; from nasframe.recipe.discovery import probe; probe(
 
 def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with nasframe, by name."""
-    folder = Path(nasframe.__file__).parent / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return _shipped("recipes")
+
+
+def shipped_studies() -> dict[str, Path]:
+    """The studies that come with nasframe, by name."""
+    return _shipped("studies")
+
+
+def _shipped(folder: str) -> dict[str, Path]:
+    found = (Path(nasframe.__file__).parent / folder).glob("*.yaml")
+    return {path.stem: path for path in sorted(found)}
 
 
 def import_modules(paths: Sequence[Path]) -> None:
@@ -38,7 +48,8 @@ def import_modules(paths: Sequence[Path]) -> None:
     problems = []
     for path in paths:
         try:
-            _import_module(path.resolve())
+            with told_if_long(f"--plugin {path}"):
+                _import_module(path.resolve())
         except (Exception, SystemExit) as error:
             given = f"{type(error).__name__}: {error}"
             rule = f"{path} must be a Python module that can be imported"

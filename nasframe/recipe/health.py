@@ -223,7 +223,7 @@ class SearchHealth(Guard):
     def _reaches(self, genotype: Genotype) -> bool | None:
         if self._reached is None or self._reached[0] != genotype:
             subject = self._subject
-            self._reached = genotype, reaches_output(subject.space, genotype, subject.task)
+            self._reached = genotype, reaches_output(subject.space, genotype, subject.task, self._idle)
         return self._reached[1]
 
     def _gap(self, genotype: Genotype) -> Figures:

@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 from nasframe.errors import ComponentError
 from nasframe.recipe.recipe import INHERITED_FROM, Recipe
-from nasframe.recipe.schema import VERSION, plain, section_in, settings_of, slot_of
+from nasframe.recipe.schema import VERSION, listed_section, plain, settings_of, slot_of
 from nasframe.registry import Component, Registry
 from nasframe.settings import Setting, json_schema_of, signature_of
 
@@ -105,7 +105,7 @@ class _Schema:
         inherits = path in INHERITED_FROM
         if not setting.required and not inherits:
             about["default"] = plain(setting.default)
-        if (section_type := section_in(setting.annotation)) is not None:
+        if (section_type := listed_section(setting.annotation)) is not None:
             item = _either(self.section(section_type, f"{path}.*."), _TO_REFERENCE)
             return {**about, **_either({"type": "array", "items": item}, _TO_REFERENCE)}
         form, registry = slot_of(setting.annotation)

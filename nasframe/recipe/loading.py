@@ -19,7 +19,7 @@ from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.schema import read_recipe
 from nasframe.recipe.tree import BROKEN, COMMAND_LINE, KeyPath, Node, Place, merge
 from nasframe.recipe.yaml_text import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES, read_yaml
-from nasframe.suggestion import nearest
+from nasframe.suggestion import did_you_mean, nearest
 
 _MAX_ROUNDS: Final = 20
 _MAX_FILES: Final = 100
@@ -66,33 +66,93 @@ def load_with_places(
 ) -> tuple[Recipe, dict[KeyPath, Place]]:
     """As `load_recipe`; also tells where each value was written, by its path (see `read_recipe`)."""
     import_modules(plugins)
-    located = _locate(str(recipe))
-    files = _Files(None if outside else located.resolve().parent)
-    tree = files.read(located)
+    tree, problems = read_file(_locate(str(recipe)), overrides, outside=outside)
+    return _read(tree, problems, check=check, outside=outside)
+
+
+def read_file(
+    path: Path, overrides: Sequence[str] = (), *, outside: bool = False
+) -> tuple[Node, list[Problem]]:
+    """A file with what it includes, and overrides laid over it.
+
+    Returns:
+        The tree as it was written, and what is wrong so far.
+
+    Raises:
+        RecipeError: A file cannot be read.
+    """
+    files = _Files(None if outside else path.resolve().parent)
+    tree = files.read(path)
     if tree is None:
         assigned = [text for text in overrides if not text.startswith("~")]
         _overridden(
             Node({}, COMMAND_LINE, COMMAND_LINE), assigned, files.problems
         )  # as far as it can be told
         raise RecipeError(files.problems)
-    tree = _overridden(tree, overrides, files.problems)
-    tree = _interpolated(tree, files.problems)
-    tree = migrated(tree, files.problems)
-    return read_recipe(tree, files.problems, check=check, outside=outside)
+    return _overridden(tree, overrides, files.problems), files.problems
+
+
+def load_layers(
+    recipe: Node, layers: Sequence[Node], folder: Path, *, check: bool = True, outside: bool = False
+) -> Recipe:
+    """A recipe that another file names, with what that file lays over it.
+
+    Args:
+        recipe: Its file or shipped name, as an `include` says it.
+        layers: Parts of recipes, from the lowest to the highest.
+        folder: That of the other file, where the recipe lies in or below.
+        check: As `load_recipe`.
+        outside: As `load_recipe`; the recipe may then lie anywhere.
+
+    Raises:
+        RecipeError: Something is wrong; each problem says in which file.
+    """
+    files = _Files(None if outside else folder.resolve())
+    tree = files.included(recipe)
+    if tree is None:
+        raise RecipeError(files.problems)
+    for layer in layers:
+        tree = merge(tree, layer)
+    return _read(tree, files.problems, check=check, outside=outside)[0]
+
+
+def _read(
+    tree: Node, problems: list[Problem], *, check: bool, outside: bool
+) -> tuple[Recipe, dict[KeyPath, Place]]:
+    tree = _interpolated(tree, problems)
+    tree = migrated(tree, problems)
+    return read_recipe(tree, problems, check=check, outside=outside)
 
 
 def _locate(recipe: str) -> Path:
-    shipped = shipped_recipes()
+    return locate(recipe, shipped_recipes(), "recipe")
+
+
+def locate(name: str, shipped: Mapping[str, Path], what: str) -> Path:
+    """The file that a name on the command line means.
+
+    Args:
+        name: A file, or what `shipped` has.
+        shipped: Files that come with nasframe, by name.
+        what: They are, in a word.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    either = f"must be a file or a shipped {what}'s name"
     try:
-        if not recipe.endswith((".yaml", ".yml")) and recipe in shipped:
-            return shipped[recipe]
-        if Path(recipe).is_file():
-            return Path(recipe)
-        rule = "must be a file" if Path(recipe).exists() else "must be a file or a shipped recipe's name"
+        if not name.endswith((".yaml", ".yml")) and name in shipped:
+            return shipped[name]
+        if Path(name).is_file():
+            return Path(name)
+        rule = "must be a file" if Path(name).exists() else either
     except (OSError, ValueError):
-        rule = "must be a file or a shipped recipe's name"
-    advice = _meant_file(Path(recipe)) or "`nasframe recipes` lists the shipped ones"
-    raise RecipeError([Problem(kinds.NO_RECIPE, str(COMMAND_LINE), "RECIPE", rule, f"`{recipe}`", advice)])
+        rule = either
+    if what == "recipe":
+        advice = _meant_file(Path(name)) or "`nasframe recipes` lists the shipped ones"
+    else:
+        advice = did_you_mean(name, shipped) or f"shipped are {', '.join(shipped)}"
+    raise RecipeError([Problem(kinds.NO_RECIPE, str(COMMAND_LINE), what.upper(), rule, f"`{name}`", advice)])
 
 
 def _meant_file(path: Path, folder: Path | None = None) -> str:
@@ -173,13 +233,14 @@ class _Files:
         own = replace(tree, value={key: node for key, node in tree.value.items() if key != "include"})
         lower: Node | None = None
         for entry in include.value if isinstance(include.value, list) else [include]:
-            included = self._include(entry)
+            included = self.included(entry)
             if included is None:
                 return None
             lower = merge(lower, included) if lower else included
         return merge(lower, own) if lower else own
 
-    def _include(self, entry: Node) -> Node | None:
+    def included(self, entry: Node) -> Node | None:
+        """What an `include` names; None if it cannot be read."""
         if not isinstance(entry.value, str):
             if not entry.is_broken:
                 rule = "must be a file or a shipped recipe's name"

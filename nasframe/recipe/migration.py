@@ -10,7 +10,7 @@ from typing import Any, final
 from nasframe import problem_kinds as kinds
 from nasframe.errors import ComponentError, FormerNameWarning, Problem
 from nasframe.recipe.recipe import INHERITED_FROM, Recipe, inherited_from
-from nasframe.recipe.schema import section_in, settings_of, slot_of
+from nasframe.recipe.schema import listed_section, settings_of, slot_of
 from nasframe.recipe.tree import KeyPath, Node, Place, node_of
 from nasframe.registry import Component, Registry, UnknownNameError
 from nasframe.settings import FormerKeys, Setting, former_keys_of
@@ -64,7 +64,7 @@ class _Migration:
     def _setting(self, setting: Setting, node: Node, path: KeyPath) -> Node:
         if dataclasses.is_dataclass(setting.annotation):
             return self.section(typing.cast(type, setting.annotation), node, path)
-        if (section := section_in(setting.annotation)) is not None:
+        if (section := listed_section(setting.annotation)) is not None:
             for key, item in node.items() if isinstance(node.value, list) else []:
                 node = node.with_child((key,), self.section(section, item, (*path, key)))
             return node

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from nasframe.recipe.recipe import INHERITED_FROM, Recipe
-from nasframe.recipe.schema import plain, section_in, settings_of
+from nasframe.recipe.schema import listed_section, plain, settings_of
 from nasframe.registry import Component, registries
 from nasframe.settings import REQUIRED
 
@@ -27,7 +27,7 @@ def _section(section: Any, prefix: str, inherited: Mapping[str, Any]) -> dict[st
         value, path = getattr(section, name), f"{prefix}{name}"
         if dataclasses.is_dataclass(setting.annotation):
             part: Any = _section(value, f"{path}.", inherited) or _NOTHING
-        elif section_in(setting.annotation):
+        elif listed_section(setting.annotation):
             part = [_section(item, f"{path}.*.", inherited) for item in value] or _NOTHING
         else:
             part = _said(value, inherited.get(path, setting.default))

@@ -70,12 +70,19 @@ def pairing_problems(parts: Parts) -> Iterator[Problem]:
 
 def _name(parts: Parts) -> Iterator[Problem]:
     name = parts.get("name")
-    if name is not None and not re.fullmatch(r"[\w][\w. +-]*", name):
+    if name is not None and (found := unusable_as_folder(name)):
+        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", *found)
+
+
+def unusable_as_folder(name: str) -> tuple[str, str] | None:
+    """What must hold of a name and what does not, if no folder can be called so."""
+    if not re.fullmatch(r"[\w][\w. +-]*", name):
         rule = "must be usable as the name of a folder: letters, digits and _ . + -, not a dot first"
-        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", rule, f"`{name}`")
-    elif name is not None and len(name.encode()) > _LONGEST_NAME:
+        return rule, f"`{name}`"
+    if len(name.encode()) > _LONGEST_NAME:
         rule = f"must be usable as the name of a folder: at most {_LONGEST_NAME} bytes"
-        yield parts.problem(problem_kinds.BAD_RUN_NAME, "name", rule, f"{len(name.encode())}")
+        return rule, f"{len(name.encode())}"
+    return None
 
 
 def _kinds(parts: Parts) -> Iterator[Problem]:
@@ -230,34 +237,29 @@ def _held_out(parts: Parts) -> Iterator[Problem]:
 
 def _health(parts: Parts) -> Iterator[Problem]:
     """What is asked of the health of a search can be seen and done in it."""
-    action, every = parts.get("search.health.action"), parts.get("search.health.eigenvalue_every")
-    acts = action is not None and action != "tell"
-    asked = [name for name, is_asked in (("action", acts), ("eigenvalue_every", every)) if is_asked]
-    for path in (f"search.health.{name}" for name in asked):
-        for rule, advice in _health_rules(parts, path):
-            yield parts.problem(problem_kinds.HEALTH_UNUSED, path, rule, f"{parts.get(path)}", advice)
-    if every and parts.get("search.valid_fraction") == 0:
+    for name, nothing in (("action", "tell"), ("eigenvalue_every", None)):
+        path = f"search.health.{name}"
+        if (given := parts.get(path)) not in (nothing, None):
+            for reason, advice in _health_reasons(parts, name):
+                rule = f"must be {'null' if nothing is None else nothing}, because {reason}"
+                yield parts.problem(problem_kinds.HEALTH_UNUSED, path, rule, f"{given}", advice)
+    if parts.get("search.health.eigenvalue_every") and parts.get("search.valid_fraction") == 0:
         rule = "must be above 0, because the eigenvalue is measured on held-out examples"
         yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
 
 
-def _health_rules(parts: Parts, path: str) -> Iterator[tuple[str, str]]:
-    """What forbids a setting of the health, and what to do."""
+def _health_reasons(parts: Parts, name: str) -> Iterator[tuple[str, str]]:
+    """What forbids to ask for something of the health, and what to do."""
     explorer, trainer = parts.get("search.explorer"), parts.get("search.trainer")
     mixed_op = parts.get("search.mixed_op")
     made = _factory(mixed_op)
     if explorer is not None:
-        yield f"must be left out, because `{explorer.name}` finds the architecture, and no alpha", ""
+        yield f"the architecture is found by `{explorer.name}`, not read off alphas", "leave it out"
     if trainer is not None and not _attribute(trainer, "heeds_guard"):
-        yield (
-            f"must be left out, because `{trainer.name}` does not heed it",
-            "or choose another search.trainer",
-        )
-    if path.endswith("eigenvalue_every") and isinstance(made, type) and not issubclass(made, WeightedSum):
-        rule = (
-            f"must be left out, because `{mixed_op.name}` is no weighted sum of its candidates, which has a "
-        )
-        yield f"{rule}second derivative", "or choose another search.mixed_op, such as softmax"
+        yield f"`{trainer.name}` lets nobody look at a search", "leave it out, or choose another trainer"
+    if name == "eigenvalue_every" and isinstance(made, type) and not issubclass(made, WeightedSum):
+        advice = "leave it out, or choose another search.mixed_op, such as softmax"
+        yield f"`{mixed_op.name}` is no weighted sum of its candidates, which has second derivatives", advice
 
 
 def _trains_supernet(parts: Parts) -> bool:
@@ -343,6 +345,16 @@ def _kept(parts: Parts, stages: Sequence[SearchStage]) -> Iterator[Problem]:
         left = stage.keep
 
 
+def _inherited(parts: Parts) -> Iterator[Problem]:
+    """Who inherits weights has a supernet to inherit them from."""
+    known = parts.get("genotype") is not None
+    if parts.get("retrain.inherit") and (known or not _trains_supernet(parts)):
+        which = "genotype" if known else "search.score"
+        rule = "must have a supernet that the search trains, but there is none"
+        advice = f"leave it out, or {which}"
+        yield parts.problem(problem_kinds.NOTHING_TO_INHERIT, "retrain.inherit", rule, "", advice)
+
+
 def _benchmark(parts: Parts) -> Iterator[Problem]:
     """A table knows the architectures of one space."""
     score = parts.get("search.score")
@@ -426,6 +438,7 @@ _CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
     _explorer,
     _learned,
     _stages,
+    _inherited,
     _benchmark,
     _penalty,
     _held_out,

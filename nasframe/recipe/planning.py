@@ -30,6 +30,7 @@ from nasframe.core import (
     num_architectures,
     preview_of,
     price,
+    read_genotype,
     sample,
     strongest,
     supernet,
@@ -205,10 +206,10 @@ def survey(recipe: Recipe, say: Say = _silent) -> Survey:
     Raises:
         NasframeError: What a run would be refused for.
     """
-    task = _task(recipe)
+    task = task_of(recipe)
     retrained: Space = recipe.retrain.space(task)
     if recipe.genotype is not None:
-        known = Genotype.load(recipe.genotype)
+        known = read_genotype(recipe.genotype, retrained)
         return Survey(None, None, None, None, {"known": _network(retrained, task, known)})
     space: Space = recipe.space(task)
     model, choices = None, choices_of(space)
@@ -256,7 +257,8 @@ def _count(model: Model, level: str) -> int:
     return sum(parameter.numel() for parameter in model.parameters_at(level))
 
 
-def _task(recipe: Recipe) -> Task:
+def task_of(recipe: Recipe) -> Task:
+    """The task of the data that a recipe names; the data are read where that does not tell it."""
     preview = preview_of(registries["datasets"][recipe.data.name], **recipe.data.settings)
     return recipe.data().task if preview is None else preview.task
 
@@ -390,7 +392,7 @@ def _of_all_scores(found: Rehearsal, recipe: Recipe) -> Rehearsal:
     search = recipe.search
     if search.explorer is None or search.score is None or not declared(search.score, "takes_budgets"):
         return found
-    explorer, budgets = search.explorer(recipe.space(_task(recipe)), recipe.seed), []
+    explorer, budgets = search.explorer(recipe.space(task_of(recipe)), recipe.seed), []
     for _ in range(search.evaluations):
         genotype = explorer.ask()
         budgets.append(explorer.budget)

@@ -163,11 +163,13 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrain:
-    """The retraining stage: the derived network from new weights.
+    """The retraining stage: the derived network from new weights, or from those of the supernet.
 
     Args:
         space: Settings of the space that differ from the search's, such as channels and cells.
         objective: Settings of the objective that differ from the search's.
+        inherit: Whether the network begins with the weights that its architecture has in the trained
+            supernet (see `nasframe.inherit`), which then must be built alike, instead of new ones.
         trainer: Owns the loop.
         valid_fraction: Share of the training data held out to watch the training; 0 for none.
         augment: Augmentations of the training batches, in order.
@@ -176,6 +178,7 @@ class Retrain:
 
     space: Component[Space] = spaces.component("darts")
     objective: Component[Objective] = objectives.component("cross_entropy")
+    inherit: bool = False
     trainer: Component[Trainer] = trainers.component("standard")
     valid_fraction: ProperFraction = 0.1
     augment: tuple[Component[Augmentation], ...] = ()
@@ -199,7 +202,8 @@ class Recipe:
         data: What is learned from.
         space: Where is searched.
         objective: What is minimized.
-        genotype: A JSON file with an architecture to retrain instead of searching one.
+        genotype: A file with an architecture to retrain instead of searching one: JSON, or the notation
+            of its space, such as an arch string of NAS-Bench-201.
         search: The search stage.
         retrain: The retraining stage.
         trackers: Where figures go.

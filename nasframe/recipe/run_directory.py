@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 import nasframe
 from nasframe.core import Checkpoints, Prices
 from nasframe.core.json_text import read_json_file
+from nasframe.core.ranks import num_ranks, shared
 from nasframe.core.storage import reason_of, write_whole
 from nasframe.errors import FaultWarning, FormatError, StorageError
 from nasframe.recipe.allocator import allocator_settings
@@ -98,6 +99,27 @@ class RunDirectory:
         run._written = {path: path.read_text(encoding="utf-8") for path in (run.recipe, run.environment)}
         return run
 
+    def plain_files(self) -> dict[str, bytes]:
+        """What another rank must have to go on: all that is there but checkpoints and figures, by path."""
+        paths = [
+            self.recipe,
+            self.environment,
+            self.root / "status.json",
+            self._prices,
+            self.genotype,
+            self.weights,
+        ]
+        return {str(path.relative_to(self.root)): path.read_bytes() for path in paths if path.exists()}
+
+    @classmethod
+    def copied(cls, root: Path, files: Mapping[str, bytes]) -> "RunDirectory":
+        """A copy in an empty folder, from `plain_files`."""
+        for name, content in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return cls(root.resolve())
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Inside, no other process works on this run; ``status.json`` names the one that does.
@@ -140,6 +162,10 @@ class RunDirectory:
         return self.root / "search" / "genotype.json"
 
     @property
+    def inherited(self) -> Path:
+        return self.root / "search" / "inherited.safetensors"
+
+    @property
     def healthy_genotype(self) -> Path:
         """The architecture of the last good epoch of a search that collapsed."""
         return self.root / "search" / "healthy_genotype.json"
@@ -157,11 +183,18 @@ class RunDirectory:
         return self.root / "export"
 
     def prices(self, make: Callable[[], Prices]) -> Prices:
-        """The prices of the search; made and written at first, because what is measured varies."""
-        path = self.stage("search") / "prices.json"
-        if not path.exists():
-            write_whole(path, make().to_json())
-        return Prices.from_json(path.read_text(encoding="utf-8"))
+        """The prices of the search; made and written at first, because what is measured varies.
+
+        Of several ranks the first makes them.
+        """
+        self.stage("search")
+        if not self._prices.exists():
+            write_whole(self._prices, shared(lambda: make().to_json()))
+        return Prices.from_json(self._prices.read_text(encoding="utf-8"))
+
+    @property
+    def _prices(self) -> Path:
+        return self.root / "search" / "prices.json"
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""
@@ -233,6 +266,7 @@ def _environment(device: str, threads: int | None) -> dict[str, Any]:
         "threads": threads or torch.get_num_threads(),
         "allocator": allocator_settings(),
         "device": device,
+        "ranks": num_ranks(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "git": _git_state(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

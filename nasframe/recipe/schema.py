@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 from pydantic_core import to_jsonable_python
 
@@ -26,6 +26,8 @@ from nasframe.suggestion import did_you_mean, nearest
 from nasframe.types import MustExist, Written
 
 _MAX_MEANT: typing.Final = 3
+
+S = TypeVar("S")
 
 VERSION: Final = 1
 """The version of the recipe format."""
@@ -57,6 +59,31 @@ def read_recipe(
     if found := [*reader.problems, *pairing, *absent, *trial]:
         raise RecipeError(found)
     return typing.cast(Recipe, recipe), reader.places
+
+
+def read_sections(
+    section: type[S], tree: Node, problems: Iterable[Problem], whole: str, *, outside: bool = False
+) -> S:
+    """Read a file that is written as recipes are, but is none.
+
+    Besides what recipes have, its sections may have mappings of names to sections, and parts of recipes,
+    which are of type `Node` and not read here.
+
+    Args:
+        section: A dataclass, described as those of recipes.
+        tree: The file as it was written.
+        problems: Those that are known already.
+        whole: What the file is, with its article.
+        outside: Let it write outside of its folder.
+
+    Raises:
+        RecipeError: Something is wrong; it holds all problems.
+    """
+    reader = _Reader(problems, outside=outside, whole=whole)
+    found = reader.whole(section, tree)
+    if wrong := [*reader.problems, *reader.absent]:
+        raise RecipeError(wrong)
+    return typing.cast(S, found)
 
 
 def recipe_to_mapping(recipe: Recipe) -> dict[str, Any]:
@@ -117,13 +144,20 @@ def _form(annotation: Any) -> tuple[str, Any]:
     return "one", annotation
 
 
-def section_in(annotation: Any) -> type | None:
+def listed_section(annotation: Any) -> type | None:
     """The section, with slots, that a setting has a list of; None for a setting of another form."""
     form, argument = _form(annotation)
     if form != "list" or not isinstance(argument, type) or not dataclasses.is_dataclass(argument):
         return None
     has_slots = any(mentions(field.type, Component) for field in dataclasses.fields(argument))
     return argument if has_slots else None
+
+
+def _section_in(annotation: Any) -> type | None:
+    """The section of which a type has one by each name."""
+    form, argument = _form(annotation)
+    is_section = form == "mapping" and dataclasses.is_dataclass(argument)
+    return typing.cast(type, argument) if is_section else None
 
 
 def settings_of(section: type) -> dict[str, Setting]:
@@ -163,8 +197,8 @@ class _Reader:
             item, or the list if it is empty.
     """
 
-    def __init__(self, problems: Iterable[Problem], *, outside: bool) -> None:
-        self.problems, self._outside = list(problems), outside
+    def __init__(self, problems: Iterable[Problem], *, outside: bool, whole: str = "the recipe") -> None:
+        self.problems, self._outside, self._name = list(problems), outside, whole
         self.absent: list[Problem] = []
         self.parts: dict[str, Any] = {}
         self.places: dict[KeyPath, Place] = {}
@@ -182,7 +216,11 @@ class _Reader:
 
     def recipe(self, tree: Node) -> Any:
         """The recipe, or `BROKEN`."""
-        found = self._section(Recipe, _inherited(self._checked_version(tree)), ())
+        return self.whole(Recipe, _inherited(tree))
+
+    def whole(self, section: type, tree: Node) -> Any:
+        """A whole file, or `BROKEN`."""
+        found = self._section(section, self._checked_version(tree), ())
         self._say_unknown()
         return found
 
@@ -192,7 +230,7 @@ class _Reader:
         if version is None:
             return tree
         if version.value != VERSION and not version.is_broken:
-            advice = "a recipe without `version` is of the present one"
+            advice = f"{self._name} without `version` is of the present one".replace("the ", "a ", 1)
             if type(version.value) is int and version.value > VERSION:
                 advice = "it was written for a newer nasframe: pip install --upgrade nasframe"
             given = spell_value(version.plain)
@@ -204,7 +242,7 @@ class _Reader:
         if entries is None:
             return BROKEN
         settings = settings_of(section)
-        known = self._refuse_unknown(entries, settings, "the recipe" if not path else f"`{path[-1]}`", path)
+        known = self._refuse_unknown(entries, settings, self._name if not path else f"`{path[-1]}`", path)
         values = self._settings(settings, node, path)
         whole = {name: value for name, value in values.items() if not _is_broken(value)}
         self.parts.update({".".join(map(str, (*path, name))): value for name, value in whole.items()})
@@ -252,11 +290,19 @@ class _Reader:
             return BROKEN
         if given is not None and given.value is BROKEN:
             return BROKEN
+        if setting.annotation is Node:
+            part = given or Node({}, parent.key_at, parent.key_at)
+            return BROKEN if self._entries(part, path) is None else part
         if dataclasses.is_dataclass(setting.annotation):
             empty = Node({}, parent.key_at, parent.key_at)
             return self._section(typing.cast(type, setting.annotation), given or empty, path)
-        if (section := section_in(setting.annotation)) is not None:
+        if (section := listed_section(setting.annotation)) is not None:
             return self._sections(section, self._over_default(setting, given, parent), path)
+        if (section := _section_in(setting.annotation)) is not None:
+            entries = self._entries(given, path) if given else {}
+            if entries is None:
+                return BROKEN
+            return {name: self._section(section, item, (*path, name)) for name, item in entries.items()}
         form, registry = slot_of(setting.annotation)
         if registry is None:
             self.places[path] = given.at if given else _default_in(parent)
@@ -277,7 +323,7 @@ class _Reader:
 
     def _say_missing(self, setting: Setting, parent: Node, path: KeyPath) -> None:
         advice = ""
-        if not dataclasses.is_dataclass(setting.annotation):
+        if not dataclasses.is_dataclass(setting.annotation) and _section_in(setting.annotation) is None:
             _, registry = slot_of(setting.annotation)
             if registry is not None:
                 advice = f"{registry.name} has {_listed(registry.names())}"

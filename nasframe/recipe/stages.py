@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 import torch
 from safetensors.torch import save
@@ -24,6 +24,7 @@ from nasframe.core import (
     Genotype,
     Graph,
     Guard,
+    Idle,
     Interrupts,
     Job,
     Model,
@@ -46,21 +47,25 @@ from nasframe.core import (
     exporters,
     generator_for,
     hold_out,
+    inherit,
     price,
     reaches_output,
+    read_genotype,
     sample,
     seed_for,
     supernet,
 )
 from nasframe.core.dataset import checked
 from nasframe.core.json_text import read_json, read_json_file
+from nasframe.core.ranks import is_first, num_ranks, shared
 from nasframe.core.storage import write_whole, written_whole
 from nasframe.core.tensor_file import load_weights
 from nasframe.errors import DataError, FormatError, HealthWarning, TrainingError, UnsupportedError
 from nasframe.recipe.additions import Additions, figures_of
-from nasframe.recipe.devices import default_threads, device_named, kernels_for, lost_by
+from nasframe.recipe.devices import default_threads, kernels_for, lost_by
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
 from nasframe.recipe.health import CUT, SearchHealth, Subject
+from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
@@ -70,6 +75,8 @@ from nasframe.recipe.schema import dump_recipe
 from nasframe.recipe.tracking import Tracking
 from nasframe.registry import Component
 from nasframe.types import Metrics
+
+_ECHO_SECONDS: Final = 2.0  # in which torchrun has passed a signal on
 
 Fit: TypeAlias = Callable[[Trainer, Job], None]
 """Trains the model of a job by a trainer."""
@@ -127,14 +134,14 @@ class Run:
 def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None = None) -> Run:
     """Take a recipe through the whole search.
 
+    Processes that a launcher such as torchrun started together share each batch.
+
     Args:
         recipe: From `load_recipe`.
         out: The run directory; by default a new one below ``runs/<name>/``.
         progress: Hears each step.
     """
-    directory = _new_directory(recipe, out)
-    with directory.held():
-        return _Stages(recipe, directory, progress or _silent).run()
+    return _run(recipe, out, progress or _silent)
 
 
 def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None = None) -> Run:
@@ -146,17 +153,21 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None
         fit: Called in place of ``trainer.fit(job)``.
         progress: Hears each score of an explorer.
     """
-    directory = _new_directory(recipe, out)
-    with directory.held():
-        return _Stages(recipe, directory, progress or _silent, fit).run()
+    return _run(recipe, out, progress or _silent, fit)
 
 
-def _new_directory(recipe: Recipe, out: str | Path | None) -> RunDirectory:
-    device = str(device_named(recipe.device))
-    threads = recipe.threads or default_threads()
-    return RunDirectory.create(
-        None if out is None else Path(out), recipe.name, dump_recipe(recipe), device, threads
-    )
+def _run(recipe: Recipe, out: str | Path | None, progress: Progress, fit: Fit | None = None) -> Run:
+    folder = None if out is None else Path(out)
+    with joined():
+        check_ranks(recipe)
+        device, text = str(device_of_rank(recipe.device)), dump_recipe(recipe)
+
+        def create() -> RunDirectory:
+            threads = recipe.threads or default_threads()
+            return RunDirectory.create(folder, recipe.name, text, device, threads)
+
+        with held_directory(lambda: run_directory_for(text, folder, create)) as directory:
+            return _Stages(recipe, directory, progress, fit).run()
 
 
 def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = False) -> Run:
@@ -172,9 +183,16 @@ def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = F
         FormatError: `run_dir` is not a run directory.
         StorageError: Another process works on it.
     """
-    directory = RunDirectory.open(run_dir)
-    with directory.held():
-        recipe = load_recipe(directory.recipe, check=False, outside=outside)
+
+    def opened() -> RunDirectory:
+        directory = RunDirectory.open(run_dir)
+        load_recipe(directory.recipe, check=False, outside=outside)
+        return directory
+
+    with joined(), held_directory(opened) as directory:
+        # the other ranks' copy lies elsewhere, so that nothing is inside of it; the first has looked
+        recipe = load_recipe(directory.recipe, check=False, outside=outside or not is_first())
+        check_ranks(recipe)
         return _Stages(recipe, directory, progress or _silent).run()
 
 
@@ -193,8 +211,8 @@ class _Stages:
     ) -> None:
         self._recipe, self._directory, self._progress = recipe, directory, progress
         self._fit_by = fit or _plainly
-        self._device = device_named(recipe.device)
-        self._interrupts = Interrupts()
+        self._device = device_of_rank(recipe.device)
+        self._interrupts = Interrupts(_ECHO_SECONDS if num_ranks() > 1 else 0.0)
         self._steps: dict[str, int] = dict(directory.status()["steps"])
 
     @cached_property
@@ -228,7 +246,7 @@ class _Stages:
         finally:
             torch.set_num_threads(threads)
         self._directory.update_status(ended="done", reason=None)
-        return open_run(self._directory.root)
+        return shared(lambda: open_run(self._directory.root))
 
     def _run_stages(self) -> None:
         stages = {"search": self._search, "retrain": self._retrain, "report": self._report}
@@ -262,7 +280,7 @@ class _Stages:
     def _search(self) -> None:
         if self._recipe.genotype is not None:
             self._directory.stage("search")
-            known = Genotype.load(self._recipe.genotype)
+            known = read_genotype(self._recipe.genotype, self._recipe.retrain.space(self._data.task))
             self._standing(known)  # refused now, not after the retraining
             known.save(self._directory.genotype)
             return
@@ -284,6 +302,8 @@ class _Stages:
             model, stretch = self._supernet(space), Stretch("search", self._recipe.seed, "search")
             _, derive = self._train_supernet(space, model, section, deriver, stretch)
         found = deriver.derive_validated(model, self._validate) if deriver.validates else derive()
+        found = shared(lambda: found)
+        self._bequeath(found, model)
         self._keep_found(found, space)
 
     def _train_supernet(
@@ -315,7 +335,7 @@ class _Stages:
 
     def _keep_found(self, found: Genotype, space: Space) -> None:
         found.save(self._directory.genotype)
-        if reaches_output(space, found, self._data.task) is False:
+        if reaches_output(space, found, self._data.task, Idle.in_space(space)) is False:
             self._directory.note(f"{CUT}: it answers all inputs alike")
             warnings.warn(f"derive: {CUT}: it answers all inputs alike", HealthWarning, stacklevel=2)
 
@@ -368,7 +388,11 @@ class _Stages:
     def _supernet(self, space: Space) -> Model:
         section = self._recipe.search
         torch.manual_seed(seed_for(self._recipe.seed, "search", "init"))
-        return supernet(space, section.mixed_op, fused=section.fused, recomputed=section.recomputed)
+        model = supernet(space, section.mixed_op, fused=section.fused, recomputed=section.recomputed)
+        if self._recipe.retrain.inherit:  # refused now, not after the search
+            drawn = sample(space, generator_for(self._recipe.seed, "check"))
+            inherit(derived(self._recipe.retrain.space(self._data.task), drawn), model, drawn)
+        return model
 
     def _explore(self, component: Component[Explorer], space: Space) -> None:
         """Let an explorer find the architecture."""
@@ -403,7 +427,15 @@ class _Stages:
             limit,
         )
         best = self._explored(exploration, space, num_records + 1)
+        self._bequeath(best.genotype, trained)
         self._keep_found(best.genotype, space)
+
+    def _bequeath(self, found: Genotype, model: Model | None) -> None:
+        """Write what an architecture inherits from the supernet, if the retraining begins with that."""
+        section = self._recipe.retrain
+        if section.inherit and model is not None:
+            heir = derived(section.space(self._data.task), found)
+            _save_weights(inherit(heir, model, found), self._directory.inherited)
 
     def _explored(self, exploration: Exploration, space: Space, start: int) -> Scored:
         """The best of what an explorer had scored; each score is a record, from the step `start` on."""
@@ -507,17 +539,13 @@ class _Stages:
         space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
         model = derived(space, genotype, recomputed=section.recomputed)
+        if section.inherit:
+            _load_weights(model, self._directory.inherited)
         if (key := space.key(genotype)) is not None:
             self._directory.update_status(architecture=key)
         algorithm = algorithms.component("weights_only")
         self._fit("retrain", section, model, section.objective(), algorithm, lambda record: record)
-        # copies, because the format has no place for parameters that several cells share
-        weights = {
-            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in model.state_dict().items()
-        }
-        with written_whole(self._directory.weights) as file:
-            file.write(save(weights))
+        _save_weights(model, self._directory.weights)
 
     def _fit(
         self,
@@ -586,7 +614,8 @@ class _Stages:
 
         def start_tracking(start: int) -> Callable[[Record], None]:
             folder = self._directory.stage(stage)
-            tracking.extend(Tracking(component, folder, start) for component in self._recipe.trackers)
+            components = self._recipe.trackers if is_first() else ()
+            tracking.extend(Tracking(component, folder, start) for component in components)
 
             def track(record: Record) -> None:
                 for each in tracking:
@@ -611,6 +640,8 @@ class _Stages:
         tested = section.trainer().evaluate(
             model, section.objective(), self._data.test, self._data.preprocess
         )
+        if not is_first():
+            return
         metrics = {f"test_{name}": float(value) for name, value in tested.items()}
         metrics["parameters"] = costs.component("parameters")().of(model, self._data.task)
         standing = self._standing(genotype)
@@ -655,6 +686,16 @@ def _reported(path: Path, part: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
     return found
+
+
+def _save_weights(model: Model, path: Path) -> None:
+    # copies, because the format has no place for parameters that several cells share
+    weights = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+    with written_whole(path) as file:
+        file.write(save(weights))
 
 
 def _load_weights(model: Model, path: Path) -> None:

@@ -22,9 +22,11 @@ from nasframe.core import (
     cost_scale,
     derived,
     generator_for,
+    inherit,
     kept_random_state,
     preview_of,
     price,
+    read_genotype,
     sample,
     strongest,
     supernet,
@@ -130,7 +132,7 @@ class _Trial:
             self._search(space, retrained, task)
         elif retrained is not None and genotype_file.is_file():
             with self._blaming(kinds.BAD_GENOTYPE, "genotype"):
-                derived(retrained, Genotype.load(genotype_file), recomputed=self._recomputed)
+                derived(retrained, read_genotype(genotype_file, retrained), recomputed=self._recomputed)
 
     @property
     def _recomputed(self) -> bool:
@@ -153,22 +155,32 @@ class _Trial:
         if (explorer := self._get("search.explorer")) is not None:
             with self._blaming(kinds.IMPOSSIBLE_SETTINGS, "search.explorer"):
                 explorer(space, 0)
+        model: Model | None = None
         if self._get("search.stages"):
-            self._stages(space, task)
+            model = self._stages(space, task)
         elif trains_supernet(self._get("search.score")):
-            self._supernet(space, "search.trainer")
+            model = self._supernet(space, "search.trainer")
         else:
             self._scored(space, drawn)
         self._priced(space, retrained, task)
         if retrained is not None:
             rule = "must build what a search of `space` finds, but cannot: "
             with self._blaming(kinds.OTHER_RETRAIN_SPACE, "retrain.space", rule):
-                derived(retrained, drawn, recomputed=self._recomputed)
+                heir = derived(retrained, drawn, recomputed=self._recomputed)
+            if model is not None and self._get("retrain.inherit") and not self._is_blamed("retrain.space"):
+                rule = "must find the weights of the retraining's network in the supernet, but cannot: "
+                with self._blaming(kinds.NOTHING_TO_INHERIT, "retrain.inherit", rule):
+                    inherit(heir, model, drawn)
 
-    def _stages(self, space: Space, task: Task) -> None:
-        """Each stage can be built and trained; candidates that come first stand for the strongest."""
+    def _stages(self, space: Space, task: Task) -> Model | None:
+        """Each stage can be built and trained; candidates that come first stand for the strongest.
+
+        Returns:
+            The supernet of the last one with all candidates, if the retraining inherits from that.
+        """
         choices = choices_of(space)
         alike = {name: [0.0] * len(each.candidates) for name, each in choices.items()}
+        whole: Model | None = None
         num_kept = max(map(len, alike.values()), default=1)
         stages: Sequence[SearchStage] = self._get("search.stages")
         for index, stage in enumerate(stages):
@@ -183,8 +195,11 @@ class _Trial:
                         "decide them, such as channels"
                     )
                 self._supernet(Pruned(own, strongest(choices, alike, num_kept)), f"{path}.trainer")
+                if stage is stages[-1] and self._get("retrain.inherit"):
+                    whole = supernet(own, self._parts.get("search.mixed_op") or "softmax")
+        return whole
 
-    def _supernet(self, space: Space, trainer: str) -> None:
+    def _supernet(self, space: Space, trainer: str) -> Model | None:
         model: Model | None = None
         if (mixed_op := self._get("search.mixed_op")) is not None:
             with self._blaming(kinds.IMPOSSIBLE_SUPERNET, "search.mixed_op"):
@@ -192,6 +207,7 @@ class _Trial:
         if model is not None and (algorithm := self._get("search.algorithm")) is not None:
             additions = Additions(self._get("search.regularizers") or (), self._get("search.perturbation"))
             self._check_step(model, algorithm, "search.algorithm", additions, trainer)
+        return model
 
     def _scored(self, space: Space, genotype: Genotype) -> None:
         """What is scored by training it can be trained."""

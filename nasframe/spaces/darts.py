@@ -125,6 +125,10 @@ class Darts(Space):
             derived(self, genotype)  # refuses a genotype of another space
         return {cell: self._graph(cell, genotype) for cell in _CELLS if f"{cell}_concat" in genotype.choices}
 
+    def genotype(self, key: str) -> Genotype:
+        """The architecture that Liu et al. write so: ``Genotype(normal=[('sep_conv_3x3', 0), …], …)``."""
+        return Genotype.from_darts(key)
+
     def _last_map_size(self) -> tuple[int, int]:
         """Height and width after all reductions; each of them rounds up."""
         shape = self._task.input_shape

@@ -13,6 +13,7 @@ from nasframe.core import (
     ExactBatchNorm2d,
     Filler,
     Genotype,
+    GlobalAveragePool,
     Graph,
     LayerChoice,
     OpName,
@@ -99,8 +100,7 @@ class NasBench201(Space):
         head = nn.Sequential(
             ExactBatchNorm2d(channels),
             nn.ReLU(inplace=True),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
+            GlobalAveragePool(),
             nn.Linear(channels, self._task.num_outputs),
         )
         return nn.Sequential(OrderedDict(stem=stem, cells=nn.Sequential(*cells), head=head))

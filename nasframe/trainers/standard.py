@@ -1,6 +1,7 @@
 """The loop of a stage: epochs of steps, validation, records, checkpoints."""
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from itertools import islice
 from typing import Any, ClassVar, Literal, final
 
 import torch
+from torch import nn
 
 from nasframe.core import (
     Algorithm,
@@ -36,12 +38,15 @@ from nasframe.core import (
 )
 from nasframe.core.finite import non_finite
 from nasframe.core.memory import give_back_memory, is_out_of_memory
+from nasframe.core.ranks import check_same, gathered, num_ranks, on_any, rank, shared
+from nasframe.core.synchronized import synchronize
 from nasframe.core.undo import Undo
 from nasframe.errors import (
     DataError,
     FaultWarning,
     NonFiniteError,
     OutOfMemoryError,
+    RankError,
     TrainingError,
     UnsupportedError,
 )
@@ -62,7 +67,8 @@ class Standard(Trainer):
 
     Args:
         epochs: Passes over the training examples.
-        batch_size: Examples a step, of each split that the algorithm uses.
+        batch_size: Examples a step, of each split that the algorithm uses. Several ranks share them equally,
+            so that a step, and its learning rate, are those of one.
         optimizer: Optimizer of the weights.
         schedule: Learning rate of the weights over the epochs.
         max_grad_norm: Norm that all weight gradients together are clipped to; null for no clipping.
@@ -77,6 +83,11 @@ class Standard(Trainer):
         checkpoint_minutes: Save a checkpoint after so many minutes, besides the one after each epoch.
         checkpoint_steps: Save one after so many steps, likewise.
         keep_checkpoints: How many of the newest are kept, besides the one of the lowest validation loss.
+        batch_norm: What batch norms of several ranks see in training: `local` each rank's share of the batch,
+            with running statistics that are means over the ranks; `synchronized` the whole batch, as those of
+            one rank would.
+        check_steps: After how many steps it is checked that several ranks hold the same numbers, bit by bit;
+            and when a stage begins.
         on_non_finite: What happens in a step whose loss, gradient or alphas are not finite. `stop` ends the
             run with a checkpoint from before the step; `skip` undoes the step and leaves its batch out;
             `rollback` goes on after the step with the state of the newest checkpoint, so that the batches
@@ -84,11 +95,12 @@ class Standard(Trainer):
         on_out_of_memory: What happens in a step for which the device has not enough memory. `split` undoes it
             and takes it again, and all later steps, with twice as many `chunks` of weights and algorithm,
             where the algorithm can: batch norm and what a pass draws are then of a piece. `stop` ends the
-            run.
+            run, and so does memory that is short on one of several ranks.
         on_unreadable: What happens when an example cannot be read, or has a label of no class. `stop` ends
             the run; `skip` leaves it out of its batch, and counts it.
     """
 
+    knows_ranks: ClassVar[bool] = True
     heeds_guard: ClassVar[bool] = True
 
     def __init__(
@@ -107,6 +119,8 @@ class Standard(Trainer):
         checkpoint_minutes: PositiveFloat | None = 15.0,
         checkpoint_steps: PositiveInt | None = None,
         keep_checkpoints: PositiveInt = 2,
+        batch_norm: Literal["local", "synchronized"] = "local",
+        check_steps: PositiveInt = 100,
         on_non_finite: Literal["stop", "skip", "rollback"] = "stop",
         on_out_of_memory: Literal["split", "stop"] = "split",
         on_unreadable: Literal["stop", "skip"] = "stop",
@@ -119,6 +133,7 @@ class Standard(Trainer):
         self._checkpoint_steps = math.inf if checkpoint_steps is None else checkpoint_steps
         self._keep_checkpoints, self._on_non_finite = keep_checkpoints, on_non_finite
         self._on_out_of_memory, self._on_unreadable = on_out_of_memory, on_unreadable
+        self._batch_norm, self._check_steps = batch_norm, check_steps
 
     def fit(self, job: Job) -> None:
         try:
@@ -163,6 +178,8 @@ class Standard(Trainer):
                 if job.guard is not None and (earlier := job.guard.judge(state.epoch, state.copy_upper)):
                     state.put_back(earlier)
                 self._save(job, state, metrics.get("valid_loss"))
+                if on_any(job.interrupts.requested):
+                    job.interrupts.request()
 
     def _is_done(self, job: Job, state: "_State") -> bool:
         if job.guard is not None and job.guard.has_ended:
@@ -199,6 +216,7 @@ class Standard(Trainer):
             preprocess,
             batch_size=self._eval_batch_size,
             device=device,
+            part=(rank(), num_ranks()),
             skip_unreadable=self._on_unreadable == "skip",
         )
         was_training = model.training
@@ -220,7 +238,7 @@ class Standard(Trainer):
             model.train(was_training)
 
     def _means(self, model: Model, objective: Objective, batches: BatchStream) -> Metrics:
-        """Loss and metrics, over all examples that can be read."""
+        """Loss and metrics, over all examples of all ranks that can be read."""
         totals: dict[str, float] = {}
         count = 0
         for batch in batches.epoch(0):
@@ -230,12 +248,15 @@ class Standard(Trainer):
             for name, value in values.items():
                 totals[name] = totals.get(name, 0.0) + float(value) * len(batch)
             count += len(batch)
-        return {name: total / count for name, total in totals.items()}
+        parts = gathered((totals, count))
+        num_examples = sum(count for _, count in parts)
+        names = dict.fromkeys(name for totals, _ in parts for name in totals)
+        return {name: sum(each.get(name, 0.0) for each, _ in parts) / num_examples for name in names}
 
     def _lower_precision(self, device: torch.device, algorithm: Algorithm) -> torch.dtype | None:
         """What forward passes are to run in; None for that of the weights."""
         if self._precision == "auto" and not algorithm.takes_differences:
-            return fast_precision(device)
+            return shared(lambda: fast_precision(device))
         return _BFLOAT16 if self._precision == "bfloat16" else None
 
     def _start(self, job: Job) -> "_State":
@@ -243,6 +264,8 @@ class Standard(Trainer):
         model = job.model.to(job.device)
         if self._channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self._batch_norm == "synchronized" and num_ranks() > 1:
+            synchronize(model)
         update, algorithm = self._learners(model, job.objective, job.make_algorithm)
         train = self._stream(job, "train", job.train)
         if algorithm.uses_valid and not len(job.valid):
@@ -260,7 +283,18 @@ class Standard(Trainer):
             state.load_dict(saved)
         elif self._on_non_finite == "rollback":
             self._save(job, state)
+        if num_ranks() > 1:
+            job.note(self._told_of_ranks(job.stage, train.batch_size))
+            check_same(f"{job.stage}: step {state.step}", state.numbers())
         return state
+
+    def _told_of_ranks(self, stage: str, batch_size: int) -> str:
+        """What a reader of the result must know of ranks."""
+        norms = "the whole batch" if self._batch_norm == "synchronized" else "the share of their rank"
+        return (
+            f"{stage}: {num_ranks()} ranks shared each batch of {batch_size} examples, "
+            f"{batch_size // num_ranks()} each, at the learning rate of the recipe; batch norms saw {norms}"
+        )
 
     def _learners(
         self, model: Model, objective: Objective, make_algorithm: Callable[[Model, Objective], Algorithm]
@@ -275,6 +309,8 @@ class Standard(Trainer):
             chunks=self._chunks,
         )
         algorithm = make_algorithm(model, objective)
+        if num_ranks() > 1:
+            self._check_ranks(model, algorithm)
         algorithm.check_update(update)
         if self._precision == "bfloat16" and algorithm.takes_differences:
             raise UnsupportedError(
@@ -284,7 +320,43 @@ class Standard(Trainer):
             )
         return update, algorithm
 
+    def _check_ranks(self, model: Model, algorithm: Algorithm) -> None:
+        """Refuse what several ranks cannot do.
+
+        Raises:
+            UnsupportedError: Says what to choose instead.
+        """
+        ranks = f"where there are {num_ranks()} ranks"
+        if not algorithm.knows_ranks:
+            raise UnsupportedError(
+                f"standard: the algorithm must know of ranks (`knows_ranks`) {ranks}, but "
+                f"{type(algorithm).__name__} does not, and its own gradients would be those of one; run it "
+                "on one"
+            )
+        if self._batch_size % num_ranks():
+            raise UnsupportedError(
+                f"standard: batch_size must be a multiple of the {num_ranks()} ranks, so that they share it "
+                f"equally, got {self._batch_size}; change it, or the number of ranks"
+            )
+        if self._on_unreadable == "skip":
+            raise UnsupportedError(
+                f"standard: on_unreadable must be stop {ranks}, got skip, which would make their shares "
+                "unequal; remove what cannot be read, or run on one rank"
+            )
+        for name, module in model.named_modules():
+            if isinstance(module, nn.parallel.DistributedDataParallel) or _is_sharded(module):
+                raise UnsupportedError(
+                    f"standard: the network must not be wrapped {ranks}, but `{name}` is a "
+                    f"{type(module).__name__}: gradients are averaged here, and steps that look through the "
+                    "next one replace all weights, which sharded ones cannot be; leave the wrapper out"
+                )
+
     def _stream(self, job: Job, name: str, split: Split) -> BatchStream:
+        if len(split) < self._batch_size and len(split) % num_ranks():
+            raise DataError(
+                f"{job.stage}: {name} examples must be a multiple of the {num_ranks()} ranks where they are "
+                f"fewer than batch_size, got {len(split)}; set batch_size to less"
+            )
         return BatchStream(
             split,
             job.preprocess,
@@ -294,6 +366,7 @@ class Standard(Trainer):
             augment=job.augment if name == "train" else (),
             seed=job.seed,
             purpose=(job.stage, name),
+            part=(rank(), num_ranks()),
             skip_unreadable=self._on_unreadable == "skip",
         )
 
@@ -313,13 +386,19 @@ class Standard(Trainer):
                 batch = self._laid_out(train)
                 other = batch if valid is None else self._laid_out(next(valid))
                 metrics = self._step(job, state, batch, other)
-                so_far.unreadable += state.train.batch_size - len(batch)
-                so_far.unreadable += 0 if state.valid is None else state.valid.batch_size - len(other)
+                so_far.unreadable += state.train.batch_size // num_ranks() - len(batch)
+                so_far.unreadable += (
+                    0 if state.valid is None else state.valid.batch_size // num_ranks() - len(other)
+                )
                 state.step += 1
                 job.progress(job.stage, state.step, state.num_steps, state.epoch + 1, metrics)
                 now = time.perf_counter()
-                so_far.add(metrics, len(train), now - started, lr)
+                so_far.add(metrics, len(train) * num_ranks(), now - started, lr)
+                if state.step % self._check_steps == 0 and num_ranks() > 1:
+                    check_same(f"{job.stage}: step {state.step}", state.numbers())
                 due = state.step % self._checkpoint_steps == 0 or now - saved > self._checkpoint_seconds
+                if on_any(job.interrupts.requested):
+                    job.interrupts.request()
                 if due or job.interrupts.requested:
                     self._save(job, state)
                     saved = time.perf_counter()
@@ -336,6 +415,10 @@ class Standard(Trainer):
             except NonFiniteError as error:
                 self._leave_out(job, state, error)
                 return {}
+            except RankError:
+                state.undo.undo()
+                self._save(job, state)  # so that a rank that is gone costs this step alone
+                raise
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -372,7 +455,7 @@ class Standard(Trainer):
         Raises:
             OutOfMemoryError: Says which setting to change, and to what.
         """
-        pieces = state.chunks
+        pieces, ranks = state.chunks, num_ranks()
         what = (
             f"{job.stage}: step {state.step + 1}: a batch of {batch_size} must fit the memory of "
             f"{job.device}, but does not ({_first_line(error)})"
@@ -380,6 +463,11 @@ class Standard(Trainer):
         if pieces is None:
             name = type(state.algorithm).__name__
             advice = f"{name} takes batches whole: set {self._smaller(job.stage)}"
+        elif ranks > 1:
+            advice = (
+                f"the other ranks wait in the middle of the step, which cannot be split: set "
+                f"{job.stage}.trainer.chunks, or {self._smaller(job.stage)}"
+            )
         elif self._on_out_of_memory == "stop":
             advice = f"set {job.stage}.trainer.on_out_of_memory=split, or {self._smaller(job.stage)}"
         elif min(pieces) >= _most_pieces(batch_size):
@@ -413,6 +501,14 @@ class Standard(Trainer):
         if self._channels_last and isinstance(batch.inputs, torch.Tensor) and batch.inputs.dim() == 4:
             return Batch(batch.inputs.contiguous(memory_format=torch.channels_last), batch.targets)
         return batch
+
+
+def _is_sharded(module: nn.Module) -> bool:
+    """Whether it holds its parameters in part, as FSDP leaves them; whoever uses that has imported it."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return (fsdp is not None and isinstance(module, fsdp.FullyShardedDataParallel)) or any(
+        type(parameter.data) is not torch.Tensor for parameter in module.parameters(recurse=False)
+    )
 
 
 def _most_pieces(batch_size: int) -> int:
@@ -507,6 +603,17 @@ class _State:
         if wrong := non_finite(metrics, self._upper):
             raise NonFiniteError(", ".join(wrong))
         return metrics
+
+    def numbers(self) -> dict[str, Any]:
+        """All that ranks must hold alike, by name."""
+        return {
+            **self.model.state_dict(),
+            "state of the weight optimizer": self.optimizer.state_dict(),
+            "state of the algorithm": self.algorithm.state_dict(),
+            "state of the guard": None if self.guard is None else self.guard.state_dict(),
+            "random state": get_random_state(self.device),
+            "place": [self.step, self.epoch, self.chunks, self.model.precision],
+        }
 
     def valid_batches(self) -> Iterator[Batch] | None:
         """Batches for the upper level; which ones depends on the step alone."""

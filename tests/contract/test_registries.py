@@ -69,7 +69,7 @@ PROMISED = {
     },
     "derivers": {"darts", "threshold", "perturbation", "limited"},
     "spaces": {"darts", "mobile", "mobile_elastic", "macro", "nas_bench_201", "surgery"},
-    "networks": {"resnet", "mlp", "text_mixer"},
+    "networks": {"resnet", "mlp", "text_mixer", "hugging_face", "timm"},
     "layers": {"linear", "identity"},
     "datasets": {"cifar10", "digits", "image_folder", "synthetic"},
     "optimizers": {"sgd", "adam", "adamw"},
@@ -231,7 +231,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-@each(networks)
+@pytest.mark.parametrize("name", sorted({*networks.names()} - {"hugging_face", "timm"}))  # by extras
 def test_network(name: str) -> None:
     task = Task((12,), 3, vocabulary=7) if name == "text_mixer" else Task((3, 16, 16), 3)
     network = networks[name](task)

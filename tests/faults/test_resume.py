@@ -171,12 +171,72 @@ def test_a_signal_ends_a_run_with_a_checkpoint_of_its_last_step(
     _check_same(folder, whole)
 
 
-def test_a_second_signal_ends_a_run_at_once_and_harms_nothing(recipe_file, whole, tmp_path):
+_SIGNALS_TWICE = """
+import json, os, signal, sys, time
+from contextlib import contextmanager
+
+import nasframe.cli.run
+import nasframe.recipe.stages
+
+def held():
+    os.write(tell, b"held")
+    time.sleep(300)
+
+@contextmanager
+def holding_progress():
+    def progress(this_stage, this_step, *others):
+        if f"{this_stage} {this_step}" == place:
+            held()
+    yield progress
+
+def holding_fsync(number):
+    if os.readlink(f"/proc/self/fd/{number}").endswith(".pt.partial"):
+        held()
+
+legs, (recipe, folder) = [], sys.argv[1:]
+for place, name in (("search 4", "SIGTERM"), ("checkpoint", "SIGINT"), ("retrain 5", "SIGTERM")):
+    (told, tell), number = os.pipe(), signal.Signals[name]
+    arguments = ["resume", folder] if legs else ["run", recipe, "--out", folder]
+    process = os.fork()
+    if process == 0:
+        if place == "checkpoint":
+            os.fsync = holding_fsync
+        else:
+            nasframe.cli.run.shown_progress = holding_progress
+        try:
+            nasframe.cli.main(arguments)
+        except SystemExit as error:
+            os._exit(error.code)
+    os.close(tell)
+    assert os.read(told, 4) == b"held", place
+    os.kill(process, number)
+    time.sleep(0.3)
+    ended, _ = os.waitpid(process, os.WNOHANG)
+    os.kill(process, number)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    status = json.loads(open(f"{folder}/status.json").read())["ended"]
+    legs.append({"place": place, "ended by the first": ended != 0, "code": code, "status": status})
+print(json.dumps(legs))
+"""
+
+
+def test_a_process_that_gets_a_second_signal_ends_at_once_in_a_step_or_a_checkpoint_and_harms_nothing(
+    recipe_file, whole, tmp_path
+):
     folder = tmp_path / "run"
-    _, progress = _signal_at("search", 4, signal.SIGINT, signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        run(load_recipe(recipe_file), folder, progress)
-    assert Checkpoints(folder / "search" / "checkpoints").latest()["step"] == 2  # the first epoch's
+    done = subprocess.run(
+        [sys.executable, "-c", _SIGNALS_TWICE, str(recipe_file), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,  # below the time that each leg would be held
+    )
+    assert done.returncode == 0, done.stderr
+    legs = json.loads(done.stdout.splitlines()[-1])
+    assert [leg.pop("place") for leg in legs] == ["search 4", "checkpoint", "retrain 5"]
+    assert legs == [{"ended by the first": False, "code": 130, "status": "interrupted"}] * 3
+    assert done.stderr.count(f"interrupted; go on with: nasframe resume {folder}") == 3
+    assert Checkpoints(folder / "retrain" / "checkpoints").latest()["step"] == 3  # the first epoch's
     _resume(folder)
     _check_same(folder, whole)
 

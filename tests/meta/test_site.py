@@ -17,7 +17,7 @@ import nasframe
 from nasframe.cli.shipped import header_of
 from nasframe.problem_kinds import KINDS
 from nasframe.recipe import recipe_to_mapping
-from nasframe.recipe.discovery import shipped_recipes
+from nasframe.recipe.discovery import shipped_recipes, shipped_studies
 from nasframe.registry import BUILT_IN, registries
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -206,3 +206,28 @@ def test_the_page_of_steps_has_every_race_that_was_run_at_full_size(made: dict[s
     results = (DOCS.parent / "benchmarks" / "results").glob("steps-target-*.json")
     races = [path for path in results if "times" in json.loads(path.read_text(encoding="utf-8"))]
     assert made["reference/steps.md"].count("\n## ") == len(races)
+
+
+def test_a_study_that_is_not_complete_shows_no_figures(pages: ModuleType) -> None:
+    text = shipped_studies()["nas_bench_201_small"].read_text(encoding="utf-8")
+    estimate = {"mean": 0.9375, "low": 0.9275, "high": 0.9475, "count": 3}
+    trials = [{"rank": None, "epochs": 24, "evaluations": None}] * 3
+    told = {"accuracy": estimate, "over_random_architecture": None, "over_random_search": None}
+    method = {"method": "darts", "done": 3, "planned": 3, "trials": trials, **told}
+    whole = {
+        "complete": True,
+        "trials": {"planned": 3, "done": 3, "failed": 0},
+        "budget": {"epochs": 24},
+        "seeds": [0, 1, 2],
+        "level": 0.95,
+        "settings": {"digits": {"methods": [method], "facts": {"count": 15625}, "judged_by": "the test"}},
+        "failures": [],
+        "checklist": [{"question": "Are there ablations?", "answer": "not known", "because": "so it is"}],
+    }
+    page = pages.studies.page("nas_bench_201_small", text, whole)
+    assert "| darts | 93.75% ± 1.00 | 24 epochs |" in page
+    part = {**whole, "complete": False, "trials": {"planned": 33, "done": 3, "failed": 0}}
+    page = pages.studies.page("nas_bench_201_small", text, part)
+    assert "3 of 33 trials are done" in page
+    assert "93.75" not in page
+    assert "Nothing is told yet" in pages.studies.page("nas_bench_201_small", text, None)

@@ -17,7 +17,7 @@ def wheel(tmp_path: Path) -> zipfile.ZipFile:
     pytest.importorskip("setuptools", minversion="77")
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("nasframe", "recipes"):
+    for name in ("nasframe", "recipes", "studies"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
     for name in ("pyproject.toml", "LICENSE"):
@@ -28,12 +28,13 @@ def wheel(tmp_path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(tmp_path.glob("*.whl")))
 
 
-def test_recipes_and_templates_travel_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+def test_recipes_studies_and_templates_travel_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    shipped = {f"nasframe/recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")}
-    assert shipped
-    assert shipped <= names
-    assert {"nasframe/py.typed", "nasframe/reports/report.html"} <= names
+    for folder in ("recipes", "studies"):
+        shipped = {f"nasframe/{folder}/{path.name}" for path in (ROOT / folder).glob("*.yaml")}
+        assert shipped
+        assert shipped <= names
+    assert {"nasframe/py.typed", "nasframe/reports/report.html", "nasframe/study/study.html"} <= names
     templates = {str(path.relative_to(ROOT)) for path in (ROOT / "nasframe/templates").rglob("*.template")}
     assert templates
     assert templates <= names

@@ -12,7 +12,7 @@ import pytest
 
 import nasframe
 from nasframe.algorithms.weights_only import WeightsOnly
-from nasframe.errors import ComponentError, FormerNameWarning, SettingError
+from nasframe.errors import ComponentError, FaultWarning, FormerNameWarning, SettingError
 from nasframe.registry import Component, Registry, UnknownNameError, registries, registry_for
 from nasframe.types import PositiveInt
 
@@ -124,6 +124,17 @@ def test_a_third_party_is_imported_when_its_name_is_used(
     assert engines.component("odd")().power == 7
     assert engines["odd"] is engines["odd"]
     assert engines.signature("odd").summary == "A third party."
+
+
+def test_a_third_party_whose_import_does_not_end_is_named_while_one_waits(
+    engines: Registry[Engine], third_party: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasframe.declarations._LONG_SECONDS", 0.01)
+    third_party("stranger", f"{GOOD}\n    import time\n    time.sleep(0.3)\n", test_engines="odd = Engine")
+    with pytest.warns(
+        FaultWarning, match=r"test_engines: `odd` of stranger 1\.0 is still being imported after 0\.01 s"
+    ):
+        engines["odd"]
 
 
 def test_a_third_party_may_also_register_by_decorator(

@@ -74,6 +74,7 @@ def test_a_skip_declares_itself():
 def test_candidates_that_compute_nothing_are_found_in_every_kind_of_cell(space):
     model = nasframe.supernet(space)
     idle = Idle.of(model)
+    assert Idle.in_space(space) == idle
     assert set(idle.skips) == set(idle.zeros) == set(model.mixed_ops._modules)
     assert set(idle.skips.values()) == {frozenset({"skip_connect"})}
     assert set(idle.zeros.values()) == {frozenset({"none"})}
@@ -131,9 +132,11 @@ def test_the_mass_is_the_mean_share_over_the_edges_of_a_cell():
 )
 def test_an_architecture_that_cuts_its_input_off_is_found(key, reaches):
     state = torch.get_rng_state()
-    assert reaches_output(SMALL_201, SMALL_201.genotype(key), TASK) is reaches
+    idle = Idle.in_space(SMALL_201)
+    assert reaches_output(SMALL_201, SMALL_201.genotype(key), TASK, idle) is reaches
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_of_tokens_it_is_not_known():
-    assert reaches_output(SMALL_201, Genotype({}), Task((5,), 2, vocabulary=7)) is None
+    cut = SMALL_201.genotype("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
+    assert reaches_output(SMALL_201, cut, Task((5,), 2, vocabulary=7), Idle.in_space(SMALL_201)) is None

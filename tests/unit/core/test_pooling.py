@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nasframe.core import global_average_pool
+from nasframe.core import Task, derived, generator_for, global_average_pool, networks, sample, spaces
 
 
 def test_each_channel_becomes_its_mean():
@@ -19,3 +19,26 @@ def test_what_comes_before_gets_its_gradient_in_its_own_memory_format(memory_for
     x = torch.randn(2, 3, 4, 5).to(memory_format=memory_format).requires_grad_()
     (gradient,) = torch.autograd.grad(global_average_pool(functional.relu(x)).square().sum(), x)
     assert gradient.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize("name", ["resnet", "nas_bench_201"])
+def test_the_networks_that_end_in_it_stay_in_one_memory_format(name):
+    task = Task((3, 8, 8), 3)
+    if name == "resnet":
+        network = networks["resnet"](task, channels=4, blocks=(1,))
+        last = network.layer1[-1].relu
+    else:
+        space = spaces[name](task, channels=4, cells=1)
+        network = derived(space, sample(space, generator_for(0, "here"))).network
+        last = network.head[1]
+    formats = []
+
+    def note(module, args, output):
+        output.register_hook(
+            lambda gradient: formats.append(gradient.is_contiguous(memory_format=torch.channels_last))
+        )
+
+    last.register_forward_hook(note)
+    network.to(memory_format=torch.channels_last)
+    network(torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)).square().sum().backward()
+    assert formats[-1]

@@ -52,12 +52,16 @@ def _write(path, images, labels, column="img"):
     parquet.write_table(pa.table({column: pa.array(structs, kind), "label": labels}), path)
 
 
+def _write_parts(folder):
+    for name, start, stop in (("train-0", 0, 16), ("train-1", 16, 24), ("test-0", 100, 112)):
+        numbers = range(start, stop)
+        _write(folder / f"{name}.parquet", [_png(_pixels(i)) for i in numbers], [i % 10 for i in numbers])
+
+
 @pytest.fixture
 def folder(tmp_path):
     """24 training images in two files and 12 test images; image i has label i % 10."""
-    for name, start, stop in (("train-0", 0, 16), ("train-1", 16, 24), ("test-0", 100, 112)):
-        numbers = range(start, stop)
-        _write(tmp_path / f"{name}.parquet", [_png(_pixels(i)) for i in numbers], [i % 10 for i in numbers])
+    _write_parts(tmp_path)
     return tmp_path
 
 
@@ -195,60 +199,169 @@ def test_a_folder_without_the_files_says_what_it_must_hold(tmp_path, state):
         cifar10(path=folder)
 
 
-def test_a_missing_datasets_package_is_named_with_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"pip install nasframe\[hub\]"):
+def test_a_missing_client_of_the_hub_is_named_with_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(DataError, match=r"`huggingface_hub`: pip install nasframe\[hub\]"):
         cifar10()
 
 
-def test_the_hub_route_reads_with_the_real_library_and_says_offline_how_to_get_the_data(
-    folder, tmp_path_factory
-):
-    script = """
-        import json, sys
-        import torch
-        from nasframe.datasets.cifar10 import cifar10
-        from nasframe.errors import DataError
+@pytest.mark.parametrize("revision", ["main", "0b27149", "../../refs/main"])
+def test_what_may_be_other_data_tomorrow_is_no_revision(revision):
+    for ask in (cifar10, cifar10.preview):
+        with pytest.raises(DataError, match=r"data\.revision must be a commit .*40 hexadecimal"):
+            ask(revision=revision, train_limit=None)
 
-        batch = cifar10(name=sys.argv[1], train_limit=20).train.batch(torch.arange(20))
+
+_HUB = """
+    import hashlib, http.server, json, pathlib, sys, threading, urllib.parse
+
+    import torch
+
+    FOLDER, GOOD, BROKEN, MIXED = pathlib.Path(sys.argv[1]), "a" * 40, "b" * 40, "d" * 40
+    KNOWN = "0b2714987fa478483af9968de7c934580d0bb9a2"
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        "What the hub's client asks it for: lists of files with their checksums, and the files."
+
+        def files(self, commit):
+            found = {f"data/{file.name}": file.read_bytes() for file in FOLDER.glob("*.parquet")}
+            if commit == KNOWN:
+                names = {"train": "train-00000-of-00001", "test": "test-00000-of-00001"}
+                return {f"data/{names[key]}.parquet": found[f"data/{key}-0.parquet"] for key in names}
+            return {**found, "other/train-9.parquet": b""} if commit == MIXED else found
+
+        def do_HEAD(self):
+            path = urllib.parse.urlparse(self.path).path
+            commit = next((c for c in (GOOD, BROKEN, MIXED, KNOWN) if c in path), None)
+            if commit is None:
+                return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+            files = self.files(commit)
+            if path.startswith("/api/"):
+                entries = [
+                    {"type": "file", "path": name, "oid": "0" * 40, "size": len(content),
+                     "lfs": {"oid": self.digest(content), "size": len(content), "pointerSize": 130}}
+                    for name, content in files.items()
+                ]
+                return self.answer(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
+            content = files[path.partition(commit + "/")[2]]
+            digest = self.digest(content)
+            if commit == BROKEN and "train-1" in path:
+                content = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+            told = {"X-Repo-Commit": commit, "X-Linked-Etag": digest, "ETag": digest}
+            self.answer(200, content, {**told, "X-Linked-Size": str(len(content))})
+
+        do_GET = do_HEAD
+
+        def digest(self, content):
+            return hashlib.sha256(content).hexdigest()
+
+        def answer(self, status, content, headers):
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        def log_message(self, *told):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    import os
+    os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
+
+    from nasframe.datasets.cifar10 import cifar10
+    from nasframe.errors import DataError
+
+    def got(name="me/images", revision=GOOD, **others):
         try:
-            cifar10(name="nobody/absent")
+            train = cifar10(name=name, revision=revision, train_limit=20, **others).train
         except DataError as error:
-            message = str(error)
-        cifar10(name=sys.argv[1], sha256=sys.argv[2])
-        try:
-            cifar10(name=sys.argv[1], sha256="0" * 64)
-        except DataError as error:
-            refusal = str(error)
-        found = batch.inputs[:, 0, 0, 0].tolist()
-        said = {"message": message, "refusal": refusal}
-        print(json.dumps({"found": found, "labels": batch.targets.tolist(), **said}))
-    """
-    home = {"HF_HOME": str(tmp_path_factory.mktemp("home")), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    lines = b"".join(
-        hashlib.sha256(_png(_pixels(i))).digest() + str(i % 10).encode() + b"\n"
-        for numbers in (range(24), range(100, 112))
-        for i in numbers
-    )
-    checksum = hashlib.sha256(lines).hexdigest()
+            return str(error)
+        batch = train.batch(torch.arange(20))
+        return [batch.inputs[:, 0, 0, 0].tolist(), batch.targets.tolist()]
+
+    said = {"good": got(), "broken": got("me/broken", BROKEN), "mixed": got(revision=MIXED)}
+    said |= {"unknown": got(revision="c" * 40), "other": got("uoft-cs/cifar10", KNOWN)}
+    server.shutdown()
+    server.server_close()
+    said["offline"] = got()
+    import huggingface_hub.constants
+    huggingface_hub.constants.HF_HUB_OFFLINE = True  # so that its client does not ask five times more
+    said["absent"] = got("nobody/absent")
+    said |= {"right": got(sha256=sys.argv[2]), "wrong": got(sha256="0" * 64)}
+    home = pathlib.Path(os.environ["HF_HOME"])
+    link = next(home.glob(f"hub/datasets--me--images/snapshots/{GOOD}/data/test-0.parquet"))
+    content = link.read_bytes()
+    link.resolve().write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    said["spoilt"] = got()
+    print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What the data set says to a hub of this machine, asked by the hub's real client, and without it."""
+    folder = tmp_path_factory.mktemp("hub")
+    _write_parts(folder)
+    home = {"HF_HOME": str(tmp_path_factory.mktemp("home")), "OMP_NUM_THREADS": "1"}
+    checksum = hashlib.sha256(_lines_of_all_images()).hexdigest()
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(folder), checksum],
+        [sys.executable, "-c", textwrap.dedent(_HUB), str(folder), checksum],
         env={**os.environ, **home},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["found"] == _all(cifar10(path=folder, train_limit=20).train).inputs[:, 0, 0, 0].tolist()
-    assert result["labels"] == [number % 10 for number in result["found"]]
-    assert (
-        f"data.sha256 must be the checksum of what the hub gives, {'0' * 64}, got {checksum}"
-        in result["refusal"]
+    return {"folder": folder, "checksum": checksum, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def _lines_of_all_images():
+    return b"".join(
+        hashlib.sha256(_png(_pixels(i))).digest() + str(i % 10).encode() + b"\n"
+        for numbers in (range(24), range(100, 112))
+        for i in numbers
     )
-    assert "nobody/absent" in result["message"]
-    assert "data.path=FOLDER" in result["message"]
-    assert "https://huggingface.co/datasets/nobody/absent" in result["message"]
+
+
+def test_what_the_hub_gives_is_what_a_folder_of_its_files_gives_also_without_a_network(said):
+    batch = _all(cifar10(path=said["folder"], train_limit=20).train)
+    expected = [batch.inputs[:, 0, 0, 0].tolist(), batch.targets.tolist()]
+    assert said["good"] == said["offline"] == said["right"] == expected
+
+
+def test_a_file_of_which_a_byte_is_not_the_hub_s_is_refused(said):
+    digest = hashlib.sha256((said["folder"] / "train-1.parquet").read_bytes()).hexdigest()
+    assert f"train-1.parquet of `me/broken` must have the SHA-256 {digest}, got " in said["broken"]
+    assert "to get it anew" in said["broken"]
+
+
+def test_a_file_that_was_spoilt_in_the_cache_is_refused(said):
+    content = (said["folder"] / "test-0.parquet").read_bytes()
+    spoilt = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+    was, got = hashlib.sha256(content).hexdigest(), hashlib.sha256(spoilt).hexdigest()
+    assert f"test-0.parquet of `me/images` must have the SHA-256 {was}, got {got}" in said["spoilt"]
+
+
+def test_the_known_data_set_has_the_known_checksums_whatever_the_hub_declares(said):
+    got = hashlib.sha256((said["folder"] / "test-0.parquet").read_bytes()).hexdigest()
+    assert "test-00000-of-00001.parquet of `uoft-cs/cifar10` must have the SHA-256 841389e6" in said["other"]
+    assert f"got {got}" in said["other"]
+
+
+def test_what_cannot_be_had_says_how_to_get_it(said):
+    assert "RevisionNotFoundError" in said["unknown"]
+    assert "data/train-0.parquet" in said["mixed"]
+    assert "other/train-9.parquet" in said["mixed"]
+    for part in ("nobody/absent", "data.path=FOLDER", "https://huggingface.co/datasets/nobody/absent"):
+        assert part in said["absent"]
+
+
+def test_a_recipe_may_say_the_checksum_of_all_images(said):
+    zeros = "0" * 64
+    assert f"checksum of what the hub gives, {zeros}, got {said['checksum']}" in said["wrong"]
 
 
 def test_the_real_images_have_mixed_classes_and_plausible_statistics(cifar10_folder):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nasframe.errors import RecipeError
+from nasframe.errors import FaultWarning, RecipeError
 from nasframe.recipe.discovery import import_modules, shipped_recipes
 from nasframe.registry import registries
 
@@ -24,6 +24,16 @@ def test_a_module_of_the_users_registers_its_components_once(tmp_path: Path) -> 
     import_modules([path])
     import_modules([path])
     assert registries["schedules"].origin("unit_users_own").startswith("nasframe_plugin_mine_")
+
+
+def test_a_module_whose_import_does_not_end_is_named_while_one_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasframe.declarations._LONG_SECONDS", 0.01)
+    path = tmp_path / "sleepy.py"
+    path.write_text("import time\ntime.sleep(0.3)\n")
+    with pytest.warns(FaultWarning, match=f"--plugin {path} is still being imported after 0.01 s"):
+        import_modules([path])
 
 
 def test_each_module_that_cannot_be_imported_is_a_problem(tmp_path: Path) -> None:

@@ -327,13 +327,13 @@ def test_stop_ends_a_run_early_and_derives_from_the_good_epoch(recipe_file: Path
             "{explorer: random_search, score: synflow, health: {action: stop}}",
             "NF131",
             "search.health.action",
-            "must be left out, because `random_search` finds the architecture, and no alpha",
+            "must be tell, because the architecture is found by `random_search`, not read off alphas",
         ),
         (
             "{algorithm: proxyless, mixed_op: binary_gate, health: {eigenvalue_every: 2}}",
             "NF131",
             "search.health.eigenvalue_every",
-            "must be left out, because `binary_gate` is no weighted sum of its candidates",
+            "must be null, because `binary_gate` is no weighted sum of its candidates",
         ),
         (
             "{valid_fraction: 0, algorithm: weights_only, health: {eigenvalue_every: 2}}",

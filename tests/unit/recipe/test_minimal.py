@@ -11,7 +11,7 @@ from nasframe.recipe import Recipe, load_recipe
 from nasframe.recipe.discovery import shipped_recipes
 from nasframe.recipe.minimal import minimal_mapping
 from nasframe.recipe.recipe import INHERITED_FROM
-from nasframe.recipe.schema import section_in, settings_of
+from nasframe.recipe.schema import listed_section, settings_of
 from nasframe.recipe.yaml_text import dump_yaml
 from nasframe.settings import Setting
 
@@ -154,7 +154,7 @@ def test_what_is_inherited_and_what_inherits_have_the_same_default_of_their_own(
         *above, last = path.replace(".*", "").split(".")
         for key in above:
             annotation = settings_of(section)[key].annotation
-            section = section_in(annotation) or annotation
+            section = listed_section(annotation) or annotation
         return settings_of(section)[last]
 
     for target, source in INHERITED_FROM.items():

@@ -131,11 +131,18 @@ def test_the_event_files_of_the_search_have_the_tags_of_the_design(finished):
     tags = events.Tags()
     figures = {f"search/{name}" for name in (*METRICS, "alpha_loss")}
     weights = {f"alphas/{edge}/{operation}" for edge in EDGES for operation in OPERATIONS}
-    assert set(tags["scalars"]) == figures | weights | {"alphas/entropy"}
+    of_cells = {f"{what}_{figure}" for what in ("skip", "none") for figure in ("share", "mass")}
+    health = {f"health/{figure}/{cell}" for figure in of_cells for cell in ("normal", "reduce")}
+    names = ("entropy", "rank_stability", "cut", "gap", "supernet_accuracy", "path_accuracy")
+    health |= {f"health/{name}" for name in names}
+    assert set(tags["scalars"]) == figures | weights | health | {"alphas/entropy"}
     assert set(tags["histograms"]) == {f"alphas/{edge}" for edge in EDGES}
     assert set(tags["images"]) == {"genotype/normal", "genotype/reduce"}
+    at_the_end = {
+        f"health/{name}" for name in ("gap", "supernet_accuracy", "path_accuracy", "rank_stability")
+    }
     for tag in tags["scalars"]:
-        assert [event.step for event in events.Scalars(tag)] == [1, 2]
+        assert [event.step for event in events.Scalars(tag)] == ([2] if tag in at_the_end else [1, 2])
     for tag in tags["histograms"]:
         counts = [(event.step, event.histogram_value.num) for event in events.Histograms(tag)]
         assert counts == [(1, 4), (2, 4)]
