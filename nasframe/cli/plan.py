@@ -65,10 +65,10 @@ def _show_survey(found: "Survey") -> None:
         typer.echo()
     if found.stages:
         rows = [
-            [f"{number}/{len(found.stages)}", *map(spell_count, (each.candidates, each.alphas, each.weights))]
+            [f"{number}/{len(found.stages)}", spell_count(each.candidates), spell_count(each.alphas)]
             for number, each in enumerate(found.stages, 1)
         ]
-        print_table(["stage of the search", "candidates", "alphas", "weights"], rows)
+        print_table(["stage of the search", "candidates", "alphas"], rows)
         typer.echo()
     rows = [
         [name, spell_count(network.multiply_adds), spell_count(network.parameters)]

@@ -97,12 +97,10 @@ class StageCount:
     Attributes:
         candidates: How many a choice has at most.
         alphas: Numbers that the upper level of its supernet learns.
-        weights: Numbers that its lower level learns, where of equally strong candidates the first are kept.
     """
 
     candidates: int
     alphas: int
-    weights: int
 
 
 @final
@@ -250,7 +248,7 @@ def _stage_counts(recipe: Recipe, task: Task) -> Iterator[StageCount]:
         space = Pruned(stage.space(task), strongest(choices, alike, left))
         with kept_random_state(device_named("cpu")):
             model = supernet(space, search.mixed_op, fused=search.fused)
-        yield StageCount(left, _count(model, "upper"), _count(model, "lower"))
+        yield StageCount(left, _count(model, "upper"))
 
 
 def _count(model: Model, level: str) -> int:
