@@ -190,7 +190,7 @@ def test_what_is_done_is_not_run_again_and_a_torn_line_is(finished, tmp_path, mo
 
 def test_a_study_of_another_recipe_is_refused_in_the_same_folder(finished):
     other = load_study(finished.parent / "tiny.yaml", ["overrides.search.trainer.batch_size=8"], check=False)
-    with pytest.raises(FormatError, match="was run with another recipe; choose another --out"):
+    with pytest.raises(FormatError, match="was run with another recipe, or by a nasframe"):
         run_study(other, finished)
 
 
