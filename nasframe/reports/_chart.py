@@ -39,7 +39,12 @@ class Chart:
 
 
 def chart(
-    title: str, series: Mapping[str, Series], colors: Mapping[str, int], strong: str | None = None
+    title: str,
+    series: Mapping[str, Series],
+    colors: Mapping[str, int],
+    strong: str | None = None,
+    *,
+    joined: bool = False,
 ) -> Chart | None:
     """Lay curves out; None if not one value is finite.
 
@@ -48,6 +53,7 @@ def chart(
         series: Values by name, from the first epoch on.
         colors: The color of each name.
         strong: The name of a curve that stands out.
+        joined: Whether curves go on over epochs without a value, because it is not measured in each.
     """
     shown = {name: values for name, values in series.items() if any(value is not None for value in values)}
     if not shown:
@@ -63,7 +69,9 @@ def chart(
 
     lines = []
     for name, values in shown.items():
-        parts = [[place(epoch, value) for epoch, value in part] for part in _unbroken(values)]
+        known = list(_unbroken(values))
+        known = [[point for part in known for point in part]] if joined else known
+        parts = [[place(epoch, value) for epoch, value in part] for part in known]
         lengths = [part if len(part) > 1 else 2 * part for part in parts]  # so that a value alone is a dot
         paths = tuple(" ".join(f"{x:g},{y:g}" for x, y in part) for part in lengths)
         lines.append(Line(name, colors[name], paths, parts[-1][-1], name == strong))

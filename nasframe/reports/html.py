@@ -84,7 +84,10 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
             for name, series in alphas.items()
         ),
         "splits": splits,
-        "curves": _present(chart(title, series, splits) for title, series in curves.items()),
+        "curves": _present(
+            chart(title, series, splits, joined=title.startswith("health: "))
+            for title, series in curves.items()
+        ),
         "environment": [
             (_spell(name), _plain(value)) for name, value in content.get("environment", {}).items()
         ],

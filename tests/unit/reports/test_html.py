@@ -238,6 +238,11 @@ def test_a_chart_places_values_in_proportion_between_its_ticks():
     assert places["10"] == last[1]
 
 
+def test_what_is_not_measured_each_epoch_is_joined():
+    drawn = chart("x", {"a": [None, 2.0, None, 4.0]}, {"a": 0}, joined=True)
+    assert [len(_points(path)) for path in drawn.lines[0].paths] == [2]
+
+
 def test_a_chart_breaks_where_there_is_no_number():
     drawn = chart("x", {"a": [1.0, 2.0, None, None, 3.0, None]}, {"a": 0})
     assert [len(set(_points(path))) for path in drawn.lines[0].paths] == [2, 1]
