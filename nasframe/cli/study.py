@@ -53,10 +53,7 @@ def study(
 
         loaded = load_study(study, overrides or (), plugin or (), outside=outside)
     if dry_run:
-        count = len(loaded.recipes) * len(loaded.study.seeds)
-        typer.echo(
-            f"{loaded.study.name} is valid: up to {count} trials, {len(loaded.study.seeds)} of each method"
-        )
+        typer.echo(f"{loaded.study.name} is valid: {loaded.num_trials} trials")
         return
     folder = out or Path("runs") / "studies" / loaded.study.name
     plugins = [path.resolve() for path in plugin or ()]

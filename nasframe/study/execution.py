@@ -164,7 +164,8 @@ class Folder:
                 if row["recipe"] != digest(wanted[key].recipe):
                     raise FormatError(
                         f"{self.trials}:{number}: must be of what the study says, but {wanted[key]} was run "
-                        "with another recipe; choose another --out, or say what it said before"
+                        "with another recipe, or by a nasframe with other defaults; choose another --out, or "
+                        "go back to those"
                     )
         return found
 

@@ -122,7 +122,7 @@ def _rows(setting: Mapping[str, Any]) -> Iterator[tuple[float, dict[str, str]]]:
 
 def _budget(summary: Mapping[str, Any]) -> str:
     told = [trial for trial in summary["trials"] if trial["epochs"] is not None]
-    if not told:
+    if not told or not summary["budget"]:
         return ""
     evaluations = f", {told[0]['evaluations']:,} scores" if told[0]["evaluations"] else ""
     return f"{told[0]['epochs']} epochs{evaluations}"

@@ -38,6 +38,13 @@ class Loaded:
     recipes: Mapping[tuple[str, str], Recipe]
     text: str
 
+    @property
+    def num_trials(self) -> int:
+        """How many trials it has: what a table tells of random architectures and the heaviest takes none."""
+        drawn = [recipe for (_, method), recipe in self.recipes.items() if method == RANDOM_ARCHITECTURE]
+        changes = (1 if recipe.search.benchmark is None else -1 for recipe in drawn)
+        return len(self.study.seeds) * (len(self.recipes) + sum(changes))
+
 
 def load_study(
     study: str | Path,

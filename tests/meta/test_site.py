@@ -213,7 +213,7 @@ def test_a_study_that_is_not_complete_shows_no_figures(pages: ModuleType) -> Non
     estimate = {"mean": 0.9375, "low": 0.9275, "high": 0.9475, "count": 3}
     trials = [{"rank": None, "epochs": 24, "evaluations": None}] * 3
     told = {"accuracy": estimate, "over_random_architecture": None, "over_random_search": None}
-    method = {"method": "darts", "done": 3, "planned": 3, "trials": trials, **told}
+    method = {"method": "darts", "done": 3, "planned": 3, "trials": trials, "budget": {"epochs": 24}, **told}
     whole = {
         "complete": True,
         "trials": {"planned": 3, "done": 3, "failed": 0},

@@ -190,7 +190,7 @@ def test_what_is_done_is_not_run_again_and_a_torn_line_is(finished, tmp_path, mo
 
 def test_a_study_of_another_recipe_is_refused_in_the_same_folder(finished):
     other = load_study(finished.parent / "tiny.yaml", ["overrides.search.trainer.batch_size=8"], check=False)
-    with pytest.raises(FormatError, match="was run with another recipe; choose another --out"):
+    with pytest.raises(FormatError, match="was run with another recipe, or by a nasframe"):
         run_study(other, finished)
 
 
@@ -218,7 +218,7 @@ def test_a_trial_that_was_killed_goes_on_in_a_process_of_its_own(folder):
     assert "accuracy" not in summaries["darts"]
     assert "Not complete: 3 of 4 trials are done" in (out / "study.html").read_text()
     found = run_study(loaded, out, jobs=2)
-    assert (found["complete"], found["trials"]["done"]) == (True, 4)
+    assert (found["complete"], found["trials"]["done"]) == (True, loaded.num_trials) == (True, 4)
     status = json.loads((out / "trials/small/darts/0/run/status.json").read_text())
     assert (status["ended"], status["steps"]["search"]) == ("done", 6)
 
@@ -240,7 +240,9 @@ def test_by_a_table_random_choice_and_multiply_adds_stand_beside_the_methods(fol
         "seeds=[0]",
         "ranked=3",
     )
-    found = run_study(load_study("tiny.yaml", overrides), folder / "out")
+    loaded = load_study("tiny.yaml", overrides)
+    found = run_study(loaded, folder / "out")
+    assert loaded.num_trials == found["trials"]["done"] == 2
     setting = found["settings"]["small"]
     values = [entry["mean_acc"] / 100 for entry in json.loads(macro_table.read_text()).values()]
     facts = setting["facts"]
