@@ -79,6 +79,12 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {
         _EXPLORE % ("type: regularized_evolution, population: 2", "{type: supernet, calibration_batches: 1}"),
     ),
     "local search by retraining": (_DARTS, "softmax", _EXPLORE % ("type: local_search", "retraining")),
+    "darts_bilevel, dirichlet, random perturbation": (
+        _DARTS, "dirichlet", "  perturbation: random\n  regularizers: [dirichlet_anchor]\n",
+    ),
+    "darts_bilevel, concrete, adversarial perturbation": (
+        _DARTS, "concrete", "  perturbation: adversarial\n  regularizers: [beta_decay]\n",
+    ),
 }  # fmt: skip
 """Every built-in search with its ways; each run retrains by `weights_only`."""
 
@@ -87,8 +93,8 @@ Outcome = dict[str, Any]
 
 def recipe_text(algorithm: str) -> str:
     """The recipe of a run that is killed."""
-    settings, mixed_op, *explorer = ALGORITHMS[algorithm]
-    return f"name: killed\n{_COMMON % _EACH_STEP}{_SEARCH % (settings, mixed_op)}{''.join(explorer)}"
+    settings, mixed_op, *more = ALGORITHMS[algorithm]
+    return f"name: killed\n{_COMMON % _EACH_STEP}{_SEARCH % (settings, mixed_op)}{''.join(more)}"
 
 
 def outcome(folder: Path) -> Outcome:

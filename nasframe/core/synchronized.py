@@ -64,25 +64,37 @@ class SynchronizedBatchNorm(_BatchNorm):
         return torch.addcmul(shift_C.view(wide), x, scale_C.view(wide)).to(input.dtype)
 
 
-def synchronize(model: nn.Module) -> None:
-    """Put a `SynchronizedBatchNorm` in the place of each batch norm; names stay.
+@contextmanager
+def synchronized(model: nn.Module) -> Iterator[None]:
+    """Inside, a `SynchronizedBatchNorm` stands in the place of each batch norm; names stay.
 
     Raises:
         UnsupportedError: A batch norm is none of PyTorch's, or moves its statistics without a momentum.
     """
-    made: dict[int, SynchronizedBatchNorm] = {}
+    made: dict[int, tuple[_BatchNorm, SynchronizedBatchNorm]] = {}
     for name, norm in model.named_modules():
-        if isinstance(norm, _BatchNorm) and not isinstance(norm, SynchronizedBatchNorm):
+        if isinstance(norm, _BatchNorm):
             if type(norm) not in _KNOWN or norm.momentum is None:
                 raise UnsupportedError(
-                    f"batch_norm: to be synchronized, each must be one of PyTorch's with a momentum, but "
+                    "batch_norm: to be synchronized, each must be one of PyTorch's with a momentum, but "
                     f"{name} is a {type(norm).__name__} with momentum {norm.momentum}; set batch_norm=local"
                 )
-            made[id(norm)] = SynchronizedBatchNorm(norm)
-    for module in list(model.modules()):
-        for name, child in module._modules.items():
-            if child is not None and id(child) in made:
-                module._modules[name] = made[id(child)]
+            made[id(norm)] = norm, SynchronizedBatchNorm(norm)
+    places = [
+        (module._modules, name, child)
+        for module in model.modules()
+        for name, child in module._modules.items()
+        if child is not None and id(child) in made
+    ]
+    try:
+        for held, name, norm in places:
+            held[name] = made[id(norm)][1]
+        yield
+    finally:
+        for held, name, norm in places:
+            held[name] = norm
+        for norm, other in made.values():
+            norm.train(other.training)
 
 
 @contextmanager

@@ -101,14 +101,8 @@ class RunDirectory:
 
     def plain_files(self) -> dict[str, bytes]:
         """What another rank must have to go on: all that is there but checkpoints and figures, by path."""
-        paths = [
-            self.recipe,
-            self.environment,
-            self.root / "status.json",
-            self._prices,
-            self.genotype,
-            self.weights,
-        ]
+        stated = [self.recipe, self.environment, self.root / "status.json"]
+        paths = [*stated, self._prices, self.genotype, self.healthy_genotype, self.inherited, self.weights]
         return {str(path.relative_to(self.root)): path.read_bytes() for path in paths if path.exists()}
 
     @classmethod

@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Literal, final
@@ -39,7 +40,7 @@ from nasframe.core import (
 from nasframe.core.finite import non_finite
 from nasframe.core.memory import give_back_memory, is_out_of_memory
 from nasframe.core.ranks import check_same, gathered, num_ranks, on_any, rank, shared
-from nasframe.core.synchronized import synchronize
+from nasframe.core.synchronized import synchronized
 from nasframe.core.undo import Undo
 from nasframe.errors import (
     DataError,
@@ -136,8 +137,10 @@ class Standard(Trainer):
         self._batch_norm, self._check_steps = batch_norm, check_steps
 
     def fit(self, job: Job) -> None:
+        together = self._batch_norm == "synchronized" and num_ranks() > 1
         try:
-            self._fit(job)
+            with synchronized(job.model) if together else nullcontext():
+                self._fit(job)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -264,8 +267,6 @@ class Standard(Trainer):
         model = job.model.to(job.device)
         if self._channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self._batch_norm == "synchronized" and num_ranks() > 1:
-            synchronize(model)
         update, algorithm = self._learners(model, job.objective, job.make_algorithm)
         train = self._stream(job, "train", job.train)
         if algorithm.uses_valid and not len(job.valid):

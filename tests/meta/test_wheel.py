@@ -28,7 +28,7 @@ def wheel(tmp_path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(tmp_path.glob("*.whl")))
 
 
-def test_recipes_studies_and_templates_travel_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+def test_recipes_and_templates_travel_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     for folder in ("recipes", "studies"):
         shipped = {f"nasframe/{folder}/{path.name}" for path in (ROOT / folder).glob("*.yaml")}

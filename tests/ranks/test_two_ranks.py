@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -48,7 +49,7 @@ from nasframe.core import (
     trainers,
 )
 from nasframe.core.ranks import check_same, rank
-from nasframe.core.synchronized import synchronize
+from nasframe.core.synchronized import synchronized
 from nasframe.errors import NasframeError
 from nasframe.ops.drop_path import DropPath
 from nasframe.recipe import resume
@@ -106,8 +107,13 @@ class Case:
         """All that the steps leave, and their figures."""
         torch.manual_seed(3)
         model = self.model().double().train()
-        if num_ranks() > 1:
-            synchronize(model)
+        with synchronized(model) if num_ranks() > 1 else nullcontext():
+            left = self._steps(model, share)
+        left |= model.state_dict()
+        return {name: torch.as_tensor(value).detach().clone() for name, value in left.items()}
+
+    def _steps(self, model: Model, share: Callable[[Batch], Batch]) -> dict[str, Any]:
+        """What the steps say."""
         objective: Objective = objectives["cross_entropy"]()
         weights = list(model.parameters_at("lower"))
         optimizer = optimizers["sgd"](weights, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
@@ -118,14 +124,12 @@ class Case:
             algorithm = Perturbed(algorithm, model, objective, ascent)
         model.anneal(0.5)
         algorithm.begin_epoch(0, 2)
-        left: dict[str, Any] = {}
+        said: dict[str, Any] = {}
         for step in range(self.steps):
             train, valid = share(self.batch(2 * step)), share(self.batch(2 * step + 1))
-            left |= {
-                f"step {step}: {name}": each for name, each in algorithm.step(train, valid, update).items()
-            }
-        left |= model.state_dict()
-        return {name: torch.as_tensor(value).detach().clone() for name, value in left.items()}
+            metrics = algorithm.step(train, valid, update)
+            said |= {f"step {step}: {name}": each for name, each in metrics.items()}
+        return said
 
 
 CASES = {
@@ -156,15 +160,18 @@ space: {type: nas_bench_201, channels: 2, cells: 1, operations: [none, skip_conn
 search:
   algorithm: {type: darts_bilevel, alpha_optimizer: {lr: 0.1}}
   augment: [flip]
-  trainer: {epochs: 2, batch_size: 8, eval_batch_size: 7, optimizer: {lr: 0.1}, check_steps: 1}
+  trainer:
+    {epochs: 2, batch_size: 8, eval_batch_size: 7, optimizer: {lr: 0.1}, check_steps: 1,
+     batch_norm: synchronized}
 retrain:
+  inherit: true
   augment: [flip]
   valid_fraction: 0.5
-  trainer: {epochs: 2, batch_size: 8, eval_batch_size: 7, optimizer: {lr: 0.1}, batch_norm: synchronized}
+  trainer: {epochs: 2, batch_size: 8, eval_batch_size: 7, optimizer: {lr: 0.1}}
 trackers: [jsonl]
 """
 REFUSED = {
-    "explorer": ["search.explorer=random_search", "search.score=parameters"],
+    "explorer": ["search.explorer=random_search", "search.score=parameters", "retrain.inherit=false"],
     "batch size": ["search.trainer.batch_size=9"],
     "unreadable": ["search.trainer.on_unreadable=skip"],
 }
@@ -372,8 +379,8 @@ def test_what_ranks_share_is_told_with_the_effective_batch(folder: Path) -> None
     report = json.loads((folder / "whole" / "report.json").read_text())
     search, retrain = report["notes"]
     assert search.startswith("search: 2 ranks shared each batch of 8 examples, 4 each, at the learning rate")
-    assert search.endswith("batch norms saw the share of their rank")
-    assert retrain.endswith("batch norms saw the whole batch")
+    assert search.endswith("batch norms saw the whole batch")
+    assert retrain.endswith("batch norms saw the share of their rank")
     assert report["environment"]["ranks"] == 2
 
 
