@@ -23,7 +23,7 @@ from nasframe import problem_kinds
 from nasframe.cli.app import app
 from nasframe.declarations import PLUGIN_API
 from nasframe.recipe import Recipe
-from nasframe.recipe.schema import VERSION, plain, settings_of
+from nasframe.recipe.schema import VERSION, listed_section, plain, settings_of
 from nasframe.registry import BUILT_IN, Registry, registries
 from nasframe.settings import Setting, spell_type
 
@@ -158,6 +158,8 @@ def recipe_keys(section: type, path: str = "") -> Iterator[str]:
     for name, setting in settings_of(section).items():
         if dataclasses.is_dataclass(setting.annotation) and isinstance(setting.annotation, type):
             yield from recipe_keys(setting.annotation, f"{path}{name}.")
+        elif (item := listed_section(setting.annotation)) is not None:
+            yield from recipe_keys(item, f"{path}{name}.*.")
         else:
             yield f"recipe {path}{name}{spell_setting(setting)}"
 

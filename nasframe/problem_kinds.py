@@ -3,7 +3,7 @@
 Codes are public: one is never given to another kind. Their tens group them: 00 the recipe's file, 01 YAML,
 02 includes, 03 overrides, 04 references, 05 keys, 06 values, 07 names, 08 parts that must fit together,
 09 this machine, 10 parts that cannot be built, 11 explorers and what they need beside them, 12 parts of a
-method, 13 the health of a search.
+method, 13 the health of a search, 14 its stages.
 """
 
 import sys
@@ -638,4 +638,17 @@ HEALTH_UNUSED = _kind(
     as weighted sums do. Otherwise the wish would be silently dropped.""",
     wrong=f"{_TINY}search: {{explorer: random_search, score: synflow, health: {{action: stop}}}}\n",
     right=f"{_TINY}search: {{health: {{action: stop}}}}\n",
+)
+
+# the stages of a search
+
+IMPOSSIBLE_STAGES = _kind(
+    "NF141",
+    "A search cannot go through its stages.",
+    """A stage goes on with the strongest candidates of the one before, so alphas must have been learned
+    there, and no more candidates can be kept than are left. An explorer has no alphas; pruning by them knows
+    no cost, and might leave nothing that keeps a budget; and all stages must have the choices of `space`.""",
+    wrong="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\n"
+    "search: {stages: [{keep: 3}, {keep: 2}]}\n",
+    right="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\nsearch: {stages: [{}, {keep: 2}]}\n",
 )

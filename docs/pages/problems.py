@@ -22,6 +22,7 @@ _GROUPS: Final = {
     "NF11": "Explorers, and what they need beside them",
     "NF12": "Parts of a method, and what they need beside them",
     "NF13": "The health of a search",
+    "NF14": "The stages of a search",
 }
 
 

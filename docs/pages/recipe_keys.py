@@ -4,11 +4,17 @@ from collections.abc import Iterator
 
 from nasframe.cli.catalog import described
 from nasframe.recipe import Recipe
-from nasframe.recipe.recipe import Health, Retrain, Search
+from nasframe.recipe.recipe import Health, Retrain, Search, SearchStage
 from nasframe.recipe.schema import settings_of
 from pages.markdown import first_line, settings
 
-_SECTIONS = {"At the top": Recipe, "`search`": Search, "`search.health`": Health, "`retrain`": Retrain}
+_SECTIONS = {
+    "At the top": Recipe,
+    "`search`": Search,
+    "`search.health`": Health,
+    "Each of `search.stages`": SearchStage,
+    "`retrain`": Retrain,
+}
 
 
 def make() -> Iterator[tuple[str, str]]:

@@ -193,7 +193,7 @@ def _registry(name: str, plugins: list[Path] | None) -> "Registry[Any]":
 
 def described(setting: "Setting") -> dict[str, Any]:
     """All that is known of a setting, as plain data."""
-    from nasframe.recipe.schema import plain, slot_of
+    from nasframe.recipe.schema import listed_section, plain, slot_of
     from nasframe.settings import spell_type
 
     form, registry = slot_of(setting.annotation)
@@ -201,6 +201,8 @@ def described(setting: "Setting") -> dict[str, Any]:
     if registry is not None:
         spelled = {"one": "one of the {}", "optional": "one of the {}, or null"}.get(form, f"{form} of {{}}")
         spelled = spelled.format(registry.name)
+    elif listed_section(setting.annotation) is not None:
+        spelled = "list of mappings"
     default = None if setting.required else plain(setting.default)
     return {
         "name": setting.name,

@@ -63,6 +63,13 @@ def _show_survey(found: "Survey") -> None:
             rows.append(["nodes computed together", _spell_fusion(found.fusion)])
         print_table(["search space", ""], rows)
         typer.echo()
+    if found.stages:
+        rows = [
+            [f"{number}/{len(found.stages)}", spell_count(each.candidates), spell_count(each.alphas)]
+            for number, each in enumerate(found.stages, 1)
+        ]
+        print_table(["stage of the search", "candidates", "alphas"], rows)
+        typer.echo()
     rows = [
         [name, spell_count(network.multiply_adds), spell_count(network.parameters)]
         for name, network in found.networks.items()
@@ -164,6 +171,7 @@ def _survey_as_json(found: "Survey") -> dict[str, Any]:
         "networks": networks,
         "unknown": found.unknown,
         "fusion": None if found.fusion is None else asdict(found.fusion),
+        "search_stages": [asdict(each) for each in found.stages],
         "retrained": found.retrained,
     }
 

@@ -92,6 +92,7 @@ from nasframe.core.phases import AS_IT_IS, PHASES, arrangement_of, every
 from nasframe.core.pooling import GlobalAveragePool, global_average_pool
 from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prices import Prices, expected_cost, price
+from nasframe.core.pruning import Pruned, strongest
 from nasframe.core.random_state import (
     generator_for,
     get_random_state,
@@ -126,6 +127,7 @@ from nasframe.core.space import (
     supernet,
 )
 from nasframe.core.space_size import num_architectures
+from nasframe.core.succession import take_alphas, take_weights
 from nasframe.core.swapped import normalized_by_batch, swapped, unmoved
 from nasframe.core.task import Task
 from nasframe.core.tracker import Record, Tracker, trackers
@@ -205,6 +207,7 @@ __all__ = [
     "Preview",
     "Prices",
     "Progress",
+    "Pruned",
     "Record",
     "Regularized",
     "Regularizer",
@@ -319,8 +322,11 @@ __all__ = [
     "share",
     "spaces",
     "strengths_of",
+    "strongest",
     "supernet",
     "swapped",
+    "take_alphas",
+    "take_weights",
     "tensors_of",
     "trackers",
     "trainers",

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, TypeVar, final
+from typing import TypeVar, final
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ class Filler(ABC):
         mixed: Whether sites hold mixtures, so that batch norms go without affine parameters.
     """
 
-    mixed: ClassVar[bool]
+    mixed: bool
 
     @abstractmethod
     def layer(self, choice: LayerChoice, make: Callable[[str], nn.Module]) -> nn.Module:

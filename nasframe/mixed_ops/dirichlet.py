@@ -21,7 +21,7 @@ class DirichletMixture(NoisySum):
 
     Weights are the mean β / Σβ, β = elu(alpha) + 1. Departures from the authors' code: an architecture is
     derived by them, where that takes the softmax of alpha, which orders the candidates of a choice alike;
-    evaluation mixes by them, where that draws too. The progressive scheme is no part of it.
+    evaluation mixes by them, where that draws too. The progressive scheme is that of `search.stages`.
 
     Args:
         init_std: Standard deviation of the initial alpha, drawn around 0, where β is 1 and all mixtures are

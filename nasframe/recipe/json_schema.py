@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 from nasframe.errors import ComponentError
 from nasframe.recipe.recipe import INHERITED_FROM, Recipe
-from nasframe.recipe.schema import VERSION, plain, settings_of, slot_of
+from nasframe.recipe.schema import VERSION, listed_section, plain, settings_of, slot_of
 from nasframe.registry import Component, Registry
 from nasframe.settings import Setting, json_schema_of, signature_of
 
@@ -37,7 +37,8 @@ def recipe_schema(without: Collection[tuple[str, str]] = ()) -> dict[str, Any]:
     Args:
         without: Components to leave out, by registry and name; they are not imported.
     """
-    whole, part = _Schema("", without), _Schema("part.", without)
+    part = _Schema("part.", without)
+    whole = _Schema("", without, part)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": TITLE,
@@ -59,12 +60,19 @@ def recipe_schema(without: Collection[tuple[str, str]] = ()) -> dict[str, Any]:
 class _Schema:
     """Builds the schema of one way to read: of a whole recipe, or of part of one.
 
+    Args:
+        prefix: Of the names of definitions.
+        without: Components to leave out, by registry and name.
+        part: How slots are read that start from what another slot says; this way by default.
+
     Attributes:
         definitions: What is referred to, by name.
     """
 
-    def __init__(self, prefix: str, without: Collection[tuple[str, str]]) -> None:
-        self._prefix, self._without = prefix, without
+    def __init__(
+        self, prefix: str, without: Collection[tuple[str, str]], part: "_Schema | None" = None
+    ) -> None:
+        self._prefix, self._without, self._part = prefix, without, part or self
         self.definitions: dict[str, Any] = {}
 
     @property
@@ -97,11 +105,15 @@ class _Schema:
         inherits = path in INHERITED_FROM
         if not setting.required and not inherits:
             about["default"] = plain(setting.default)
+        if (section_type := listed_section(setting.annotation)) is not None:
+            item = _either(self.section(section_type, f"{path}.*."), _TO_REFERENCE)
+            return {**about, **_either({"type": "array", "items": item}, _TO_REFERENCE)}
         form, registry = slot_of(setting.annotation)
         if registry is None:
             return {**about, **_with_references(self._leaf(setting.annotation))}
         default = None if setting.required else setting.default
-        return {**about, **self._slot(form, registry, default, untyped=inherits)}
+        reader = self._part if inherits else self
+        return {**about, **reader._slot(form, registry, default, untyped=inherits)}
 
     def _leaf(self, annotation: Any) -> dict[str, Any]:
         schema = json_schema_of(annotation)

@@ -9,8 +9,8 @@ from typing import Any, final
 
 from nasframe import problem_kinds as kinds
 from nasframe.errors import ComponentError, FormerNameWarning, Problem
-from nasframe.recipe.recipe import INHERITED_FROM, Recipe
-from nasframe.recipe.schema import settings_of, slot_of
+from nasframe.recipe.recipe import INHERITED_FROM, Recipe, inherited_from
+from nasframe.recipe.schema import listed_section, settings_of, slot_of
 from nasframe.recipe.tree import KeyPath, Node, Place, node_of
 from nasframe.registry import Component, Registry, UnknownNameError
 from nasframe.settings import FormerKeys, Setting, former_keys_of
@@ -26,7 +26,9 @@ def migrated(tree: Node, problems: list[Problem]) -> Node:
     Warns:
         FormerNameWarning: For each former name.
     """
-    migration = _Migration(problems, {source: tree.child(source) for source in INHERITED_FROM.values()})
+    migration = _Migration(
+        problems, {source: tree.find(tuple(source.split("."))) for source in INHERITED_FROM.values()}
+    )
     tree = migration.section(Recipe, tree, ())
     for told in migration.told:
         warnings.warn(told, FormerNameWarning, stacklevel=4)
@@ -62,6 +64,10 @@ class _Migration:
     def _setting(self, setting: Setting, node: Node, path: KeyPath) -> Node:
         if dataclasses.is_dataclass(setting.annotation):
             return self.section(typing.cast(type, setting.annotation), node, path)
+        if (section := listed_section(setting.annotation)) is not None:
+            for key, item in node.items() if isinstance(node.value, list) else []:
+                node = node.with_child((key,), self.section(section, item, (*path, key)))
+            return node
         form, registry = slot_of(setting.annotation)
         if registry is None:
             return node
@@ -76,8 +82,8 @@ class _Migration:
 
     def _start(self, default: Any, node: Node, path: KeyPath) -> Node | None:
         """What the keys of a slot are laid over, if they do not say a type."""
-        source = INHERITED_FROM.get(".".join(map(str, path)))
-        if source is not None:
+        source = inherited_from(path)
+        if source is not None and source in self._inherited:
             return self._inherited[source]
         return node_of(default, node.at) if isinstance(default, Component) else None
 

@@ -3,10 +3,11 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 from nasframe.recipe.recipe import INHERITED_FROM, Recipe
-from nasframe.recipe.schema import plain, settings_of
+from nasframe.recipe.schema import listed_section, plain, settings_of
 from nasframe.registry import Component, registries
 from nasframe.settings import REQUIRED
 
@@ -15,7 +16,7 @@ _NOTHING: Final = object()
 
 def minimal_mapping(recipe: Recipe) -> dict[str, Any]:
     """The least plain data that loads to an equal recipe."""
-    inherited = {target: getattr(recipe, source) for target, source in INHERITED_FROM.items()}
+    inherited = {target: attrgetter(source)(recipe) for target, source in INHERITED_FROM.items()}
     return _section(recipe, "", inherited)
 
 
@@ -26,6 +27,8 @@ def _section(section: Any, prefix: str, inherited: Mapping[str, Any]) -> dict[st
         value, path = getattr(section, name), f"{prefix}{name}"
         if dataclasses.is_dataclass(setting.annotation):
             part: Any = _section(value, f"{path}.", inherited) or _NOTHING
+        elif listed_section(setting.annotation):
+            part = [_section(item, f"{path}.*.", inherited) for item in value] or _NOTHING
         else:
             part = _said(value, inherited.get(path, setting.default))
         if part is not _NOTHING:

@@ -1,7 +1,8 @@
 """What must fit together although each part is valid alone."""
 
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -21,7 +22,7 @@ from nasframe.core import (
 )
 from nasframe.errors import FormatError, NasframeError, Problem
 from nasframe.problem_kinds import ProblemKind
-from nasframe.recipe.recipe import Search
+from nasframe.recipe.recipe import Search, SearchStage
 from nasframe.recipe.tree import Node
 from nasframe.registry import BUILT_IN, Component, registries
 from nasframe.types import Amount
@@ -304,6 +305,46 @@ def _learned(parts: Parts) -> Iterator[Problem]:
         yield parts.problem(problem_kinds.LEARNS_NO_ARCHITECTURE, "search.score", rule, given, advice)
 
 
+def _stages(parts: Parts) -> Iterator[Problem]:
+    """Each stage of a search follows from the one before, by alphas that are learned."""
+    stages: Sequence[SearchStage] = parts.get("search.stages") or ()
+    if not stages:
+        return
+    explorer, cost = parts.get("search.explorer"), parts.get("search.cost")
+    if explorer is not None:
+        rule = f"must be left out, because `{explorer.name}` finds an architecture without alphas to prune by"
+        yield parts.problem(problem_kinds.IMPOSSIBLE_STAGES, "search.stages", rule)
+    if cost is not None:
+        rule = "must be left out, because stages prune by alphas alone, and might leave nothing cheap enough"
+        yield parts.problem(problem_kinds.IMPOSSIBLE_STAGES, "search.cost", rule, f"`{cost.name}`")
+    if stages[0].inherits:
+        rule = "must be empty in the first stage, which has none before it"
+        yield parts.problem(problem_kinds.IMPOSSIBLE_STAGES, "search.stages.0.inherits", rule)
+    if stages[0].keep is not None:
+        rule = "must be null in the first stage, before anything is learned; prune the space itself"
+        yield parts.problem(
+            problem_kinds.IMPOSSIBLE_STAGES, "search.stages.0.keep", rule, f"{stages[0].keep}"
+        )
+    yield from _kept(parts, stages)
+
+
+def _kept(parts: Parts, stages: Sequence[SearchStage]) -> Iterator[Problem]:
+    """No stage keeps more candidates than there are, or prunes by what nobody learned."""
+    mixed_op, left = parts.get("search.mixed_op"), math.inf
+    for index, stage in enumerate(stages):
+        rule = ""
+        if index == 0 or stage.keep is None:
+            continue
+        if stage.keep > left:
+            rule = f"must be at most {left}, which the stage before keeps"
+        elif mixed_op is not None and _attribute(mixed_op, "makes") == ():
+            rule = f"must be null, because `{mixed_op.name}` has no alphas to prune by"
+        if rule:
+            path = f"search.stages.{index}.keep"
+            yield parts.problem(problem_kinds.IMPOSSIBLE_STAGES, path, rule, f"{stage.keep}")
+        left = stage.keep
+
+
 def _inherited(parts: Parts) -> Iterator[Problem]:
     """Who inherits weights has a supernet to inherit them from."""
     known = parts.get("genotype") is not None
@@ -396,6 +437,7 @@ _CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
     _cost,
     _explorer,
     _learned,
+    _stages,
     _inherited,
     _benchmark,
     _penalty,

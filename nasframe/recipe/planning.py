@@ -15,6 +15,7 @@ from nasframe.core import (
     Interrupts,
     MixedInput,
     Model,
+    Pruned,
     Space,
     SumOfInputs,
     Task,
@@ -31,6 +32,7 @@ from nasframe.core import (
     price,
     read_genotype,
     sample,
+    strongest,
     supernet,
 )
 from nasframe.errors import UnsupportedError
@@ -89,6 +91,20 @@ class Fusion:
 
 @final
 @dataclass(frozen=True)
+class StageCount:
+    """What a stage of the search learns.
+
+    Attributes:
+        candidates: How many a choice has at most.
+        alphas: Numbers that the upper level of its supernet learns.
+    """
+
+    candidates: int
+    alphas: int
+
+
+@final
+@dataclass(frozen=True)
 class Survey:
     """What can be counted without a step.
 
@@ -101,6 +117,7 @@ class Survey:
             one of a recipe without a search.
         fusion: What of the supernet is computed together; None where none is trained.
         unknown: Why there is no smallest and largest; empty where there are.
+        stages: Those of the search, if it has several.
     """
 
     alphas: int | None
@@ -110,6 +127,7 @@ class Survey:
     networks: Mapping[str, Network]
     fusion: "Fusion | None" = None
     unknown: str = ""
+    stages: tuple[StageCount, ...] = ()
 
     @property
     def retrained(self) -> str:
@@ -123,7 +141,7 @@ class StagePlan:
     """How a stage fits.
 
     Attributes:
-        name: ``search``, ``scoring`` or ``retrain``.
+        name: ``search`` (``search 2/3`` of one in stages), ``scoring`` or ``retrain``.
         rehearsal: What some steps took; None where memory was not enough.
         shortage: What was short; empty where nothing was.
         advice: What to do about it.
@@ -217,7 +235,20 @@ def survey(recipe: Recipe, say: Say = _silent) -> Survey:
         networks={name: _network(retrained, task, genotype) for name, genotype in genotypes.items()},
         unknown=unknown,
         fusion=None if model is None else Fusion.of(model),
+        stages=tuple(_stage_counts(recipe, task)),
     )
+
+
+def _stage_counts(recipe: Recipe, task: Task) -> Iterator[StageCount]:
+    search, choices = recipe.search, choices_of(recipe.space(task))
+    alike = {name: [0.0] * len(each.candidates) for name, each in choices.items()}
+    left = max(map(len, alike.values()), default=0)
+    for stage in search.stages:
+        left = min(left, stage.keep or left)
+        space = Pruned(stage.space(task), strongest(choices, alike, left))
+        with kept_random_state(device_named("cpu")):
+            model = supernet(space, search.mixed_op, fused=search.fused)
+        yield StageCount(left, _count(model, "upper"))
 
 
 def _count(model: Model, level: str) -> int:
@@ -266,6 +297,8 @@ def plan(
             names = ["scoring", "retrain"]
         if recipe.genotype is None and trains_supernet(recipe.search.score):
             names = ["search", *names] if recipe.search.explorer is not None else ["search", "retrain"]
+        if names[0] == "search" and (count := len(recipe.search.stages)):
+            names = [*(f"search {number}/{count}" for number in range(1, count + 1)), *names[1:]]
         measure = _Measure(recipe, genotype, tuple(plugins), say)
         stages = tuple(measure.stage(name) for name in names)
     sizes = [stage.rehearsal.checkpoint_bytes for stage in stages if stage.rehearsal is not None]
@@ -304,10 +337,11 @@ class _Measure:
         else:
             batch_size = _trainer(recipe, name).settings.get("batch_size")
             batches = "" if batch_size is None else f", batches of {batch_size}"
-            batches += ", recomputed" if getattr(recipe, name).recomputed else ""
+            batches += ", recomputed" if _section(recipe, name).recomputed else ""
             self.say(f"measuring steps of the {name}{batches}, on {device_named(recipe.device)}")
         try:
-            found = rehearse(recipe, name, self.genotype, self.plugins)
+            skipped = _index(name) or 0
+            found = rehearse(recipe, _stage(name), self.genotype, self.plugins, skipped=skipped)
         except OutOfMemory as error:
             return None, f"a step needs more memory than there is: {error}"
         peak, free = found.peak_bytes, found.free_bytes
@@ -317,12 +351,13 @@ class _Measure:
 
     def _advice(self, name: str) -> Iterator[str]:
         """What makes a stage fit: computing activations again, or batch sizes, halved each time."""
-        section = getattr(self.recipe, name)
+        stage = _stage(name)
+        section = _section(self.recipe, name)
         if not section.recomputed:
-            again = replace(self.recipe, **{name: replace(section, recomputed=True)})
+            again = replace(self.recipe, **{stage: replace(section, recomputed=True)})
             with suppress(UnsupportedError):  # no part of the network can be
                 if not self._rehearse(again, name)[1]:
-                    yield f"{name}.recomputed=true (measured: it fits), which changes nothing but the time"
+                    yield f"{stage}.recomputed=true (measured: it fits), which changes nothing but the time"
                     return
         trainer = _trainer(self.recipe, name)
         whole = size = trainer.settings.get("batch_size", 1)
@@ -330,8 +365,7 @@ class _Measure:
         while size > 1 and shortage:
             size //= 2
             smaller = replace(trainer, settings={**trainer.settings, "batch_size": size})
-            fewer = replace(section, trainer=smaller)
-            shortage = self._rehearse(replace(self.recipe, **{name: fewer}), name)[1]
+            shortage = self._rehearse(_with_trainer(self.recipe, name, smaller), name)[1]
         if shortage:
             yield (
                 "fewer channels, cells or layers in the space: no smaller batch fits"
@@ -339,12 +373,14 @@ class _Measure:
                 else ("fewer channels, cells or layers in the space, or smaller batches")
             )
             return
-        yield f"{name}.trainer.batch_size={size} (measured: it fits)"
-        parts = {f"{name}.trainer": trainer}
-        if name == "search":
-            parts[f"{name}.algorithm"] = self.recipe.search.algorithm
+        index = _index(name)
+        path = f"{stage}.trainer" if index is None else f"{stage}.stages.{index}.trainer"
+        yield f"{path}.batch_size={size} (measured: it fits)"
+        parts = {path: trainer}
+        if stage == "search":
+            parts[f"{stage}.algorithm"] = self.recipe.search.algorithm
         chunked = [path for path, part in parts.items() if part.settings.get("chunks") == 1]
-        if f"{name}.trainer" in chunked:
+        if path in chunked:
             words = " ".join(f"{path}.chunks={-(-whole // size)}" for path in chunked)
             yield f"or {words}, which keeps the batch size (not measured)"
 
@@ -364,6 +400,33 @@ def _of_all_scores(found: Rehearsal, recipe: Recipe) -> Rehearsal:
     return replace(found, phases=tuple(phases))
 
 
-def _trainer(recipe: Recipe, stage: str) -> Component[Any]:
-    trainer: Component[Any] = getattr(recipe, stage).trainer
+def _stage(name: str) -> str:
+    """The stage of the run, such as ``search`` of ``search 2/3``."""
+    return name.partition(" ")[0]
+
+
+def _index(name: str) -> int | None:
+    """Which stage of the search it is, from 0 on; None for others."""
+    number = name.partition(" ")[2].partition("/")[0]
+    return int(number) - 1 if number else None
+
+
+def _section(recipe: Recipe, name: str) -> Any:
+    """`Search` or `Retrain`."""
+    return getattr(recipe, _stage(name))
+
+
+def _trainer(recipe: Recipe, name: str) -> Component[Any]:
+    index = _index(name)
+    section = _section(recipe, name) if index is None else recipe.search.stages[index]
+    trainer: Component[Any] = section.trainer
     return trainer
+
+
+def _with_trainer(recipe: Recipe, name: str, trainer: Component[Any]) -> Recipe:
+    index = _index(name)
+    if index is None:
+        return replace(recipe, **{name: replace(_section(recipe, name), trainer=trainer)})
+    stages = list(recipe.search.stages)
+    stages[index] = replace(stages[index], trainer=trainer)
+    return replace(recipe, search=replace(recipe.search, stages=tuple(stages)))

@@ -1,5 +1,6 @@
 """The recipe: the typed tree that a YAML file is read into."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -38,8 +39,42 @@ from nasframe.core import (
 from nasframe.registry import Component
 from nasframe.types import ExistingFile, NonNegativeInt, PositiveInt, Probability, ProperFraction
 
-INHERITED_FROM = {"retrain.space": "space", "retrain.objective": "objective"}
-"""Slots that start from what another slot says; their own keys are merged over it."""
+INHERITED_FROM = {
+    "retrain.space": "space",
+    "retrain.objective": "objective",
+    "search.stages.*.space": "space",
+    "search.stages.*.trainer": "search.trainer",
+}
+"""Slots that start from what another slot says; their own keys are merged over it. ``*`` is any index."""
+
+
+def inherited_from(path: Sequence[str | int]) -> str | None:
+    """The path that the slot at a path starts from, or that a part of such a slot does; None for others."""
+    keys = ["*" if str(key).isdecimal() else str(key) for key in path]
+    for target, source in INHERITED_FROM.items():
+        length = target.count(".") + 1
+        if keys[:length] == target.split("."):
+            return ".".join([source, *map(str, path[length:])])
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchStage:
+    """One of several stages of a search; each has a supernet, a trainer and an algorithm of its own.
+
+    Args:
+        space: Settings of the space that differ from those of `space`, such as cells; its choices stay.
+        trainer: Settings of the trainer that differ from those of `search.trainer`, such as epochs.
+        keep: How many candidates a choice has at most: the strongest ones of the stage before; null for
+            all that this had.
+        inherits: What the supernet takes from that of the stage before, as far as shapes let it: `weights`,
+            `alphas`. What it does not take is new.
+    """
+
+    space: Component[Space] = spaces.component("darts")
+    trainer: Component[Trainer] = trainers.component("standard")
+    keep: PositiveInt | None = None
+    inherits: tuple[Literal["weights", "alphas"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +122,7 @@ class Search:
         mixed_op: How the candidates of a choice are mixed.
         deriver: How the architecture is read off the supernet.
         trainer: Owns the loop.
+        stages: Stages that the search goes through, one after the other; none for a search in one piece.
         explorer: Looks for the architecture by asking for scores; none is derived then, and a supernet is
             trained only where the score needs one.
         score: What tells an explorer how good an architecture is.
@@ -109,6 +145,7 @@ class Search:
     mixed_op: Component[MixedOp] = mixed_ops.component("softmax")
     deriver: Component[Deriver] = derivers.component("darts")
     trainer: Component[Trainer] = trainers.component("standard")
+    stages: tuple[SearchStage, ...] = ()
     explorer: Component[Explorer] | None = None
     score: Component[Score] | None = None
     evaluations: PositiveInt = 100

@@ -113,7 +113,9 @@ class OutOfMemory(NasframeError):
     """A step of a stage needs more memory than there is."""
 
 
-def rehearse(recipe: Recipe, stage: str, genotype: Genotype, plugins: Sequence[Path] = ()) -> Rehearsal:
+def rehearse(
+    recipe: Recipe, stage: str, genotype: Genotype, plugins: Sequence[Path] = (), *, skipped: int = 0
+) -> Rehearsal:
     """Run some steps of a stage as `run` would, in a process of its own; nothing is left behind.
 
     Trackers hear nothing of it.
@@ -123,6 +125,8 @@ def rehearse(recipe: Recipe, stage: str, genotype: Genotype, plugins: Sequence[P
         stage: ``search``, ``scoring`` or ``retrain``.
         genotype: What is retrained.
         plugins: Modules of the user's that must be imported first.
+        skipped: How many stages of the search are gone through without a step; what they would have
+            learned is what they began with.
 
     Raises:
         OutOfMemory: The steps need more memory than there is.
@@ -134,7 +138,7 @@ def rehearse(recipe: Recipe, stage: str, genotype: Genotype, plugins: Sequence[P
         known = folder / "genotype.json" if stage == "retrain" else None
         quiet = replace(recipe, trackers=(), genotype=known)
         (folder / "recipe.yaml").write_text(dump_recipe(quiet), encoding="utf-8")
-        status, log = _run([name, stage, *(str(path.resolve()) for path in plugins)], folder)
+        status, log = _run([name, stage, str(skipped), *(str(path.resolve()) for path in plugins)], folder)
         result = folder / "result.json"
         found = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
     if status == -9 or "out_of_memory" in found:
@@ -172,7 +176,7 @@ def _run(arguments: list[str], folder: Path) -> tuple[int, str]:
     return status, log.read_text(encoding="utf-8", errors="replace")
 
 
-def main(name: str, stage: str, *plugins: str) -> None:
+def main(name: str, stage: str, skipped: str, *plugins: str) -> None:
     """Rehearse a stage in a folder, where it is the first that trains; runs in a process of its own."""
     folder = Path(name)
     with suppress(OSError):  # if the machine runs out of memory, this process is the one to end
@@ -181,7 +185,7 @@ def main(name: str, stage: str, *plugins: str) -> None:
         import_modules([Path(plugin) for plugin in plugins])
         recipe = load_recipe(folder / "recipe.yaml", check=False, outside=True)
         device = device_named(recipe.device)
-        watch = _WatchScores(device) if stage == "scoring" else _Watch(device)
+        watch = _WatchScores(device) if stage == "scoring" else _Watch(device, int(skipped))
         with suppress(_Enough):
             run_fitted_by(recipe, folder / "run", watch.fit, watch.hear_run)
         found: dict[str, Any] = {"rehearsal": asdict(watch.found[0])}
@@ -206,13 +210,16 @@ class _Enough(BaseException):
 class _Watch:
     """Fits as a trainer does, until enough steps are measured, and then ends the run."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._started = device, time.perf_counter()
+    def __init__(self, device: torch.device, skipped: int = 0) -> None:
+        self._device, self._started, self._skipped = device, time.perf_counter(), skipped
         self._free = free_memory(device)
         self._steps: _Measured | None = None
         self.found: list[Rehearsal] = []
 
     def fit(self, trainer: Trainer, job: Job) -> None:
+        if self._skipped:
+            self._skipped -= 1
+            return
         prepare_seconds = time.perf_counter() - self._started
 
         def make(model: Model, objective: Objective) -> Algorithm:

@@ -5,7 +5,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
@@ -142,6 +142,15 @@ def _form(annotation: Any) -> tuple[str, Any]:
     if origin is dict and arguments[0] is str:
         return "mapping", arguments[1]
     return "one", annotation
+
+
+def listed_section(annotation: Any) -> type | None:
+    """The section, with slots, that a setting has a list of; None for a setting of another form."""
+    form, argument = _form(annotation)
+    if form != "list" or not isinstance(argument, type) or not dataclasses.is_dataclass(argument):
+        return None
+    has_slots = any(mentions(field.type, Component) for field in dataclasses.fields(argument))
+    return argument if has_slots else None
 
 
 def _section_in(annotation: Any) -> type | None:
@@ -287,6 +296,8 @@ class _Reader:
         if dataclasses.is_dataclass(setting.annotation):
             empty = Node({}, parent.key_at, parent.key_at)
             return self._section(typing.cast(type, setting.annotation), given or empty, path)
+        if (section := listed_section(setting.annotation)) is not None:
+            return self._sections(section, self._over_default(setting, given, parent), path)
         if (section := _section_in(setting.annotation)) is not None:
             entries = self._entries(given, path) if given else {}
             if entries is None:
@@ -297,6 +308,18 @@ class _Reader:
             self.places[path] = given.at if given else _default_in(parent)
             return self._leaf(setting.annotation, given, path) if given else setting.default
         return self._slot(form, registry, self._over_default(setting, given, parent), path)
+
+    def _sections(self, section: type, node: Node, path: KeyPath) -> Any:
+        """A list of sections, or `BROKEN`."""
+        if not isinstance(node.value, list):
+            if not node.is_broken:
+                rule = "must be a list of mappings"
+                self.say(kinds.WRONG_TYPE, node.at, path, rule, spell_value(node.plain))
+            return BROKEN
+        if not node.value:
+            self.places[path] = node.at
+        found = [self._section(section, item, (*path, index)) for index, item in enumerate(node.value)]
+        return BROKEN if any(each is BROKEN for each in found) else tuple(found)
 
     def _say_missing(self, setting: Setting, parent: Node, path: KeyPath) -> None:
         advice = ""
@@ -433,17 +456,27 @@ def _is_broken(value: Any) -> bool:
 def _inherited(tree: Node) -> Node:
     """Lay what a slot says over what it inherits; see `INHERITED_FROM`."""
     for target, source in INHERITED_FROM.items():
-        section, name = target.split(".")
-        lower, owner = tree.child(source), tree.child(section)
-        if lower is None or not isinstance(tree.value, dict):
-            continue
-        owner = owner or Node({}, tree.key_at, tree.key_at)
-        if isinstance(owner.value, dict):
-            own = owner.child(name)
-            slot = merge(lower, own) if own else lower
-            owner = replace(owner, value={**owner.value, name: slot})
-        tree = replace(tree, value={**tree.value, section: owner})
+        if (lower := tree.find(tuple(source.split(".")))) is not None:
+            tree = _laid_over(tree, target.split("."), lower)
     return tree
+
+
+def _laid_over(node: Node, path: Sequence[str], lower: Node) -> Node:
+    """The same tree whose slot at a path lies over `lower`; sections that are not there begin to be."""
+    key, *rest = path
+    if key == "*":
+        items = node.value if isinstance(node.value, list) else []
+        return replace(node, value=[_laid_over(item, rest, lower) for item in items]) if items else node
+    if not isinstance(node.value, dict):
+        return node
+    own = node.child(key)
+    if own is None and "*" in rest:
+        return node
+    if rest:
+        part = _laid_over(own or Node({}, node.key_at, node.key_at), rest, lower)
+    else:
+        part = merge(lower, own) if own else lower
+    return replace(node, value={**node.value, key: part})
 
 
 def _with_absolute_paths(value: Any, node: Node) -> Any:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
@@ -19,6 +19,7 @@ from nasframe.core import (
     Algorithm,
     Benchmark,
     Dataset,
+    Deriver,
     Explorer,
     Genotype,
     Graph,
@@ -67,6 +68,7 @@ from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.pricing import Pricing
+from nasframe.recipe.progression import Progression, Stretch
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
@@ -288,8 +290,27 @@ class _Stages:
         if section.explorer is not None:
             self._explore(section.explorer, space)
             return
-        model = self._supernet(space)
-        deriver, objective = section.deriver(), self._recipe.objective()
+        deriver = section.deriver()
+        if section.stages:
+
+            def train(space: Space, model: Model, section: Search, stretch: Stretch) -> int:
+                return self._train_supernet(space, model, section, deriver, stretch)[0]
+
+            model = Progression(self._recipe, self._data.task, self._directory.stage).run(train)
+            derive: Callable[[], Genotype] = partial(deriver.derive, model)
+        else:
+            model, stretch = self._supernet(space), Stretch("search", self._recipe.seed, "search")
+            _, derive = self._train_supernet(space, model, section, deriver, stretch)
+        found = deriver.derive_validated(model, self._validate) if deriver.validates else derive()
+        found = shared(lambda: found)
+        self._bequeath(found, model)
+        self._keep_found(found, space)
+
+    def _train_supernet(
+        self, space: Space, model: Model, section: Search, deriver: Deriver, stretch: Stretch
+    ) -> tuple[int, Callable[[], Genotype]]:
+        """Search in a supernet; returns the step of the last record, and what derives the architecture."""
+        objective = self._recipe.objective()
         make_algorithm: Callable[[Model, Objective], Algorithm] = section.algorithm
         pricing = self._pricing(model)
         if pricing is not None:
@@ -305,15 +326,12 @@ class _Stages:
             genotype = derive()
             record = _with_alphas(record, model, _graphs(space, genotype))
             record = _with_truth(record, self._standing(genotype))
-            record = _with_figures(record, figures_of(objective))
+            record = _with_figures(record, {**stretch.figures, **figures_of(objective)})
             return record if pricing is None else _with_figures(record, pricing.figures(genotype))
 
-        guard = self._guard(model, space, objective, derive)
-        self._fit("search", section, model, objective, make_algorithm, describe, guard)
-        found = deriver.derive_validated(model, self._validate) if deriver.validates else derive()
-        found = shared(lambda: found)
-        self._bequeath(found, model)
-        self._keep_found(found, space)
+        guard = self._guard(model, space, objective, derive, stretch)
+        last = self._fit("search", section, model, objective, make_algorithm, describe, guard, stretch)
+        return last, derive
 
     def _keep_found(self, found: Genotype, space: Space) -> None:
         found.save(self._directory.genotype)
@@ -322,11 +340,24 @@ class _Stages:
             warnings.warn(f"derive: {CUT}: it answers all inputs alike", HealthWarning, stacklevel=2)
 
     def _guard(
-        self, model: Model, space: Space, objective: Objective, derive: Callable[[], Genotype]
+        self,
+        model: Model,
+        space: Space,
+        objective: Objective,
+        derive: Callable[[], Genotype],
+        stretch: Stretch,
     ) -> Guard | None:
-        """What looks at the search after each epoch."""
+        """What looks at the search after each epoch; at each of its stages by itself."""
         if not len(model.mixed_ops):
             return None
+
+        def tell(summary: dict[str, Any]) -> None:
+            if self._recipe.search.stages:
+                if summary["first"]:
+                    self._directory.note(f"{stretch.label}: {summary['first']}")
+                summary = {**summary, "verdict": f"{stretch.label}: {summary['verdict']}"}
+            self._directory.update_status(health=summary)
+
         _, valid = hold_out(self._data.train, self._recipe.search.valid_fraction, self._recipe.seed)
         subject = Subject(
             model=model,
@@ -342,7 +373,7 @@ class _Stages:
         return SearchHealth(
             self._recipe.search.health,
             subject,
-            told=lambda summary: self._directory.update_status(health=summary),
+            told=tell,
             keep=lambda genotype: genotype.save(self._directory.healthy_genotype),
         )
 
@@ -350,7 +381,8 @@ class _Stages:
         """What the model is worth on the held-out examples (see `Validate`)."""
         section, objective = self._recipe.search, self._recipe.objective()
         _, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
-        figures = section.trainer().evaluate(model, objective, valid, self._data.preprocess)
+        trainer = (section.stages[-1] if section.stages else section).trainer()
+        figures = trainer.evaluate(model, objective, valid, self._data.preprocess)
         return float(figures["accuracy"] if "accuracy" in figures else -figures["loss"])
 
     def _supernet(self, space: Space) -> Model:
@@ -524,32 +556,38 @@ class _Stages:
         make_algorithm: Callable[[Model, Objective], Any],
         describe: Callable[[Record], Record],
         guard: Guard | None = None,
+        stretch: Stretch | None = None,
     ) -> int:
         """Train a model; returns the step of the last record."""
+        stretch = stretch or Stretch(stage, self._recipe.seed, stage)
+        folder, seed, label, before = stretch.folder, stretch.seed, stretch.label, stretch.before
         train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
-        last = 0
+        last = before
 
         with self._tracking(stage) as open_trackers:
 
             def start_tracking(start: int) -> Callable[[Record], None]:
                 nonlocal last
-                last = start - 1
+                last = before + start - 1
                 precision = self._directory.status().get("precision", {})
                 self._directory.update_status(precision={**precision, stage: model.precision})
-                log = open_trackers(start)
+                log = open_trackers(before + start)
 
                 def track(record: Record) -> None:
                     nonlocal last
-                    last = record.step
-                    log(record)
+                    last = before + record.step
+                    log(replace(record, step=last))
 
                 return track
+
+            def hear(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
+                self._hear(label, step, num_steps, epoch, metrics)
 
             self._fit_by(
                 section.trainer(),
                 Job(
                     stage=stage,
-                    seed=self._recipe.seed,
+                    seed=seed,
                     device=self._device,
                     model=model,
                     objective=objective,
@@ -560,8 +598,8 @@ class _Stages:
                     augment=[component() for component in section.augment],
                     describe=describe,
                     start_tracking=start_tracking,
-                    checkpoints=self._directory.checkpoints(stage),
-                    progress=self._hear,
+                    checkpoints=self._directory.checkpoints(folder),
+                    progress=hear,
                     note=self._directory.note,
                     interrupts=self._interrupts,
                     guard=guard,

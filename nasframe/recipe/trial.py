@@ -1,6 +1,6 @@
 """What a run would refuse at its start, found by building its parts without their data."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, final
 
@@ -14,6 +14,7 @@ from nasframe.core import (
     Cost,
     Genotype,
     Model,
+    Pruned,
     Space,
     Task,
     algorithms,
@@ -27,15 +28,16 @@ from nasframe.core import (
     price,
     read_genotype,
     sample,
+    strongest,
     supernet,
 )
-from nasframe.errors import NasframeError, Problem
+from nasframe.errors import NasframeError, Problem, UnsupportedError
 from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.additions import Additions
 from nasframe.recipe.devices import device_named
 from nasframe.recipe.exploring import declared, trains_supernet
 from nasframe.recipe.pairing import Parts
-from nasframe.recipe.recipe import INHERITED_FROM
+from nasframe.recipe.recipe import SearchStage, inherited_from
 from nasframe.registry import Component, registries
 
 _ALONE: Final = frozenset(
@@ -154,8 +156,10 @@ class _Trial:
             with self._blaming(kinds.IMPOSSIBLE_SETTINGS, "search.explorer"):
                 explorer(space, 0)
         model: Model | None = None
-        if trains_supernet(self._get("search.score")):
-            model = self._supernet(space)
+        if self._get("search.stages"):
+            model = self._stages(space, task)
+        elif trains_supernet(self._get("search.score")):
+            model = self._supernet(space, "search.trainer")
         else:
             self._scored(space, drawn)
         self._priced(space, retrained, task)
@@ -168,26 +172,58 @@ class _Trial:
                 with self._blaming(kinds.NOTHING_TO_INHERIT, "retrain.inherit", rule):
                     inherit(heir, model, drawn)
 
-    def _supernet(self, space: Space) -> Model | None:
+    def _stages(self, space: Space, task: Task) -> Model | None:
+        """Each stage can be built and trained; candidates that come first stand for the strongest.
+
+        Returns:
+            The supernet of the last one with all candidates, if the retraining inherits from that.
+        """
+        choices = choices_of(space)
+        alike = {name: [0.0] * len(each.candidates) for name, each in choices.items()}
+        whole: Model | None = None
+        num_kept = max(map(len, alike.values()), default=1)
+        stages: Sequence[SearchStage] = self._get("search.stages")
+        for index, stage in enumerate(stages):
+            path = f"search.stages.{index}"
+            num_kept = stage.keep or num_kept
+            if (own := self._space(f"{path}.space", task)) is None:
+                continue
+            with self._blaming(kinds.IMPOSSIBLE_STAGES, f"{path}.space"):
+                if choices_of(own) != choices:
+                    raise UnsupportedError(
+                        "must have the choices of `space`, but has others; change only what does not "
+                        "decide them, such as channels"
+                    )
+                self._supernet(Pruned(own, strongest(choices, alike, num_kept)), f"{path}.trainer")
+                if stage is stages[-1] and self._get("retrain.inherit"):
+                    whole = supernet(own, self._parts.get("search.mixed_op") or "softmax")
+        return whole
+
+    def _supernet(self, space: Space, trainer: str) -> Model | None:
         model: Model | None = None
         if (mixed_op := self._get("search.mixed_op")) is not None:
             with self._blaming(kinds.IMPOSSIBLE_SUPERNET, "search.mixed_op"):
                 model = supernet(space, mixed_op)
         if model is not None and (algorithm := self._get("search.algorithm")) is not None:
             additions = Additions(self._get("search.regularizers") or (), self._get("search.perturbation"))
-            self._check_step(model, algorithm, "search.algorithm", additions)
+            self._check_step(model, algorithm, "search.algorithm", additions, trainer)
         return model
 
     def _scored(self, space: Space, genotype: Genotype) -> None:
         """What is scored by training it can be trained."""
         if declared(self._parts.get("search.score"), "takes_budgets"):
-            plain = algorithms.component("weights_only")
-            self._check_step(derived(space, genotype), plain, "search.trainer", Additions((), None))
+            plain, path = algorithms.component("weights_only"), "search.trainer"
+            self._check_step(derived(space, genotype), plain, path, Additions((), None), path)
 
     def _check_step(
-        self, model: Model, algorithm: Component[Algorithm], path: str, additions: Additions
+        self,
+        model: Model,
+        algorithm: Component[Algorithm],
+        path: str,
+        additions: Additions,
+        trained_by: str,
     ) -> None:
-        trainer, objective = self._get("search.trainer"), self._get("objective")
+        trainer, objective = self._get(trained_by), self._get("objective")
         if None not in (trainer, objective):
             with self._blaming(kinds.IMPOSSIBLE_STEP, path):
                 whole = additions.objective(objective(), model)
@@ -225,7 +261,7 @@ class _Trial:
         else:
             return
         self._blamed.add(path)
-        source = INHERITED_FROM.get(path)
+        source = inherited_from(path.split("."))
         if all((each.path, each.rule) != (source, problem.rule) for each in self.problems):
             self.problems.append(problem)
 

@@ -29,6 +29,7 @@ from nasframe.ops.auxiliary_head import AuxiliaryHead
 from nasframe.ops.drop_path import DropPath
 from nasframe.ops.factorized_reduction import FactorizedReduction
 from nasframe.ops.relu_conv_bn import ReLUConvBN
+from nasframe.ops.skip_dropout import SkipDropout
 from nasframe.types import PositiveInt, ProperFraction
 
 _CELLS = ("normal", "reduce")
@@ -56,6 +57,9 @@ class Darts(Space):
         drop_path: Probability of dropping a path in the derived network's training, at its end.
         search_drop_path: The same in the supernet, where it keeps skip connections from taking over (Zela et
             al. 2020, arXiv 1909.09656); a path is what a candidate other than a skip makes of a state.
+        skip_dropout: Probability of dropping a number that the supernet's skip connections hand on, at the
+            beginning of the training; it falls exponentially (P-DARTS: Chen et al. 2019, arXiv 1904.12760,
+            section 3.3). Skips that halve maps drop nothing.
         stem_multiplier: Channels after the `cifar` stem, as a multiple of `channels`.
     """
 
@@ -80,12 +84,14 @@ class Darts(Space):
         auxiliary: bool = False,
         drop_path: ProperFraction = 0.0,
         search_drop_path: ProperFraction = 0.0,
+        skip_dropout: ProperFraction = 0.0,
         stem_multiplier: PositiveInt = 3,
     ) -> None:
         self._task, self._channels, self._cells, self._nodes = task, channels, cells, nodes
         self._make_op = {name: ops[name] for name in operations}
         self._stem, self._stem_multiplier = stem, stem_multiplier
         self._auxiliary, self._drop_path, self._search_drop_path = auxiliary, drop_path, search_drop_path
+        self._skip_dropout = skip_dropout
         self._reductions = {cells // 3, 2 * cells // 3}
         if len(self._make_op) < len(operations) or not set(operations) - {"none"}:
             raise UnsupportedError(
@@ -188,6 +194,8 @@ class Darts(Space):
         op = self._make_op[name](channels, channels, stride, not mixed)
         if mixed and isinstance(op, (nn.MaxPool2d, nn.AvgPool2d)):
             op = nn.Sequential(op, nn.BatchNorm2d(channels, affine=False))
+        if mixed and self._skip_dropout > 0 and isinstance(op, nn.Identity):
+            return SkipDropout(self._skip_dropout)
         drop_path = self._search_drop_path if mixed else self._drop_path
         if drop_path > 0 and not isinstance(op, nn.Identity) and not is_zero(op):
             return nn.Sequential(op, DropPath(drop_path))

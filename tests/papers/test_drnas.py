@@ -12,7 +12,7 @@ from torch.distributions import Dirichlet, kl_divergence
 from torch.nn import functional
 
 import nasframe
-from nasframe.core import LayerChoice
+from nasframe.core import LayerChoice, strongest
 from nasframe.mixed_ops.dirichlet import DirichletMixture
 from nasframe.regularizers.dirichlet_anchor import DirichletAnchor
 from nasframe.testing import example_space
@@ -27,6 +27,29 @@ def dirichlet(alpha):
 
 def elu_plus_one(alpha):
     return alpha + 1 if alpha > 0 else math.exp(alpha)
+
+
+def test_the_second_stage_has_the_half_of_the_largest_alphas():
+    # the authors rank by the softmax of alpha, here the mean of the distribution does; both rise with alpha
+    choice = LayerChoice("edge", tuple("abcdefgh"))
+    for seed in range(5):
+        alpha = torch.randn(8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        kept = strongest({"edge": choice}, {"edge": dirichlet(alpha.tolist()).weights().tolist()}, 4)
+        assert set(kept["edge"]) == {"abcdefgh"[index] for index in alpha.topk(4).indices.tolist()}
+
+
+def test_the_recipe_carries_weights_and_alphas_over_and_goes_on_with_its_schedule():
+    first, second = nasframe.load_recipe("digits_drnas", check=False).search.stages
+    assert (first.keep, second.keep, second.inherits) == (None, 4, ("weights", "alphas"))
+    rates = []
+    for stage in (first, second):
+        epochs, schedule = stage.trainer.settings["epochs"], stage.trainer.settings["schedule"]()
+        rates += [schedule(0.1, epoch, epochs) for epoch in range(epochs)]
+    low = 1e-3
+    cosine = [
+        low + (0.1 - low) * (1 + math.cos(math.pi * epoch / len(rates))) / 2 for epoch in range(len(rates))
+    ]
+    assert rates == pytest.approx(cosine)
 
 
 @pytest.mark.parametrize("alpha", [[0.0, 0.0], [0.8, -0.5], [-1.5, 2.0]])

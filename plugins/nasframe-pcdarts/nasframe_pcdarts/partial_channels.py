@@ -34,10 +34,19 @@ class PartialChannels(Space):
         of: The space inside; its edges are layer choices, and it has a setting `channels`.
         divisor: K; candidates of the supernet see 1/K of the channels. With 1 only the inputs of nodes
             differ from the space inside.
+        weighed: Whether inputs of nodes are weighed; if not, these are the partial channels of DrNAS (Chen
+            et al. 2021, arXiv 2006.10355, section 3.4), for any mixed op and deriver.
     """
 
-    def __init__(self, task: Task, *, of: Component[Space] = _DARTS, divisor: PositiveInt = 4) -> None:
-        self._divisor = divisor
+    def __init__(
+        self,
+        task: Task,
+        *,
+        of: Component[Space] = _DARTS,
+        divisor: PositiveInt = 4,
+        weighed: bool = True,
+    ) -> None:
+        self._divisor, self._weighed = divisor, weighed
         self._wide, self._narrow = of(task), _narrowed(of, divisor)(task)
 
     def build(self, filler: Filler) -> nn.Module:
@@ -46,7 +55,7 @@ class PartialChannels(Space):
         sites = _Sites()
         with torch.device("meta"):  # its network is not needed, but what its sites would hold
             self._narrow.build(sites)
-        return self._wide.build(_PartialFiller(filler, sites.found, self._divisor))
+        return self._wide.build(_PartialFiller(filler, sites.found, self._divisor, weighed=self._weighed))
 
     def graphs(self, genotype: Genotype) -> Mapping[str, Graph]:
         return self._wide.graphs(genotype)
@@ -107,8 +116,10 @@ class _PartialFiller(Filler):
 
     mixed = True
 
-    def __init__(self, filler: Filler, sites: list[tuple[str, _MakeCandidate]], divisor: int) -> None:
-        self._filler, self._divisor = filler, divisor
+    def __init__(
+        self, filler: Filler, sites: list[tuple[str, _MakeCandidate]], divisor: int, *, weighed: bool
+    ) -> None:
+        self._filler, self._divisor, self._weighed = filler, divisor, weighed
         self._sites: Iterator[tuple[str, _MakeCandidate]] = iter(sites)
 
     def layer(self, choice: LayerChoice, make: _MakeCandidate) -> nn.Module:
@@ -122,7 +133,7 @@ class _PartialFiller(Filler):
         return site if self._divisor == 1 else PartialConnection(site, self._divisor)
 
     def inputs(self, choice: InputChoice, make: Callable[[int], nn.Module]) -> nn.Module:
-        return self._filler.inputs(replace(choice, weighed=bool(choice.edges)), make)
+        return self._filler.inputs(replace(choice, weighed=self._weighed and bool(choice.edges)), make)
 
     def subset(self, choice: InputChoice) -> tuple[int, ...]:
         return self._filler.subset(choice)

@@ -23,6 +23,11 @@ TINY = {
 }  # fmt: skip
 
 
+def test_the_recipe_of_drnas_is_valid():
+    stages = nasframe.load_recipe(RECIPE.with_name("digits_drnas_progressive.yaml")).search.stages
+    assert [stage.space.settings["divisor"] for stage in stages] == [4, 2]
+
+
 @pytest.mark.parametrize("registry", ["spaces", "mixed_ops", "derivers"])
 def test_the_components_are_described_and_typed(registry):
     testing.check_component(registry, "pcdarts")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nasframe
-from nasframe.core import spaces
+from nasframe.core import spaces, take_weights
 from nasframe.errors import UnsupportedError
 from nasframe_pcdarts.edge_normalization import BETA, EdgeNormalized
 from nasframe_pcdarts.partial_channels import PartialChannels, PartialConnection
@@ -132,6 +132,31 @@ def test_candidates_see_a_part_of_the_channels_and_the_rest_of_the_network_all()
         }
 
     assert around(model) == around(plain)
+
+
+def test_inputs_need_not_be_weighed():
+    model = nasframe.supernet(PartialChannels(TASK, of=DARTS, divisor=4, weighed=False), "dirichlet")
+    assert set(model.kinds()) == {"alpha", "weight"}
+    assert sum(isinstance(module, PartialConnection) for module in model.modules()) == 3 * 5
+    assert model(torch.randn(2, 1, 8, 8)).shape == (2, 3)
+
+
+def test_candidates_that_come_to_see_more_channels_keep_what_they_learned():
+    torch.manual_seed(0)
+    former, model = (
+        nasframe.supernet(PartialChannels(TASK, of=DARTS, divisor=divisor, weighed=False))
+        for divisor in (4, 2)
+    )
+    take_weights(model, former)
+    before, widened = dict(former.network.named_parameters()), 0
+    for name, weight in model.network.named_parameters():
+        expected = before[name]
+        for dim in range(min(2, weight.dim())):
+            size = expected.shape[dim]
+            expected = expected.index_select(dim, torch.tensor([i % size for i in range(weight.shape[dim])]))
+        assert torch.equal(weight, expected)
+        widened += weight.shape != before[name].shape
+    assert widened > 0
 
 
 def test_nothing_passes_by_where_the_divisor_is_one():

@@ -10,9 +10,10 @@ from nasframe.errors import RecipeError
 from nasframe.recipe import Recipe, load_recipe
 from nasframe.recipe.discovery import shipped_recipes
 from nasframe.recipe.minimal import minimal_mapping
-from nasframe.recipe.recipe import INHERITED_FROM, Retrain
-from nasframe.recipe.schema import settings_of
+from nasframe.recipe.recipe import INHERITED_FROM
+from nasframe.recipe.schema import listed_section, settings_of
 from nasframe.recipe.yaml_text import dump_yaml
+from nasframe.settings import Setting
 
 TINY = "name: tiny\ndata: digits\nspace: darts\n"
 NESTED = """
@@ -148,8 +149,15 @@ def test_every_form_of_slot_is_made_minimal(third_party: Callable[..., Path], se
 
 def test_what_is_inherited_and_what_inherits_have_the_same_default_of_their_own() -> None:
     # else a recipe that does not say the one would mean something else than one that says its default
+    def setting_at(path: str) -> Setting:
+        section: Any = Recipe
+        *above, last = path.replace(".*", "").split(".")
+        for key in above:
+            annotation = settings_of(section)[key].annotation
+            section = listed_section(annotation) or annotation
+        return settings_of(section)[last]
+
     for target, source in INHERITED_FROM.items():
-        default = settings_of(Retrain)[target.removeprefix("retrain.")].default
-        own = settings_of(Recipe)[source]
+        default, own = setting_at(target).default, setting_at(source)
         assert dict(default.settings) == {}
         assert own.required or own.default == default

@@ -5,9 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasframe.core import set_learning_rate
+from nasframe.core import schedules, set_learning_rate
+from nasframe.errors import UnsupportedError
 from nasframe.schedules.constant import Constant
 from nasframe.schedules.cosine import Cosine
+from nasframe.schedules.part import Part
 from nasframe.schedules.step import Step
 
 BASE_LR = 0.4
@@ -27,6 +29,20 @@ def _of_torch(num_epochs, make):
         optimizer.step()
         scheduler.step()
     return rates
+
+
+def test_parts_one_after_the_other_are_the_whole():
+    whole = [Cosine(min_lr=0.03)(BASE_LR, epoch, 10) for epoch in range(10)]
+    of = schedules.component("cosine", min_lr=0.03)
+    first, second, third = Part(of=of, end=0.3), Part(of=of, begin=0.3, end=0.8), Part(of=of, begin=0.8)
+    rates = [first(BASE_LR, epoch, 3) for epoch in range(3)]
+    rates += [second(BASE_LR, epoch, 5) for epoch in range(5)]
+    assert rates + [third(BASE_LR, epoch, 2) for epoch in range(2)] == pytest.approx(whole)
+
+
+def test_a_part_begins_before_it_ends():
+    with pytest.raises(UnsupportedError, match=r"end must be above begin, got 0\.5 and 0\.5"):
+        Part(begin=0.5, end=0.5)
 
 
 def test_constant_stays():

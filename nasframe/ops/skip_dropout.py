@@ -1,0 +1,39 @@
+"""Regularization that thins out skip connections."""
+
+import math
+from typing import Final, final
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nasframe.types import ProperFraction
+
+_DECAY: Final = 5.0  # over a stage; the authors' is 0.2 an epoch, of 25
+
+
+@final
+class SkipDropout(nn.Module):
+    """In training, dropout whose chance falls over the stage (P-DARTS: Chen et al. 2019, arXiv 1904.12760).
+
+    The chance is that at the beginning times exp(−5 t), where t is the share of the stage's epochs that are
+    done. Departure: in the authors' code it falls in a straight line while alphas rest, and begins anew
+    with them.
+
+    Args:
+        probability: The chance at the beginning of the stage, for each number by itself.
+    """
+
+    def __init__(self, probability: ProperFraction) -> None:
+        super().__init__()
+        self._first_probability = self._probability = probability
+
+    def anneal(self, progress: float) -> None:
+        """Set the chance for `progress`, 0 to 1."""
+        self._probability = self._first_probability * math.exp(-_DECAY * progress)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.dropout(x, self._probability, self.training)
+
+    def extra_repr(self) -> str:
+        return f"{self._first_probability}"
