@@ -5,7 +5,7 @@ import runpy
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-RESULTS = [ROOT / "benchmarks" / "results" / f"kills-{number}.json" for number in ("SIGKILL", "SIGTERM")]
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("kills-*.json"))
 
 
 def test_the_table_is_that_of_the_committed_results_and_nothing_was_lost():
@@ -14,7 +14,8 @@ def test_the_table_is_that_of_the_committed_results_and_nothing_was_lost():
     page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     _, _, rest = page.partition("<!-- table -->\n")
     assert rest.partition("<!-- end of table -->")[0].strip().splitlines() == list(script["table"](results))
-    assert [found["lost"] + found["damaged"]["lost"] for found in results] == [0, 0]
+    assert results
+    assert [found["lost"] + found["damaged"]["lost"] for found in results] == [0] * len(results)
 
 
 def test_the_table_of_a_long_run_is_that_of_the_committed_result_and_nothing_rose():
