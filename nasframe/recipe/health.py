@@ -34,6 +34,7 @@ from nasframe.core import (
     upper_curvature,
 )
 from nasframe.core.memory import is_out_of_memory
+from nasframe.core.ranks import shared
 from nasframe.errors import HealthWarning, OutOfMemoryError
 from nasframe.recipe.recipe import Health
 
@@ -199,7 +200,9 @@ class SearchHealth(Guard):
         if eigenvalue is not None:
             figures["health/eigenvalue"] = eigenvalue
         plain = {name: weights_K.tolist() for name, weights_K in weights.items()}
-        self._look = _Look(genotype, edges, plain, tau, reaches, eigenvalue, is_last)
+        look = _Look(genotype, edges, plain, tau, reaches, eigenvalue, is_last)
+        # ranks all measure, for their batch norms may talk to each other, and judge by the first's numbers
+        figures, self._look = shared(lambda: (figures, look))
         return figures
 
     def _is_due(self, figure: str, epoch: int) -> bool:
