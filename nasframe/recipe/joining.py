@@ -99,6 +99,9 @@ def check_ranks(recipe: Recipe) -> None:
     parts: dict[str, Component[Any]] = {"retrain.trainer": recipe.retrain.trainer}
     if recipe.genotype is None:
         parts |= {"search.algorithm": search.algorithm, "search.trainer": search.trainer}
+        parts |= {
+            f"search.stages.{index}.trainer": stage.trainer for index, stage in enumerate(search.stages)
+        }
         parts |= {f"search.stages.{index}.trainer": each.trainer for index, each in enumerate(search.stages)}
     for path, component in parts.items():
         if not declared(component, "knows_ranks"):

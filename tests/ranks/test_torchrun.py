@@ -14,7 +14,7 @@ name: killed
 device: cpu
 threads: 1
 data: {type: synthetic, num_train: 32, num_test: 8, num_classes: 3, height: 8, width: 8}
-space: {type: nas_bench_201, channels: 2, cells: 1, operations: [none, skip_connect, nor_conv_1x1]}
+space: {type: nas_bench_201, channels: 2, cells: 1, operations: [skip_connect, nor_conv_1x1]}
 search:
   augment: [dying]
   trainer: {epochs: 2, batch_size: 8, checkpoint_steps: 1}
