@@ -18,7 +18,7 @@ from nasframe.study.execution import Folder, run_study
 from nasframe.study.page import mean_curve
 from nasframe.study.plan import HEAVIEST, RANDOM_ARCHITECTURE, RANDOM_SEARCH
 from nasframe.study.reading import load_study
-from nasframe.study.trial import Clock, run_trial
+from nasframe.study.trial import Clock
 
 BASE = """\
 name: base
@@ -194,19 +194,22 @@ def test_a_study_of_another_recipe_is_refused_in_the_same_folder(finished):
         run_study(other, finished)
 
 
-def test_a_trial_that_was_killed_goes_on_in_a_process_of_its_own(folder):
+def test_a_trial_that_was_interrupted_goes_on_in_a_process_of_its_own(finished, tmp_path):
     overrides = ("~methods.diverging", "seeds=[0]")
-    loaded = load_study("tiny.yaml", overrides, check=False)
-    out = folder / "out"
+    loaded = load_study(finished.parent / "tiny.yaml", overrides, check=False)
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "trials/small/darts")
+    others = (json.dumps(row) + "\n" for row in rows_of(finished) if row["method"] != "darts")
+    (out / "trials.jsonl").write_text("".join(others))
 
     def interrupt(stage, step, num_steps, epoch, metrics):
         if stage == "search" and step == 4:
             raise KeyboardInterrupt
 
     def stop(trials):
-        yield from (run_trial(trial) for trial in trials if trial.method != "darts")
-        (darts,) = (trial for trial in trials if trial.method == "darts")
-        run(darts.recipe, darts.folder / "run", interrupt)
+        (darts,) = trials
+        yield run(darts.recipe, darts.folder / "run", interrupt)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "run_here", stop)
