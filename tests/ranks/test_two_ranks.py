@@ -7,12 +7,11 @@ import gc
 import json
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -21,6 +20,7 @@ from typing import Any, final
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from torch import distributed, nn
 
@@ -288,17 +288,22 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the two ranks have been."""
-    folder = tmp_path_factory.mktemp("ranks")
-    (folder / "recipe.yaml").write_text(RECIPE)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Where the two ranks have been, once for all processes that the tests run in."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root if worker_id == "master" else root.parent) / "ranks"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir()
+            (folder / "recipe.yaml").write_text(RECIPE)
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", __file__, str(folder)],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                capture_output=True, text=True, timeout=240, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            (folder / "done").touch()
+    return folder
 
 
 @pytest.fixture(scope="module")
