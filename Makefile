@@ -61,7 +61,7 @@ bench: .venv-bench/.ready
 	@touch $@
 
 .venv/.test: .venv/.created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@ .venv/.run
 
 clean:
