@@ -26,7 +26,7 @@ from nasframe.recipe.minimal import minimal_mapping
 from nasframe.recipe.yaml_text import MAX_CHARACTERS, dump_yaml, read_yaml
 from nasframe.registry import registries
 
-FEW = 60
+FEW = 30
 SMALL = """\
 name: small
 data: {type: synthetic, num_train: 32, num_test: 16, height: 8, width: 8}

@@ -34,10 +34,10 @@ def test_a_recipe_is_valid_and_named_as_its_file(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_complete_recipe_loads_to_an_equal_one(name, tmp_path):
-    recipe = load_recipe(name)
+    recipe = load_recipe(name, check=False)
     complete = tmp_path / "recipe.yaml"
     complete.write_text(dump_recipe(recipe))
-    again = load_recipe(complete)
+    again = load_recipe(complete, check=False)
     assert again == recipe
     assert recipe_to_mapping(again) == recipe_to_mapping(recipe)
     assert dump_recipe(again) == complete.read_text()
