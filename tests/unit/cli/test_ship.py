@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -42,15 +40,14 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, s
 def test_the_retrained_network_is_written_in_the_format_that_is_named(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "out" / "model.onnx"
-    arguments = ["--format", "onnx", "--out", str(path.parent), "--json"]
+    path = tmp_path / "out" / "model.pt2"
+    arguments = ["--format", "torch_export", "--out", str(path.parent), "--json"]
     code, out, _ = told(capsys, "export", str(folder), *arguments)
     assert (code, json.loads(out)) == (0, [str(path)])
     inputs = torch.randn(5, 3, 8, 8)
     with torch.no_grad():
         expected = open_run(folder).network()(inputs)
-    session = onnxruntime.InferenceSession(path)
-    np.testing.assert_allclose(session.run(None, {"inputs": inputs.numpy()})[0], expected.numpy(), atol=1e-5)
+        torch.testing.assert_close(torch.export.load(path).module()(inputs), expected)
 
 
 def test_a_file_goes_into_the_run_directory_where_nothing_else_is_said(
