@@ -262,3 +262,14 @@ class _MixedOps(nn.Module):
         return self
 
     forward: Callable[..., Any]
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Inside, a model is in evaluation mode; then in the mode that it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,7 +1,6 @@
 """The rule by which DARTS-PT reads an architecture off what the supernet loses."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import ClassVar, final
 
 import torch
@@ -16,6 +15,7 @@ from nasframe.core import (
     WeightedSum,
     derivers,
 )
+from nasframe.core.model import evaluating
 from nasframe.registry import Component
 
 _DARTS = derivers.component("darts")
@@ -49,7 +49,7 @@ class PerturbationRule(Deriver):
         return self._meanwhile.derive(model)
 
     def derive_validated(self, model: Model, validate: Validate) -> Genotype:
-        with _evaluating(model):
+        with evaluating(model):
             supernet = _Shrinking(model, validate)
             kept = {
                 choice.id: supernet.candidates(choice)
@@ -61,16 +61,6 @@ class PerturbationRule(Deriver):
                 if isinstance(choice, InputChoice) and choice.edges:
                     kept[choice.id] = supernet.inputs(choice)
             return model.genotype(kept)
-
-
-@contextmanager
-def _evaluating(model: Model) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 @final

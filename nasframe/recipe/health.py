@@ -2,8 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeAlias, final
 
@@ -34,6 +33,7 @@ from nasframe.core import (
     upper_curvature,
 )
 from nasframe.core.memory import is_out_of_memory
+from nasframe.core.model import evaluating
 from nasframe.core.ranks import shared
 from nasframe.errors import HealthWarning, OutOfMemoryError
 from nasframe.recipe.recipe import Health
@@ -254,7 +254,7 @@ class SearchHealth(Guard):
         """Loss and metrics of the model, batch norms by the statistics of each batch."""
         subject = self._subject
         totals: Figures = {}
-        with _evaluating(subject.model), normalized_by_batch(subject.model):
+        with evaluating(subject.model), normalized_by_batch(subject.model):
             batches = self._batches("gap", _GAP_BATCH, self._settings.gap_fraction)
             for batch in batches.epoch(0):
                 outputs = subject.model(batch.inputs)
@@ -385,13 +385,3 @@ def _well(epoch: int, look: _Look, past: _Past) -> str:
 
 def _tag(figure: str, cell: str) -> str:
     return f"health/{figure}/{cell}" if cell else f"health/{figure}"
-
-
-@contextmanager
-def _evaluating(model: Model) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
