@@ -14,6 +14,7 @@ from nasframe.exporters._layout import (
     Call,
     Expr,
     Text,
+    UnwritableError,
     attribute,
     class_name,
     comment,
@@ -25,7 +26,7 @@ from nasframe.exporters._layout import (
 from nasframe.exporters._layout import (
     lines as broken,
 )
-from nasframe.exporters._parts import Decisions, Layer, Own, Part, Sequence, Titled
+from nasframe.exporters._parts import Decisions, Layer, Own, Part, Sequence, Titled, refused
 
 _OF_MODULE: Final = frozenset(dir(nn.Module)) | {"training"}
 _OF_FILE: Final = frozenset({"Tensor", "Path", "Any", "Optional"})
@@ -117,7 +118,10 @@ class Classes:
                 taken = {*attributes.values(), *_OF_MODULE}
                 attributes[path] = identifier(attribute(path.split(".")), taken)
             inside = tuple(self._collect(each, attributes[path]) for path, each in part.parts.items())
-            forward = Forward(part, attributes)
+            try:
+                forward = Forward(part, attributes)
+            except UnwritableError as error:
+                raise refused(part.where, str(error)) from error
             tensors = tuple(
                 (path, isinstance(tensor, nn.Parameter), len(tensor.shape), tensor.dtype)
                 for path, tensor in part.tensors.items()
@@ -204,7 +208,7 @@ class Classes:
             for registry in (ops, layers):
                 if title in registry and (text := docstring(registry[title].__doc__)):
                     return text
-        is_torch = made_by.__module__.partition(".")[0] == "torch"
+        is_torch = made_by is Titled or made_by.__module__.partition(".")[0] == "torch"
         text = "" if is_torch else docstring(vars(made_by).get("__doc__"))
         if module is self._root.module:
             return text or "The whole network."

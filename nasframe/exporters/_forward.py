@@ -10,7 +10,6 @@ from torch import fx
 from torch.nn import functional
 
 from nasframe.core import Block
-from nasframe.errors import UnsupportedError
 from nasframe.exporters._layout import (
     ATOM,
     WIDTH,
@@ -18,6 +17,7 @@ from nasframe.exporters._layout import (
     Call,
     Expr,
     Text,
+    UnwritableError,
     attribute,
     flat,
     identifier,
@@ -40,6 +40,7 @@ _OPERATORS: Final[Mapping[Any, tuple[str, int]]] = {
 _IN_PLACE: Final[Mapping[Any, str]] = {
     operator.iadd: "add_", operator.isub: "sub_", operator.imul: "mul_", operator.itruediv: "div_",
 }  # fmt: skip
+_FUNCTIONS: Final[Mapping[Any, str]] = {operator.pow: "torch.pow", operator.abs: "torch.abs"}
 _SIGNS: Final[Mapping[Any, str]] = {operator.neg: "-", operator.invert: "~"}
 _RESULTS: Final[Mapping[str, str]] = {
     "add": "total", "sub": "difference", "mul": "product", "truediv": "quotient", "cat": "joined",
@@ -96,8 +97,13 @@ class Forward:
         if node.op == "get_attr":
             self._atom(node, Text(f"self.{self._attributes[str(node.target)]}"))
             return
-        self._settle(node)
+        taken = self._settle(node)
         expr = self._expr(node)
+        if taken and len(expr.head if isinstance(expr, Call) else flat(expr)) > _LONGEST:
+            self._flush()
+            for each in taken:
+                self._assign(each, self._texts[each])
+            expr = self._expr(node)
         if self._is_shape(node) or (node.target is operator.getitem and node.args[0] in self._unpacked_as):
             self._atom(node, expr)
             return
@@ -112,15 +118,16 @@ class Forward:
             self._flush()
             self._assign(node, expr)
 
-    def _settle(self, node: fx.Node) -> None:
-        """Let what the node takes be at hand, in the order in which it was computed."""
+    def _settle(self, node: fx.Node) -> list[fx.Node]:
+        """Let what a node takes be at hand, in the order of computation; return what then stands in it."""
         inputs = _inputs_in_order(node)
         taken = [each for each in inputs if each in self._pending]
         is_wide = node.op == "call_module" and len(inputs) > 1  # each of them gets a name
         if is_wide or taken != self._pending[len(self._pending) - len(taken) :]:
             self._flush()
-        else:
-            del self._pending[len(self._pending) - len(taken) :]
+            return []
+        del self._pending[len(self._pending) - len(taken) :]
+        return taken
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, []
@@ -236,18 +243,18 @@ class Forward:
         if target in _IN_PLACE:
             return self._method(_IN_PLACE[target], node)
         given = _without_defaults(target, node.kwargs)
-        return Call(f"{_home(target)}.{target.__name__}", *self._arguments(node.args, given))
+        return Call(_home(target), *self._arguments(node.args, given))
 
     def _method(self, name: str, node: fx.Node) -> Expr:
         if not _is_of_tensor(name):
-            raise UnsupportedError(f"it calls a method that tensors do not have, `{name!a:.40}`")
+            raise UnwritableError(f"it calls a method that tensors do not have, `{name!a:.40}`")
         return Call(f"{operand(self._of(node.args[0]))}.{name}", *self._arguments(node.args[1:], node.kwargs))
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Expr, ...], tuple[str, ...]]:
         if not all(name.isidentifier() for name in kwargs):
-            raise UnsupportedError("it calls a function with a keyword that is no name")
+            raise UnwritableError("it calls a function with a keyword that is no name")
         exprs = tuple(map(self._of, (*args, *kwargs.values())))
         return exprs, (*[""] * len(args), *kwargs)
 
@@ -301,20 +308,25 @@ def _is_of_tensor(name: object) -> bool:
 
 
 def _home(function: Any) -> str:
-    """Where a function of PyTorch is found under its own name.
+    """What a function of PyTorch is called.
 
     Raises:
-        UnsupportedError: Nowhere.
+        UnwritableError: It is none.
     """
+    if function in _FUNCTIONS:
+        return _FUNCTIONS[function]
     name = getattr(function, "__name__", "")
     for module, home in ((torch, "torch"), (functional, "functional")):
         if name.isidentifier() and getattr(module, name, None) is function:
-            return home
-    raise UnsupportedError(f"it calls a function that is not PyTorch's, `{name!a:.40}`")
+            return f"{home}.{name}"
+    raise UnwritableError(f"it calls a function that is not PyTorch's, `{name!a:.40}`")
 
 
 def _type_of(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         inside = ", ".join(map(_type_of, value))
         return f"tuple[{inside}]" if isinstance(value, tuple) else "list[Tensor]"
-    return "dict[str, Tensor]" if isinstance(value, dict) else "Tensor"
+    if isinstance(value, dict):
+        kinds = set(map(_type_of, value.values()))
+        return f"dict[str, {kinds.pop() if len(kinds) == 1 else 'object'}]"
+    return "Tensor"

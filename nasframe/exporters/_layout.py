@@ -13,12 +13,15 @@ from typing import Any, Final, TypeAlias, final
 
 import torch
 
-from nasframe.errors import UnsupportedError
-
 WIDTH: Final = 88
 _LONGEST_SENTENCE: Final = WIDTH - 11  # with its quotes, its full stop and its margin
 ATOM: Final = 20
 """How strongly a name, a call or a literal binds; operators do so less."""
+
+
+@final
+class UnwritableError(Exception):
+    """Something has no code; says why."""
 
 
 @final
@@ -133,7 +136,7 @@ def literal(value: Any) -> str:
     """A plain value as code.
 
     Raises:
-        UnsupportedError: It is not plain.
+        UnwritableError: It is not plain.
     """
     if value is None or value is ... or type(value) is bool:
         return "..." if value is ... else str(value)
@@ -150,7 +153,7 @@ def literal(value: Any) -> str:
         return f"({items},)" if len(value) == 1 else f"({items})"
     if isinstance(value, list):
         return f"[{', '.join(map(literal, value))}]"
-    raise UnsupportedError(f"it has a {type(value).__name__}, where plain values must stand")
+    raise UnwritableError(f"it has a {type(value).__name__}, where plain values must stand")
 
 
 def quoted(text: str) -> str:
@@ -165,8 +168,8 @@ def comment(text: str) -> str:
 
 def docstring(text: str | None) -> str:
     """The first sentence or line of any text, as what may stand in a docstring; may be empty."""
-    paragraph = " ".join((text or "").strip().split("\n\n")[0].split())
-    plain = re.sub(r"[^ !#-\[\]-~]", "", paragraph)  # printable ASCII but for \ and "
+    paragraph = (text or "").strip().split("\n\n")[0]
+    plain = " ".join(re.sub(r"[^\s!#-\[\]-~]", "", paragraph).split())  # printable ASCII but for \ and "
     short = re.split(r"(?<! al)\.(?: |$)", plain, maxsplit=1)[0]
     for end in ("; ", ": ", " (", ", ", " "):
         if len(short) > _LONGEST_SENTENCE:

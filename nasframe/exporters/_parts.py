@@ -6,8 +6,9 @@ is what runs in evaluation: whatever a module does in training alone is not ther
 
 import inspect
 import operator
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, final
 
 import torch
@@ -58,6 +59,7 @@ class Own:
         tensors: The parameters and buffers that it reads itself, by path.
         names: What values of the graph are the results of, by path.
         num_outputs: Of a tuple that it returns; None for anything else.
+        where: What it is called in messages.
     """
 
     module: nn.Module
@@ -67,6 +69,7 @@ class Own:
     tensors: dict[str, torch.Tensor]
     names: dict[fx.Node, str]
     num_outputs: int | None
+    where: str
 
 
 @final
@@ -121,12 +124,14 @@ class _Calls:
         inputs: Names of the tensors that it took.
         constants: What else it took, by name.
         alike: Whether all calls were of this form, which a method can have.
+        shapes: Of the inputs, with their types.
         num_outputs: Of a tuple that it returned.
     """
 
     inputs: tuple[str, ...]
     constants: dict[str, Any]
     alike: bool
+    shapes: tuple[tuple[torch.Size, torch.dtype], ...] = field(default=(), compare=False)
     num_outputs: int | None = None
 
 
@@ -145,8 +150,10 @@ def _calls(network: nn.Module, example: torch.Tensor) -> dict[nn.Module, _Calls]
         given = bound.arguments
         inputs = tuple(name for name, value in given.items() if isinstance(value, torch.Tensor))
         constants = {name: value for name, value in given.items() if name not in inputs}
-        plain = all(map(_is_plain, constants.values())) and not bound.kwargs
-        call = _Calls(inputs, constants, plain, len(output) if isinstance(output, tuple) else None)
+        plain = all(map(_is_plain, constants.values())) and not bound.kwargs and _is_nest(output)
+        shapes = tuple((given[name].shape, given[name].dtype) for name in inputs)
+        num_outputs = len(output) if isinstance(output, tuple) else None
+        call = _Calls(inputs, constants, plain, shapes, num_outputs)
         first = found.setdefault(module, call)
         first.alike = first.alike and call == first
 
@@ -165,12 +172,37 @@ def _is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
+def _is_nest(value: Any) -> bool:
+    """Whether something is a tensor, or a tuple, list or dict of such."""
+    if type(value) in (tuple, list, dict):
+        return all(map(_is_nest, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, torch.Tensor)
+
+
 @final
 class _Off(int):
     """``training`` of a module in evaluation, which shows where a traced function is given it."""
 
 
 OFF: Final = _Off(0)
+_PURE: Final = frozenset({
+    getattr, operator.getitem, operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv,
+    operator.mod, operator.lt, operator.le, operator.eq, operator.ne, operator.gt, operator.ge, operator.neg,
+})  # fmt: skip
+_OF_SHAPES: Final = frozenset({"size", "dim", "numel"})
+
+
+@contextmanager
+def _in_mode(network: nn.Module, mode: Any) -> Iterator[None]:
+    """Inside, `training` of all modules is something."""
+    before = {module: module.training for module in network.modules()}
+    try:
+        for module in before:
+            module.training = mode
+        yield
+    finally:
+        for module, was in before.items():
+            module.training = was
 
 
 @final
@@ -180,10 +212,11 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def __init__(self, call: _Calls, is_part: Callable[[nn.Module], bool], entry: str) -> None:
-        super().__init__(param_shapes_constant=True)
+        super().__init__()
         self._call, self._is_part = call, is_part
         self.traced_func_name = entry
-        self.called: dict[str, nn.Module] = {}
+        self._values: dict[fx.Node, Any] = {}
+        self._is_computing = False
         self.names: dict[fx.Node, str] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -192,10 +225,44 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if self._is_computing:
+            return forward(*args, **kwargs)
         made = super().call_module(m, forward, args, kwargs)
         if isinstance(made, fx.Proxy):
             self.names[made.node] = self.path_of_module(m)
         return made
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self._is_computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Decide a condition that follows from shapes alone, as it was in the calls."""
+        self._is_computing = True
+        try:
+            with _in_mode(self.root, False):
+                value = self._value(obj.node)
+        finally:
+            self._is_computing = False
+        return value if type(value) is bool else super().to_bool(obj)
+
+    def _value(self, node: fx.Node) -> Any:
+        """What a node computes of zeros; nothing that a value of a tensor decides."""
+        if node not in self._values:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._value)
+            made: Any = None
+            if node.op == "placeholder":
+                shape, dtype = self._call.shapes[self._call.inputs.index(str(node.target))]
+                made = torch.zeros(shape, dtype=dtype)
+            elif node.op == "get_attr":
+                made = _tensor(self.root, str(node.target))
+            elif node.op == "call_module":
+                made = self.root.get_submodule(str(node.target)).forward(*args, **kwargs)
+            elif node.op == "call_method" and node.target not in ("item", "tolist"):
+                made = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            elif node.op == "call_function" and callable(node.target):
+                made = node.target(*args, **kwargs)
+            self._values[node] = made
+        return self._values[node]
 
     def create_args_for_root(
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
@@ -271,28 +338,27 @@ class _Parts:
     def own(self, module: nn.Module) -> Part:
         """The part of a module whose class has to be written, or nothing."""
         call = self._calls[module]
-        before = [each.training for each in module.modules()]
         tracer = _Tracer(call, self._is_part, _entry(module))
         try:
-            for each in module.modules():
-                each.training = OFF  # type: ignore[assignment]
-            graph = tracer.trace(module)
+            with _in_mode(module, OFF):
+                graph = tracer.trace(module)
+            paths = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+            children = {path: module.get_submodule(path) for path in paths}
         except Exception as error:  # it runs the module's own code
-            raise self._refused(module, f"{type(error).__name__}: {error}") from error
-        finally:
-            for each, was in zip(module.modules(), before, strict=True):
-                each.training = was
+            raise refused(self._where(module), f"{type(error).__name__}: {error}") from error
         parts: dict[str, Part] = {}
         for node in list(graph.nodes):
             if node.op == "call_module":
-                child = module.get_submodule(str(node.target))
-                part = self.part(child)
+                part = self.part(children[str(node.target)])
                 if part is NOTHING:
                     node.replace_all_uses_with(node.args[0])
                     graph.erase_node(node)
                 else:
                     parts[str(node.target)] = part
         _leave_out_zeros(graph, module)
+        for node in reversed(graph.nodes):
+            if not node.users and (node.target in _PURE or node.target in _OF_SHAPES):
+                graph.erase_node(node)
         (output,) = [node for node in graph.nodes if node.op == "output"]
         if (
             self._paths[module]
@@ -307,15 +373,19 @@ class _Parts:
         }
         return Own(
             module, call.inputs, graph, {path: parts[path] for path in order}, tensors, tracer.names,
-            call.num_outputs,
+            call.num_outputs, self._where(module),
         )  # fmt: skip
 
-    def _refused(self, module: nn.Module, reason: str) -> UnsupportedError:
-        where = f"`{self._paths[module]}` ({type(module).__name__})" if self._paths[module] else "the network"
-        return UnsupportedError(
-            f"source: {where} cannot be written as plain PyTorch: {reason}; let its forward use tensors and "
-            "modules without asking for their values, or export as onnx or torch_export"
-        )
+    def _where(self, module: nn.Module) -> str:
+        return f"`{self._paths[module]}` ({type(module).__name__})" if self._paths[module] else "the network"
+
+
+def refused(where: str, reason: str) -> UnsupportedError:
+    """What is told of a part that cannot be written."""
+    return UnsupportedError(
+        f"source: {where} cannot be written as plain PyTorch: {reason}; let its forward use tensors and "
+        "modules without asking for their values, or export as onnx or torch_export"
+    )
 
 
 def _tensor(module: nn.Module, path: str) -> torch.Tensor:
@@ -358,7 +428,7 @@ def layer_of(module: nn.Module) -> Layer | None:
         made_by = nn.Conv2d
     elif made_by is ExactBatchNorm2d:
         made_by = nn.BatchNorm2d
-    if getattr(nn, made_by.__name__, None) is not made_by or module._modules:
+    if getattr(nn, made_by.__name__, None) is not made_by:
         return None
     takes = list(inspect.signature(made_by).parameters.values())
     if any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in takes):
@@ -399,10 +469,11 @@ def _is_alike(made_by: type[nn.Module], settings: dict[str, Any], module: nn.Mod
     return shapes == others and _described(module) == _described(other)
 
 
-def _described(module: nn.Module) -> dict[str, Any]:
-    """The plain attributes of a module, but for the mode that it is in."""
-    return {
+def _described(module: nn.Module) -> list[Any]:
+    """The plain attributes of a module, but for the mode that it is in, and those in it with their types."""
+    own = {
         name: value
         for name, value in vars(module).items()
         if not name.startswith("_") and name != "training" and _is_plain(value)
     }
+    return [own, *((name, type(child), _described(child)) for name, child in module.named_children())]
