@@ -99,7 +99,10 @@ class Forward:
             return
         taken = self._settle(node)
         expr = self._expr(node)
-        if taken and len(expr.head if isinstance(expr, Call) else flat(expr)) > _LONGEST:
+        users = list(node.users)
+        ends = len(users) == 1 and users[0].op == "output"
+        begins = "out: Tensor" if ends else identifier(self._result(node), self._taken)
+        if taken and len(_unbreakable(expr)) > WIDTH - _INDENT - len(f"{begins} = "):
             self._flush()
             for each in taken:
                 self._assign(each, self._texts[each])
@@ -107,11 +110,11 @@ class Forward:
         if self._is_shape(node) or (node.target is operator.getitem and node.args[0] in self._unpacked_as):
             self._atom(node, expr)
             return
-        users = list(node.users)
         if self._unpacked(node, users, expr):
             return
-        ends = len(users) == 1 and users[0].op == "output"
-        if len(users) == 1 and (ends or len(flat(expr)) <= _LONGEST) and _uses(users[0], node) == 1:
+        is_named = node.op != "call_module" and node in self._own.names  # what a part made
+        is_brief = not is_named and len(flat(expr)) <= _LONGEST
+        if len(users) == 1 and (ends or is_brief) and _uses(users[0], node) == 1:
             self._texts[node] = expr
             self._pending.append(node)
         else:
@@ -121,12 +124,14 @@ class Forward:
     def _settle(self, node: fx.Node) -> list[fx.Node]:
         """Let what a node takes be at hand, in the order of computation; return what then stands in it."""
         inputs = _inputs_in_order(node)
-        taken = [each for each in inputs if each in self._pending]
         is_wide = node.op == "call_module" and len(inputs) > 1  # each of them gets a name
-        if is_wide or taken != self._pending[len(self._pending) - len(taken) :]:
+        first = len(self._pending) if is_wide else 0
+        while self._pending[first:] != [each for each in inputs if each in self._pending[first:]]:
+            first += 1
+        taken = self._pending[first:]
+        del self._pending[first:]
+        if any(each in self._pending for each in inputs):
             self._flush()
-            return []
-        del self._pending[len(self._pending) - len(taken) :]
         return taken
 
     def _flush(self) -> None:
@@ -274,6 +279,11 @@ def _input(name: str) -> str:
     stem, _, letters = name.rpartition("_")
     name = stem if stem and letters.isupper() else name
     return "x" if name == "input" else name
+
+
+def _unbreakable(expr: Expr) -> str:
+    """What has to stand on one line."""
+    return expr.head if isinstance(expr, Call) else flat(expr)
 
 
 def _uses(user: fx.Node, node: fx.Node) -> int:

@@ -189,6 +189,7 @@ _PURE: Final = frozenset({
     getattr, operator.getitem, operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv,
     operator.mod, operator.lt, operator.le, operator.eq, operator.ne, operator.gt, operator.ge, operator.neg,
 })  # fmt: skip
+_LONGEST_NAME: Final = 200
 _OF_SHAPES: Final = frozenset({"size", "dim", "numel"})
 
 
@@ -377,14 +378,16 @@ class _Parts:
         )  # fmt: skip
 
     def _where(self, module: nn.Module) -> str:
-        return f"`{self._paths[module]}` ({type(module).__name__})" if self._paths[module] else "the network"
+        if not self._paths[module]:
+            return "the network"
+        return " ".join(f"`{self._paths[module]}` ({type(module).__name__})".split())[:_LONGEST_NAME]
 
 
 def refused(where: str, reason: str) -> UnsupportedError:
     """What is told of a part that cannot be written."""
     return UnsupportedError(
-        f"source: {where} cannot be written as plain PyTorch: {reason}; let its forward use tensors and "
-        "modules without asking for their values, or export as onnx or torch_export"
+        f"source: {where} cannot be written as plain PyTorch: {' '.join(reason.split())}; let its forward "
+        "use tensors and modules without asking for their values, or export as onnx or torch_export"
     )
 
 

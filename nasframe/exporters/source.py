@@ -88,7 +88,8 @@ class Source(Exporter):
     def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
         path = write_source(model, example, folder)
         network = copy.deepcopy(model.network).cpu().eval()
-        self.max_difference = check("source", path, network, example.detach().cpu())
+        weights = path.with_suffix(".safetensors")
+        self.max_difference = check("source", path, network, example.detach().cpu(), beside=weights)
         return path
 
 
