@@ -3,7 +3,7 @@
 import ast
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -16,6 +16,7 @@ plain = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(plain)
 def test_a_literal_is_the_value(value):
     assert eval(literal(value), {"__builtins__": {"float": float}}) == value
