@@ -10,6 +10,7 @@ from torch import nn
 
 from nasframe.core import layers, ops
 from nasframe.exporters._forward import Forward
+from nasframe.exporters._layers import Layer
 from nasframe.exporters._layout import (
     Call,
     Expr,
@@ -26,7 +27,7 @@ from nasframe.exporters._layout import (
 from nasframe.exporters._layout import (
     lines as broken,
 )
-from nasframe.exporters._parts import Decisions, Layer, Own, Part, Sequence, Titled, refused
+from nasframe.exporters._parts import Decisions, Own, Part, Sequence, Titled, refused
 
 _OF_MODULE: Final = frozenset(dir(nn.Module)) | {"training"}
 _OF_FILE: Final = frozenset({"Tensor", "Path", "Any", "Optional"})

@@ -9,7 +9,6 @@ import torch
 from torch import fx
 from torch.nn import functional
 
-from nasframe.core import Block
 from nasframe.exporters._layout import (
     ATOM,
     WIDTH,
@@ -25,7 +24,8 @@ from nasframe.exporters._layout import (
     literal,
     operand,
 )
-from nasframe.exporters._parts import OFF, Own
+from nasframe.exporters._parts import Own
+from nasframe.exporters._trace import OFF, entry_of
 
 _INDENT: Final = 8
 _LONGEST: Final = WIDTH - _INDENT - 24  # of what stands within another expression
@@ -211,9 +211,10 @@ class Forward:
         if value is OFF:
             return Text("self.training")
         if isinstance(value, slice):
-            ends = ("" if each is None else flat(self._of(each)) for each in (value.start, value.stop))
+            start, stop = ("" if each is None else flat(self._of(each)) for each in (value.start, value.stop))
             step = "" if value.step is None else f":{flat(self._of(value.step))}"
-            return Text(":".join(ends) + step, 0)
+            wide = " " in f"{start}{stop}{step}"  # as formatters have it
+            return Text(f"{start} : {stop}{step}".strip() if wide else f"{start}:{stop}{step}", 0)
         if isinstance(value, (list, tuple)) and any(isinstance(each, (fx.Node, slice)) for each in value):
             return Call("", tuple(map(self._of, value)), brackets="[]" if isinstance(value, list) else "()")
         if isinstance(value, dict):
@@ -267,9 +268,7 @@ class Forward:
         part = self._own.parts[str(node.target)]
         if not isinstance(part, Own):
             return self._arguments(node.args, node.kwargs)
-        entry: Callable[..., Any] = part.module.forward
-        if isinstance(part.module, Block):
-            entry = part.module.compute
+        entry = getattr(part.module, entry_of(part.module))
         given = inspect.signature(entry).bind(*node.args, **node.kwargs).arguments
         return self._arguments(tuple(given[name] for name in part.inputs), {})
 
