@@ -299,9 +299,13 @@ def _names_of(names: list[str], columns: list[Column]) -> dict[Column, str]:
     found: dict[Column, list[str]] = {}
     for name, column in zip(names, columns, strict=True):
         found.setdefault(column, []).append(name)
-    inner = (column for column, own in found.items() if {"in_channels", "out_channels"} <= set(own))
-    through = dict(zip(inner, ("channels", *["hidden_channels"] * len(found)), strict=False))
-    return {column: through.get(column) or identifier(own[0]) for column, own in found.items()}
+    first = next((column for name, column in zip(names, columns, strict=True) if _is_size(name)), None)
+    return {
+        column: identifier(own[0])
+        if not {"in_channels", "out_channels"} <= set(own)
+        else "channels" if column == first else "hidden_channels"
+        for column, own in found.items()
+    }  # fmt: skip
 
 
 def _derived(name: str, column: Column, parameters: Mapping[str, Column]) -> str | None:
