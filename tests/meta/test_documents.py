@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nasframe.cli import main
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -57,17 +59,17 @@ def test_the_python_of_the_readme_runs(tmp_path):
     assert "Linear" in done.stdout
 
 
-def test_the_readme_prints_what_validate_prints(tmp_path):
+def test_the_readme_prints_what_validate_prints(tmp_path, monkeypatch, capsys):
     (shown,) = re.findall(r"```\n\$ (nasframe validate .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     command, printed = shown.split("\n", 1)
     (tmp_path / "my.yaml").write_text(
         "name: my_search\ndata: digit\nspace: {type: darts, chanels: 8}\n"
         "search:\n  algorithm: {type: darts_bilevel, order: 3}\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (2, printed)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(command.split()[1:])
+    assert (ended.value.code, capsys.readouterr().err) == (2, printed)
 
 
 def test_the_recipe_of_the_readme_is_valid(tmp_path):
