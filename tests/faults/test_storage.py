@@ -34,6 +34,11 @@ retrain: {trainer: {epochs: 1, batch_size: 8}}
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def disk():
+    """The real one; the tests of other things do not wait until it has what is written."""
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipes") / "tiny.yaml"
