@@ -180,15 +180,19 @@ def _run(arguments: list[str], folder: Path) -> tuple[int, str]:
 
 
 def main(name: str, stage: str, skipped: str, *plugins: str) -> None:
-    """Rehearse a stage in a folder, where it is the first that trains; runs in a process of its own."""
-    folder = Path(name)
+    """Rehearse a stage in a folder; runs in a process of its own."""
     with suppress(OSError):  # if the machine runs out of memory, this process is the one to end
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
+    _rehearse_in(Path(name), stage, int(skipped), plugins)
+
+
+def _rehearse_in(folder: Path, stage: str, skipped: int, plugins: Sequence[str]) -> None:
+    """Write into a folder what the first steps of its recipe took, or why they failed."""
     try:
         import_modules([Path(plugin) for plugin in plugins])
         recipe = load_recipe(folder / "recipe.yaml", check=False, outside=True)
         device = device_named(recipe.device)
-        watch = _WatchScores(device) if stage == "scoring" else _Watch(device, int(skipped))
+        watch = _WatchScores(device) if stage == "scoring" else _Watch(device, skipped)
         with suppress(_Enough):
             run_fitted_by(recipe, folder / "run", watch.fit, watch.hear_run)
         found: dict[str, Any] = {"rehearsal": asdict(watch.found[0])}
