@@ -30,7 +30,7 @@ from nasframe.core.dataset import (
 from nasframe.core.depthwise import depthwise_conv, dilated_depthwise_conv
 from nasframe.core.deriver import Deriver, Validate, derivers, finite_weights, strengths_of
 from nasframe.core.explorer import Explorer, explorers
-from nasframe.core.exporter import Exporter, exporters
+from nasframe.core.exporter import Exported, Exporter, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
 from nasframe.core.fused import FusedSum, States
 from nasframe.core.genotype import Genotype
@@ -166,6 +166,7 @@ __all__ = [
     "Deriver",
     "ExactBatchNorm2d",
     "Explorer",
+    "Exported",
     "Exporter",
     "Filler",
     "Fusable",

@@ -21,6 +21,8 @@ from nasframe.core import (
     Dataset,
     Deriver,
     Explorer,
+    Exported,
+    Exporter,
     Genotype,
     Graph,
     Guard,
@@ -112,8 +114,10 @@ class Run:
         _load_weights(model, self.folder / "retrain" / "model.safetensors")
         return model.eval()
 
-    def export(self, exporter: str, folder: Path | None = None) -> Path:
+    def export(self, exporter: str, folder: Path | None = None) -> Exported:
         """Write the retrained network in another format, compared with it on test examples.
+
+        How far they were off is noted in ``checks.json`` beside the file.
 
         Args:
             exporter: Its registered name, with its defaults.
@@ -125,7 +129,7 @@ class Run:
         """
         write = exporters.component(exporter)()
         data = self._recipe().data()
-        return write.export(self.network(), _example(data, data.test), folder or self.folder / "export")
+        return _exported(write, self.network(), _example(data, data.test), folder or self.folder / "export")
 
     def _recipe(self) -> Recipe:
         return load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
@@ -654,7 +658,7 @@ class _Stages:
             example = _example(self._data, self._data.test)
             self._directory.export.mkdir(exist_ok=True)
             for component in self._recipe.export:
-                component().export(model.cpu().eval(), example, self._directory.export)
+                _exported(component(), model.cpu().eval(), example, self._directory.export)
 
 
 def open_run(folder: Path) -> Run:
@@ -752,6 +756,18 @@ def _example(data: Dataset, split: Split) -> torch.Tensor:
     if not isinstance(example, torch.Tensor):
         raise DataError("export: inputs must be one tensor")
     return example
+
+
+def _exported(exporter: Exporter, model: Model, example: torch.Tensor, folder: Path) -> Exported:
+    """Export, and note how far the file is off where that was measured."""
+    path = exporter.export(model, example, folder)
+    done = Exported(path, exporter.max_difference, len(example))
+    if done.max_difference is not None:
+        noted = folder / "checks.json"
+        checks = read_json_file(noted) if noted.exists() else {}
+        figures = {"max_difference": done.max_difference, "num_examples": done.num_examples}
+        write_whole(noted, json.dumps({**checks, path.name: figures}, indent=2) + "\n")
+    return done
 
 
 def _write_report(
