@@ -1,12 +1,14 @@
 """The verbs that take a finished run further."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
-from nasframe.cli.output import print_json
+from nasframe.cli.output import print_json, print_table
+from nasframe.cli.quantity import spell_bytes, spell_seconds
 
 
 def export(
@@ -29,8 +31,40 @@ def export(
 
     import_modules(plugin or ())
     finished = open_run(run_dir)
-    paths = [str(finished.export(name, out)) for name in format_]
+    written = {name: finished.export(name, out) for name in format_}
     if as_json:
-        print_json(paths)
-    else:
-        typer.echo("\n".join(paths))
+        print_json(
+            [
+                {
+                    "format": name,
+                    "path": str(each.path),
+                    "figures": {of: dict(of_it) for of, of_it in each.figures.items()},
+                }
+                for name, each in written.items()
+            ]
+        )
+        return
+    for each in written.values():
+        typer.echo(str(each.path))
+        if each.figures:
+            _show(each.figures)
+
+
+def _show(figures: Mapping[str, Mapping[str, float]]) -> None:
+    """A table of what was measured, a row for each that it was measured of."""
+    names = list(dict.fromkeys(name for each in figures.values() for name in each))
+    rows = [[of, *(_spell(name, each.get(name)) for name in names)] for of, each in figures.items()]
+    typer.echo()
+    print_table(["", *(name.removesuffix("_ms").replace("_", " ") for name in names)], rows)
+
+
+def _spell(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
+    if name.endswith("_ms"):
+        return spell_seconds(value / 1000)
+    if name == "bytes":
+        return spell_bytes(round(value))
+    return f"{value:.3g}"

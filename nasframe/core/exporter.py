@@ -1,12 +1,56 @@
 """Exporters: a derived network in a format of its own."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, final
 
 import torch
 
+from nasframe.core.dataset import Dataset
 from nasframe.core.model import Model
+from nasframe.core.objective import Objective
 from nasframe.registry import Registry
+
+
+@final
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run, as its exporters see it.
+
+    Attributes:
+        model: The retrained network, in evaluation mode on the CPU.
+        example: Some normalized inputs.
+        data: What it learned from, and its test examples.
+        objective: That of the retraining.
+        describe: Tells the plain data that `nasframe.load` builds the network from; raises an
+            `UnsupportedError` where it takes more than that.
+        report: What ``report.json`` says.
+        predicted_latency_ms: What the search took the network's latency for; None where it had no such cost.
+    """
+
+    model: Model
+    example: torch.Tensor
+    data: Dataset
+    objective: Objective
+    describe: Callable[[], Mapping[str, Any]]
+    report: Mapping[str, Any]
+    predicted_latency_ms: float | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Exported:
+    """What an exporter wrote.
+
+    Attributes:
+        path: The file, or the folder.
+        figures: What was measured, by what it was measured of and then by name; may be empty.
+    """
+
+    path: Path
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Exporter(ABC):
@@ -15,6 +59,10 @@ class Exporter(ABC):
     @abstractmethod
     def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
         """Write `model`, check the file against it on `example` (normalized inputs), return its path."""
+
+    def export_run(self, run: FinishedRun, folder: Path) -> Exported:
+        """Write the network of a finished run; a format that tells more than the network overrides it."""
+        return Exported(self.export(run.model, run.example, folder))
 
 
 exporters: Registry[Exporter] = Registry("exporters", Exporter)
