@@ -1,6 +1,7 @@
 """The verbs that take a finished run further."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -25,27 +26,20 @@ def export(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the network of a finished run in other formats."""
+    """Write the network of a finished run in other formats, each checked against it on test examples."""
     from nasframe.recipe import open_run
     from nasframe.recipe.discovery import import_modules
 
     import_modules(plugin or ())
     finished = open_run(run_dir)
-    written = {name: finished.export(name, out) for name in format_}
+    written = [finished.export(name, out) for name in format_]
     if as_json:
-        print_json(
-            [
-                {
-                    "format": name,
-                    "path": str(each.path),
-                    "figures": {of: dict(of_it) for of, of_it in each.figures.items()},
-                }
-                for name, each in written.items()
-            ]
-        )
+        print_json([{**asdict(each), "path": str(each.path)} for each in written])
         return
-    for each in written.values():
-        typer.echo(str(each.path))
+    for each in written:
+        typer.echo(each.path)
+        if each.max_difference is not None:
+            typer.echo(f"  off by {each.max_difference:.2g} at most, on {each.num_examples} test examples")
         if each.figures:
             _show(each.figures)
 

@@ -1,5 +1,6 @@
 """Exporters: a derived network in a format of its own."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,20 +42,35 @@ class FinishedRun:
 
 @final
 @dataclass(frozen=True)
-class Exported:
-    """What an exporter wrote.
+class Exported(os.PathLike[str]):
+    """A file that an exporter wrote; may be given wherever a path may.
 
     Attributes:
-        path: The file, or the folder.
-        figures: What was measured, by what it was measured of and then by name; may be empty.
+        path: Of the file.
+        max_difference: By how much one of its outputs differs from the network's at most, on the examples
+            that it was checked with; None where the two were not compared.
+        num_examples: How many these were.
+        figures: What else was measured, by what it was measured of and then by name.
     """
 
     path: Path
+    max_difference: float | None
+    num_examples: int
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
 
 class Exporter(ABC):
-    """Writes a derived network as a file that stands alone."""
+    """Writes a derived network as a file that stands alone.
+
+    Attributes:
+        max_difference: By how much an output of the last file differed from the network's at most; None
+            where the two were not compared.
+    """
+
+    max_difference: float | None = None
 
     @abstractmethod
     def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
@@ -62,7 +78,8 @@ class Exporter(ABC):
 
     def export_run(self, run: FinishedRun, folder: Path) -> Exported:
         """Write the network of a finished run; a format that tells more than the network overrides it."""
-        return Exported(self.export(run.model, run.example, folder))
+        path = self.export(run.model, run.example, folder)
+        return Exported(path, self.max_difference, len(run.example))
 
 
 exporters: Registry[Exporter] = Registry("exporters", Exporter)

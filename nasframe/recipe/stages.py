@@ -21,7 +21,6 @@ from nasframe.core import (
     Deriver,
     Explorer,
     Exported,
-    FinishedRun,
     Genotype,
     Graph,
     Guard,
@@ -36,7 +35,6 @@ from nasframe.core import (
     Record,
     Score,
     Space,
-    Split,
     Standing,
     Task,
     Testbed,
@@ -62,11 +60,8 @@ from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.ranks import is_first, num_ranks, shared
 from nasframe.core.storage import write_whole
 from nasframe.errors import (
-    DataError,
-    FaultWarning,
     FormatError,
     HealthWarning,
-    StorageError,
     TrainingError,
     UnsupportedError,
 )
@@ -74,6 +69,7 @@ from nasframe.recipe.additions import Additions, figures_of
 from nasframe.recipe.devices import default_threads, kernels_for, lost_by, threads_for
 from nasframe.recipe.evaluation import Evaluation, evaluate
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
+from nasframe.recipe.exporting import export, finished_run, report_of
 from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
@@ -150,7 +146,8 @@ class Run:
     def export(self, exporter: str, folder: Path | None = None) -> Exported:
         """Write the retrained network in another format, compared with it on test examples.
 
-        What was measured of it goes into ``report.json`` too, under ``exports``.
+        How far they were off is noted in ``checks.json`` beside the file; what else was measured, in
+        ``report.json`` under ``exports``.
 
         Args:
             exporter: Its registered name, with its defaults.
@@ -160,13 +157,11 @@ class Run:
             LookupError: There is no such exporter.
             UnsupportedError: The format cannot hold the network, or what reads it is not installed.
         """
-        write, recipe = exporters.component(exporter)(), self._recipe()
+        write, recipe = exporters.component(exporter), self._recipe()
         directory = RunDirectory(self.folder)
         with threads_for(recipe.threads):
-            finished = _finished(directory, recipe, self.genotype, self.network(), recipe.data())
-            exported = write.export_run(finished, folder or directory.export)
-        _keep_figures(directory, exporter, exported)
-        return exported
+            finished = finished_run(directory, recipe, self.genotype, self.network(), recipe.data())
+            return export(write, finished, folder or directory.export, directory)
 
     def _recipe(self) -> Recipe:
         return load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
@@ -700,11 +695,10 @@ class _Stages:
         self._directory.update_status(report=os.path.relpath(report, self._directory.root))
         if self._recipe.export:
             model.cpu().eval()
-            finished = _finished(self._directory, self._recipe, genotype, model, self._data)
+            finished = finished_run(self._directory, self._recipe, genotype, model, self._data)
             self._directory.export.mkdir(exist_ok=True)
             for component in self._recipe.export:
-                exported = component().export_run(finished, self._directory.export)
-                _keep_figures(self._directory, component.name, exported)
+                export(component, finished, self._directory.export, self._directory)
 
 
 def open_run(folder: Path) -> Run:
@@ -731,48 +725,10 @@ def _health(directory: RunDirectory) -> dict[str, Any]:
 
 def _reported(path: Path, part: str) -> dict[str, Any]:
     """An object that the report has."""
-    found = _report_of(path).get(part)
+    found = report_of(path).get(part)
     if not isinstance(found, dict):
         raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
     return found
-
-
-def _report_of(path: Path) -> dict[str, Any]:
-    content = read_json_file(path)
-    if not isinstance(content, dict):
-        raise FormatError(f"{path}: must be the report of a run, an object, got {content!r:.80}")
-    return content
-
-
-def _finished(
-    directory: RunDirectory, recipe: Recipe, genotype: Genotype, model: Model, data: Dataset
-) -> FinishedRun:
-    """What exporters are given."""
-    section, cost = recipe.retrain, None if recipe.search.cost is None else recipe.search.cost()
-    prices, predicted_ms = directory.known_prices(), None
-    if cost is not None and prices is not None and "ms" in cost.units:
-        predicted_ms = prices.of(genotype) / cost.units["ms"]
-    return FinishedRun(
-        model=model,
-        example=_example(data, data.test),
-        data=data,
-        objective=section.objective(),
-        describe=partial(describe, recipe.name, data, section.space, section.objective, genotype),
-        report=_report_of(directory.report),
-        predicted_latency_ms=predicted_ms,
-    )
-
-
-def _keep_figures(directory: RunDirectory, exporter: str, exported: Exported) -> None:
-    """Let the report say what was exported; what cannot be written is told by a `FaultWarning`."""
-    content = _report_of(directory.report)
-    exports = content.get("exports")
-    entry = {"path": str(exported.path), "figures": {of: dict(each) for of, each in exported.figures.items()}}
-    content["exports"] = {**(exports if isinstance(exports, dict) else {}), exporter: entry}
-    try:
-        write_whole(directory.report, json.dumps(content, indent=2) + "\n")
-    except StorageError as error:
-        warnings.warn(f"{error}; the report does not tell of {exported.path}", FaultWarning, stacklevel=2)
 
 
 def _graphs(space: Space, genotype: Genotype) -> dict[str, Graph]:
@@ -814,14 +770,6 @@ def _with_truth(record: Record, standing: Standing | None) -> Record:
     """Add where the architecture that the alphas prefer truly stands."""
     truth = {f"search/{name}": value for name, value in _truth(standing).items()}
     return replace(record, scalars={**record.scalars, **truth})
-
-
-def _example(data: Dataset, split: Split) -> torch.Tensor:
-    batch = split.batch(torch.arange(min(8, len(split))))
-    example = data.preprocess.normalize(data.preprocess.scale(batch.inputs))
-    if not isinstance(example, torch.Tensor):
-        raise DataError("export: inputs must be one tensor")
-    return example
 
 
 def _write_report(
