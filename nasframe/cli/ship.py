@@ -1,5 +1,6 @@
 """The verbs that take a finished run further."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,8 @@ from typing import Annotated
 import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
-from nasframe.cli.output import print_json
+from nasframe.cli.output import print_json, print_table
+from nasframe.cli.quantity import spell_bytes, spell_seconds
 
 
 def export(
@@ -38,3 +40,25 @@ def export(
         typer.echo(each.path)
         if each.max_difference is not None:
             typer.echo(f"  off by {each.max_difference:.2g} at most, on {each.num_examples} test examples")
+        if each.figures:
+            _show(each.figures)
+
+
+def _show(figures: Mapping[str, Mapping[str, float]]) -> None:
+    """A table of what was measured, a row for each that it was measured of."""
+    names = list(dict.fromkeys(name for each in figures.values() for name in each))
+    rows = [[of, *(_spell(name, each.get(name)) for name in names)] for of, each in figures.items()]
+    typer.echo()
+    print_table(["", *(name.removesuffix("_ms").replace("_", " ") for name in names)], rows)
+
+
+def _spell(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
+    if name.endswith("_ms"):
+        return spell_seconds(value / 1000)
+    if name == "bytes":
+        return spell_bytes(round(value))
+    return f"{value:.3g}"
