@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, doctor, explain, new, plan, run, schema, ship, shipped, study
+from nasframe.cli import catalog, check, doctor, explain, new, plan, run, schema, ship, shipped, study, sweep
 from nasframe.cli.output import printable, show_problems, shown_warnings
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 from nasframe.launch import launch
@@ -24,6 +24,7 @@ for _verb in (
     run.run,
     run.resume,
     ship.export,
+    sweep.sweep,
     study.study,
     check.validate,
     plan.plan,
