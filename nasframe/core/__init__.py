@@ -29,6 +29,7 @@ from nasframe.core.dataset import (
 )
 from nasframe.core.depthwise import depthwise_conv, dilated_depthwise_conv
 from nasframe.core.deriver import Deriver, Validate, derivers, finite_weights, strengths_of
+from nasframe.core.executor import Ended, Executor, Work, Workers, as_they_end, executors
 from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exported, Exporter, FinishedRun, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
@@ -166,7 +167,9 @@ __all__ = [
     "Dataset",
     "DerivedFiller",
     "Deriver",
+    "Ended",
     "ExactBatchNorm2d",
+    "Executor",
     "Explorer",
     "Exported",
     "Exporter",
@@ -243,9 +246,12 @@ __all__ = [
     "VirtualStep",
     "WeightUpdate",
     "WeightedSum",
+    "Work",
+    "Workers",
     "algorithms",
     "architectures_of",
     "arrangement_of",
+    "as_they_end",
     "augmentations",
     "averaged",
     "benchmarks",
@@ -264,6 +270,7 @@ __all__ = [
     "dilated_depthwise_conv",
     "draw",
     "every",
+    "executors",
     "expected_cost",
     "explorers",
     "exporters",
