@@ -27,6 +27,7 @@ from nasframe.core.dataset import (
     preview_of,
     previewed_by,
 )
+from nasframe.core.decay import decay_groups
 from nasframe.core.depthwise import depthwise_conv, dilated_depthwise_conv
 from nasframe.core.deriver import Deriver, Validate, derivers, finite_weights, strengths_of
 from nasframe.core.explorer import Explorer, explorers
@@ -134,6 +135,7 @@ from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
 from nasframe.core.virtual_step import VirtualStep, check_modelled
 from nasframe.core.watched import is_watched
+from nasframe.core.weight_average import WeightAverage
 from nasframe.core.weight_update import WeightUpdate
 from nasframe.settings import removed, renamed
 
@@ -234,6 +236,7 @@ __all__ = [
     "Validate",
     "ValueChoice",
     "VirtualStep",
+    "WeightAverage",
     "WeightUpdate",
     "WeightedSum",
     "algorithms",
@@ -250,6 +253,7 @@ __all__ = [
     "costs",
     "datasets",
     "dearest",
+    "decay_groups",
     "depthwise_conv",
     "derived",
     "derivers",

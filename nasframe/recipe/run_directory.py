@@ -103,6 +103,8 @@ class RunDirectory:
         """What another rank must have to go on: all that is there but checkpoints and figures, by path."""
         stated = [self.recipe, self.environment, self.root / "status.json"]
         paths = [*stated, self._prices, self.genotype, self.healthy_genotype, self.inherited, self.weights]
+        paths += (self.root / "retrain").glob("seed_*/*.json")
+        paths += (self.root / "retrain").glob("seed_*/*.safetensors")
         return {str(path.relative_to(self.root)): path.read_bytes() for path in paths if path.exists()}
 
     @classmethod
