@@ -56,7 +56,14 @@ OF_PILLOW = {
     "translate_x": lambda image, s: _moved(image, (1, 0, SHIFT * s * SIZE[1], 0, 1, 0)),
     "translate_y": lambda image, s: _moved(image, (1, 0, 0, 0, 1, SHIFT * s * SIZE[0])),
 }
-EXACT = {"invert", "solarize", "posterize", "equalize", *(name for name in OPERATIONS if "_" in name), "rotate"}
+EXACT = {
+    "invert",
+    "solarize",
+    "posterize",
+    "equalize",
+    *(name for name in OPERATIONS if "_" in name),
+    "rotate",
+}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
