@@ -27,6 +27,7 @@ from nasframe.core.dataset import (
     preview_of,
     previewed_by,
 )
+from nasframe.core.decay import decay_groups
 from nasframe.core.depthwise import depthwise_conv, dilated_depthwise_conv
 from nasframe.core.deriver import Deriver, Validate, derivers, finite_weights, strengths_of
 from nasframe.core.executor import Ended, Executor, Work, Workers, as_they_end, executors
@@ -137,6 +138,7 @@ from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
 from nasframe.core.virtual_step import VirtualStep, check_modelled
 from nasframe.core.watched import is_watched
+from nasframe.core.weight_average import WeightAverage
 from nasframe.core.weight_update import WeightUpdate
 from nasframe.settings import removed, renamed
 
@@ -244,6 +246,7 @@ __all__ = [
     "Validate",
     "ValueChoice",
     "VirtualStep",
+    "WeightAverage",
     "WeightUpdate",
     "WeightedSum",
     "Work",
@@ -263,6 +266,7 @@ __all__ = [
     "costs",
     "datasets",
     "dearest",
+    "decay_groups",
     "depthwise_conv",
     "derived",
     "derivers",
