@@ -152,6 +152,11 @@ class RunDirectory:
         return self.root / "environment.json"
 
     @property
+    def provenance(self) -> Path:
+        """Where the values of the recipe were written, when the run was started."""
+        return self.root / "provenance.json"
+
+    @property
     def genotype(self) -> Path:
         return self.root / "search" / "genotype.json"
 
@@ -185,6 +190,17 @@ class RunDirectory:
         if not self._prices.exists():
             write_whole(self._prices, shared(lambda: make().to_json()))
         return Prices.from_json(self._prices.read_text(encoding="utf-8"))
+
+    def known_prices(self) -> Prices | None:
+        """The prices of the search, if it had a cost."""
+        if not self._prices.exists():
+            return None
+        return Prices.from_json(self._prices.read_text(encoding="utf-8"))
+
+    @property
+    def scores(self) -> Path:
+        """What an explorer had scored."""
+        return self.root / "search" / "scores.jsonl"
 
     @property
     def _prices(self) -> Path:
