@@ -1,12 +1,14 @@
 """What a run tells of itself, and the page that shows it, on one tiny run."""
 
 import json
+import shutil
 import statistics
 from pathlib import Path
 
 import pytest
 
 from nasframe import Genotype, load_recipe, run
+from nasframe.cli import main
 from nasframe.core import Task, costs, derived, spaces
 
 RECIPE = """
@@ -83,3 +85,28 @@ def test_the_page_has_the_figures_of_the_plain_data(folder, report):
     assert f"{report['metrics']['test_accuracy']:.2%}" in page
     for part in report["parts"]:
         assert f"{part['parameters']:,} parameters" in page
+
+
+def test_the_verb_writes_the_page_again_from_plain_data_that_an_older_version_left(
+    folder, report, tmp_path, capsys
+):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    newer = (
+        "parts",
+        "provenance",
+        "tradeoff",
+        "random",
+        "peak_bytes",
+        "joules",
+        "steps",
+        "health",
+        "architecture",
+    )
+    (copy / "report.json").write_text(
+        json.dumps({key: value for key, value in report.items() if key not in newer})
+    )
+    (copy / "report.html").unlink()
+    with pytest.raises(SystemExit, match="0"):
+        main(["report", str(copy)])
+    assert capsys.readouterr().out.strip() == str(copy / "report.html")
+    assert f"{report['metrics']['parameters']:,}" in (copy / "report.html").read_text()
