@@ -15,6 +15,7 @@ from nasframe.cli import (
     new,
     plan,
     predict,
+    review,
     run,
     schema,
     ship,
@@ -37,6 +38,8 @@ app: Final = typer.Typer(
 for _verb in (
     run.run,
     run.resume,
+    review.report,
+    review.compare,
     ship.export,
     predict.predict,
     predict.evaluate,

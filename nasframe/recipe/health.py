@@ -377,7 +377,9 @@ class SearchHealth(Guard):
 
 def _well(epoch: int, look: _Look, past: _Past) -> str:
     """The verdict on a search that is not collapsing."""
-    shares = " and ".join(map(str, look.edges))
+    shares = " and ".join(str(each) for each in look.edges if each.share)
+    if look.edges and not shares:
+        shares = "every edge has an operation"
     now = f"{shares} at epoch {epoch}" if shares else f"epoch {epoch}"
     if look.reaches is False:
         now = f"{CUT} at epoch {epoch}"

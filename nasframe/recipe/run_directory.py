@@ -162,6 +162,11 @@ class RunDirectory:
         return self.root / "environment.json"
 
     @property
+    def provenance(self) -> Path:
+        """Where the values of the recipe were written, when the run was started."""
+        return self.root / "provenance.json"
+
+    @property
     def genotype(self) -> Path:
         return self.root / "search" / "genotype.json"
 
@@ -207,6 +212,11 @@ class RunDirectory:
 
     def _read_prices(self) -> Prices:
         return Prices.from_json(self._prices.read_text(encoding="utf-8"))
+
+    @property
+    def scores(self) -> Path:
+        """What an explorer had scored."""
+        return self.root / "search" / "scores.jsonl"
 
     @property
     def _prices(self) -> Path:

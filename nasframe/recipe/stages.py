@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, final
@@ -56,7 +56,6 @@ from nasframe.core import (
     supernet,
 )
 from nasframe.core.dataset import checked
-from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.ranks import is_first, num_ranks, shared
 from nasframe.core.storage import write_whole
 from nasframe.errors import (
@@ -66,7 +65,8 @@ from nasframe.errors import (
     UnsupportedError,
 )
 from nasframe.recipe.additions import Additions, figures_of
-from nasframe.recipe.devices import default_threads, kernels_for, lost_by, threads_for
+from nasframe.recipe.consumption import EnergyMeter
+from nasframe.recipe.devices import default_threads, kernels_for, lost_by, peak_memory, threads_for
 from nasframe.recipe.evaluation import Evaluation, evaluate
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
 from nasframe.recipe.exporting import export, finished_run, report_of
@@ -76,8 +76,10 @@ from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.model_folder import describe, read_model_folder, save_weights, set_weights
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
+from nasframe.recipe.provenance import provenance_of
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.repetition import Repetition, spread
+from nasframe.recipe.reporting import health_of, write_report
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
 from nasframe.recipe.tracking import Tracking
@@ -164,6 +166,10 @@ class Run:
             finished = finished_run(directory, recipe, self.genotype, self.network(), recipe.data())
             return export(write, finished, folder or directory.export, directory)
 
+    def write_report(self) -> Path:
+        """Write the report for people again, from ``report.json``: such as with a newer nasframe."""
+        return self._recipe().report().write(self.folder)
+
     def _recipe(self) -> Recipe:
         return load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
 
@@ -201,7 +207,11 @@ def _run(recipe: Recipe, out: str | Path | None, progress: Progress, fit: Fit | 
 
         def create() -> RunDirectory:
             threads = recipe.threads or default_threads()
-            return RunDirectory.create(folder, recipe.name, text, device, threads)
+            directory = RunDirectory.create(folder, recipe.name, text, device, threads)
+            if recipe.places:
+                text_of_origins = json.dumps(provenance_of(recipe), indent=1)
+                write_whole(directory.provenance, f"{text_of_origins}\n")
+            return directory
 
         with held_directory(lambda: run_directory_for(text, folder, create)) as directory:
             return _Stages(recipe, directory, progress, fit).run()
@@ -293,6 +303,7 @@ class _Stages:
     def _timed(self, stage: str) -> Iterator[None]:
         """Add up a stage's time over all its attempts, and note it when it is finished."""
         started = time.perf_counter()
+        self._energy = EnergyMeter()
         finished: list[str] = []
         self._directory.update_status(stage=stage)
         try:
@@ -302,13 +313,25 @@ class _Stages:
             status = self._directory.status()
             seconds = status["seconds"].get(stage, 0.0) + time.perf_counter() - started
             self._directory.update_status(
+                **self._consumed(stage, status),
                 seconds={**status["seconds"], stage: round(seconds, 3)},
                 steps=self._steps,
                 finished=[*status["finished"], *finished],
             )
 
+    def _consumed(self, stage: str, status: Mapping[str, Any]) -> dict[str, Any]:
+        """Energy of a stage over all its attempts, and the most memory so far; each where it can be told."""
+        found: dict[str, Any] = {}
+        before = status.get("joules", {})
+        if (joules := self._energy.joules) is not None:
+            found["joules"] = {**before, stage: round(before.get(stage, 0.0) + joules, 3)}
+        if (peak := peak_memory(self._device)) is not None:
+            found["peak_bytes"] = max(peak, status.get("peak_bytes", 0))
+        return found
+
     def _hear(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
         self._steps[stage] = step
+        self._energy.read()
         self._progress(stage, step, num_steps, epoch, metrics)
 
     def _search(self) -> None:
@@ -451,10 +474,11 @@ class _Stages:
 
             num_records = self._fit("search", section, model, objective, make_algorithm, describe)
         limit = self._cost_limit(space)
+        self._directory.stage("search")
         exploration = Exploration(
             component(space, self._recipe.seed),
             lambda: self._score(space, trained),
-            ScoreLog(self._directory.stage("search") / "scores.jsonl"),
+            ScoreLog(self._directory.scores),
             section.evaluations,
             self._recipe.seed,
             self._interrupts,
@@ -723,8 +747,8 @@ class _Stages:
         metrics["parameters"] = costs.component("parameters")().of(model, self._data.task)
         standing = self._standing(genotype)
         metrics |= _truth(standing)
-        task = asdict(self._data.task)
-        _write_report(self._directory, self._recipe, genotype, space, metrics, task, standing, rows)
+        task = self._data.task
+        write_report(self._directory, self._recipe, genotype, space, metrics, task, standing, rows)
         report = self._recipe.report().write(self._directory.root)
         self._directory.update_status(report=os.path.relpath(report, self._directory.root))
         if self._recipe.export:
@@ -764,14 +788,8 @@ def open_run(folder: Path) -> Run:
     metrics = _reported(directory.report, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
     genotype, key = Genotype.load(directory.genotype), directory.status().get("architecture")
-    verdict = str(_health(directory).get("verdict", ""))
+    verdict = str(health_of(directory).get("verdict", ""))
     return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None, verdict)
-
-
-def _health(directory: RunDirectory) -> dict[str, Any]:
-    """What was said of the search's health; empty where nothing was."""
-    found = directory.status().get("health")
-    return found if isinstance(found, dict) else {}
 
 
 def _reported(path: Path, part: str) -> dict[str, Any]:
@@ -821,69 +839,3 @@ def _with_truth(record: Record, standing: Standing | None) -> Record:
     """Add where the architecture that the alphas prefer truly stands."""
     truth = {f"search/{name}": value for name, value in _truth(standing).items()}
     return replace(record, scalars={**record.scalars, **truth})
-
-
-def _write_report(
-    directory: RunDirectory,
-    recipe: Recipe,
-    genotype: Genotype,
-    space: Space,
-    metrics: dict[str, float],
-    task: dict[str, Any],
-    standing: Standing | None,
-    rows: list[dict[str, float]],
-) -> None:
-    graphs: dict[str, Graph] = dict(space.graphs(genotype))
-    curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
-    environment = read_json_file(directory.environment)
-    for name in ("best_score", "derived_cost", "max_cost"):
-        if (last := curves["search"].get(f"search/{name}", [None])[-1]) is not None:
-            metrics[name] = last
-    content = {
-        "name": recipe.name,
-        "verdict": _health(directory).get("verdict", ""),
-        "task": task,
-        "metrics": metrics,
-        "seeds": rows,
-        "benchmark": _benchmark_entry(recipe, standing),
-        "architecture": space.key(genotype),
-        "genotype": json.loads(genotype.to_json()),
-        "graphs": {name: asdict(graph) for name, graph in graphs.items()},
-        "alphas": _alphas(curves["search"]),
-        "health": _health(directory),
-        "curves": {
-            tag: values
-            for of_stage in curves.values()
-            for tag, values in of_stage.items()
-            if not tag.startswith("alphas/") or tag == "alphas/entropy"
-        },
-        "seconds": directory.status()["seconds"],
-        "notes": directory.status().get("notes", []),
-        "environment": environment,
-        "recipe": directory.recipe.read_text(encoding="utf-8"),
-        "command": " ".join(environment["command"]),
-    }
-    write_whole(directory.report, json.dumps(content, indent=2) + "\n")
-
-
-def _benchmark_entry(recipe: Recipe, standing: Standing | None) -> dict[str, Any]:
-    if recipe.search.benchmark is None or standing is None:
-        return {}
-    return {"name": recipe.search.benchmark.name, "percentile": standing.percentile, **asdict(standing)}
-
-
-def _curves(path: Path) -> dict[str, list[float | None]]:
-    """Each tag's values over the epochs; empty where no jsonl tracker wrote them."""
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    records = [read_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
-    tags = dict.fromkeys(tag for record in records for tag in record if tag != "step")
-    return {tag: [record.get(tag) for record in records] for tag in tags}
-
-
-def _alphas(curves: dict[str, list[float | None]]) -> dict[str, dict[str, list[float | None]]]:
-    alphas: dict[str, dict[str, list[float | None]]] = {}
-    for tag, values in curves.items():
-        if tag.startswith("alphas/") and tag != "alphas/entropy":
-            _, choice_id, candidate = tag.split("/", 2)
-            alphas.setdefault(choice_id, {})[candidate] = values
-    return alphas
