@@ -23,6 +23,7 @@ from nasframe.core import (
     Around,
     Batch,
     Genotype,
+    Guard,
     Job,
     Model,
     Objective,
@@ -79,6 +80,7 @@ class Rehearsal:
         prepare_seconds: From the start of the process to the first step: data, networks, prices.
         validation_seconds: One validation on all held-out examples; 0 where there are none.
         num_validated: On how many examples that was measured.
+        health_seconds: What all looks at the health of the search take together; 0 where nobody looks.
         peak_bytes: See `peak_memory`; None where the system does not tell.
         free_bytes: See `free_memory`, before anything was read or built.
         checkpoint_bytes: Size of one checkpoint.
@@ -93,6 +95,7 @@ class Rehearsal:
     prepare_seconds: float
     validation_seconds: float
     num_validated: int
+    health_seconds: float
     peak_bytes: int | None
     free_bytes: int | None
     checkpoint_bytes: int
@@ -104,9 +107,9 @@ class Rehearsal:
 
     @property
     def seconds(self) -> float:
-        """The whole stage: its steps, and a validation an epoch; without preparing it."""
+        """The whole stage: its steps, and a validation and a look an epoch; without preparing it."""
         steps = sum(phase.num_steps * phase.seconds_per_step for phase in self.phases)
-        return steps + self.num_epochs * self.validation_seconds
+        return steps + self.num_epochs * self.validation_seconds + self.health_seconds
 
 
 class OutOfMemory(NasframeError):
@@ -239,16 +242,18 @@ class _Watch:
             )
         validation_seconds, num_validated = self._validate(trainer, job, steps.seconds_per_example)
         steps_an_epoch = max(1, len(job.train) // steps.batch_size)
+        num_epochs = -(-steps.num_steps // steps_an_epoch)
         self.found.append(
             Rehearsal(
                 stage=job.stage,
                 device=str(self._device),
                 batch_size=steps.batch_size,
-                num_epochs=-(-steps.num_steps // steps_an_epoch),
+                num_epochs=num_epochs,
                 phases=tuple(steps.phases_of(steps.num_steps, steps_an_epoch)),
                 prepare_seconds=prepare_seconds,
                 validation_seconds=validation_seconds,
                 num_validated=num_validated,
+                health_seconds=self._look(job.guard, num_epochs),
                 peak_bytes=peak_memory(self._device),
                 free_bytes=self._free,
                 checkpoint_bytes=_num_bytes([job.model.state_dict(), *steps.states]),
@@ -274,6 +279,21 @@ class _Watch:
         trainer.evaluate(job.model, job.objective, Subset(job.valid, torch.arange(count)), job.preprocess)
         wait_for(self._device)
         return (time.perf_counter() - started) * num_valid / count, count
+
+    def _look(self, guard: Guard | None, num_epochs: int) -> float:
+        """Seconds of the looks after all epochs, by one of each sort."""
+        if guard is None:
+            return 0.0
+        epochs = [(epoch, epoch == num_epochs) for epoch in range(1, num_epochs + 1)]
+        sorts = Counter(guard.costly(epoch, is_last=is_last) for epoch, is_last in epochs)
+        seconds: dict[frozenset[str], float] = {}
+        for epoch, is_last in epochs:
+            if (sort := guard.costly(epoch, is_last=is_last)) not in seconds:
+                started = time.perf_counter()
+                guard.measure(epoch, is_last=is_last)
+                wait_for(self._device)
+                seconds[sort] = time.perf_counter() - started
+        return sum(seconds[sort] * count for sort, count in sorts.items())
 
 
 @final
@@ -318,6 +338,7 @@ class _WatchScores:
                 prepare_seconds=prepare_seconds,
                 validation_seconds=0.0,
                 num_validated=0,
+                health_seconds=0.0,
                 peak_bytes=peak_memory(self._device),
                 free_bytes=self._free,
                 checkpoint_bytes=0,

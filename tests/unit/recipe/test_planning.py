@@ -209,7 +209,8 @@ def _stage(name: str, **changes: object) -> StagePlan:
     known = {
         "stage": name, "device": "cpu", "batch_size": 8, "num_epochs": 3,
         "phases": (Phase(0, 10, 2.0, 5), Phase(1, 20, 3.0, 5)), "prepare_seconds": 7.0,
-        "validation_seconds": 1.5, "num_validated": 16, "peak_bytes": 100, "free_bytes": 200,
+        "validation_seconds": 1.5, "num_validated": 16, "health_seconds": 2.0,
+        "peak_bytes": 100, "free_bytes": 200,
         "checkpoint_bytes": 10, "precision": "float32",
     }  # fmt: skip
     return StagePlan(name, Rehearsal(**{**known, **changes}))  # type: ignore[arg-type]
@@ -218,7 +219,7 @@ def _stage(name: str, **changes: object) -> StagePlan:
 def test_the_estimate_is_the_sum_of_steps_validations_and_one_preparation():
     stages = (_stage("search"), _stage("retrain", prepare_seconds=100.0))
     made = Plan("cpu", stages, Path(), 60, 1000)
-    assert made.seconds == 7 + 2 * (10 * 2 + 20 * 3 + 3 * 1.5)
+    assert made.seconds == 7 + 2 * (10 * 2 + 20 * 3 + 3 * 1.5 + 2)
     assert made.fits
 
 
