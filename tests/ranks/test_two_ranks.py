@@ -35,6 +35,7 @@ from nasframe.core import (
     Space,
     Task,
     TensorSplit,
+    WeightAverage,
     WeightUpdate,
     algorithms,
     averaged,
@@ -127,11 +128,13 @@ class Case:
         model.anneal(0.5)
         algorithm.begin_epoch(0, 2)
         said: dict[str, Any] = {}
+        average = WeightAverage(model, 0.9)
         for step in range(self.steps):
             train, valid = share(self.batch(2 * step)), share(self.batch(2 * step + 1))
             metrics = algorithm.step(train, valid, update)
             said |= {f"step {step}: {name}": each for name, each in metrics.items()}
-        return said
+            average.update()
+        return said | {f"average of {name}": mean for name, mean in average.state_dict()["means"].items()}
 
 
 CASES = {
@@ -169,7 +172,9 @@ retrain:
   inherit: true
   augment: [flip]
   valid_fraction: 0.5
-  trainer: {epochs: 2, batch_size: 8, eval_batch_size: 7, optimizer: {lr: 0.1}}
+  seeds: 2
+  trainer:
+    {epochs: 2, batch_size: 8, eval_batch_size: 7, optimizer: {lr: 0.1}, ema_decay: 0.9, ends_with: best}
 trackers: [jsonl]
 """
 REFUSED = {
