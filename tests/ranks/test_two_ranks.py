@@ -391,7 +391,7 @@ def test_the_figures_of_a_run_are_of_all_examples(folder: Path, found: list[dict
 
 def test_what_ranks_share_is_told_with_the_effective_batch(folder: Path) -> None:
     report = json.loads((folder / "whole" / "report.json").read_text())
-    search, retrain = report["notes"]
+    search, retrain, *_ = report["notes"]
     assert search.startswith("search: 2 ranks shared each batch of 8 examples, 4 each, at the learning rate")
     assert search.endswith("batch norms saw the whole batch")
     assert retrain.endswith("batch norms saw the share of their rank")
