@@ -244,7 +244,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 write("rows", {**key, "test_accuracy": accuracy(network, data), "processor_seconds": seconds})
     for name in options.networks:
         of = {
-            who: [row["test_accuracy"] for row in found["rows"] if (row["network"], row["by"]) == (name, who)]
+            who: [
+                row["test_accuracy"]
+                for row in found["rows"]
+                if {"network": name, "by": who, **settings}.items() <= row.items()
+            ]
             for who in ("nasframe", "plain")
         }
         for who, each in of.items():
