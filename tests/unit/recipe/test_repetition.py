@@ -136,7 +136,21 @@ def test_a_trainer_that_decides_by_held_out_examples_needs_some_in_the_search(re
 
 def test_a_plan_counts_the_steps_of_all_seeds():
     phases = (Phase(0, 40, 0.5, 3), Phase(2, 60, 0.25, 3))
-    one = Rehearsal("retrain", "cpu", 8, 5, phases, 1.0, 2.0, 16, None, None, 1000, "float32")
+    one = Rehearsal(
+        stage="retrain",
+        device="cpu",
+        batch_size=8,
+        num_epochs=5,
+        phases=phases,
+        prepare_seconds=1.0,
+        validation_seconds=2.0,
+        num_validated=16,
+        health_seconds=0.0,
+        peak_bytes=None,
+        free_bytes=None,
+        checkpoint_bytes=1000,
+        precision="float32",
+    )
     many = _times(one, 3)
     assert many.seconds == pytest.approx(3 * (40 * 0.5 + 60 * 0.25 + 5 * 2.0))
     assert (many.num_steps, many.checkpoint_bytes, many.prepare_seconds) == (300, 3000, 1.0)
