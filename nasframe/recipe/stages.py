@@ -677,10 +677,6 @@ class _Stages:
 
                 return track
 
-            def note(sentence: str) -> None:
-                prefix = f"{label}: " if stretch.records else f"{stage}: "
-                self._directory.note(prefix + sentence.removeprefix(f"{stage}: "))
-
             def hear(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
                 self._hear(label, step, num_steps, epoch, metrics)
 
@@ -701,9 +697,10 @@ class _Stages:
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(folder),
                     progress=hear,
-                    note=note,
+                    note=self._directory.note,
                     interrupts=self._interrupts,
                     guard=guard,
+                    label=label,
                     num_outputs=self._data.task.num_outputs,
                 ),
             )
