@@ -20,6 +20,7 @@ from nasframe.cli import (
     ship,
     shipped,
     study,
+    sweep,
 )
 from nasframe.cli.output import printable, show_problems, shown_warnings
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
@@ -39,6 +40,7 @@ for _verb in (
     ship.export,
     predict.predict,
     predict.evaluate,
+    sweep.sweep,
     study.study,
     check.validate,
     plan.plan,

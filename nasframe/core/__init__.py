@@ -27,8 +27,10 @@ from nasframe.core.dataset import (
     preview_of,
     previewed_by,
 )
+from nasframe.core.decay import decay_groups
 from nasframe.core.depthwise import depthwise_conv, dilated_depthwise_conv
 from nasframe.core.deriver import Deriver, Validate, derivers, finite_weights, strengths_of
+from nasframe.core.executor import Ended, Executor, Work, Workers, as_they_end, executors
 from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exported, Exporter, FinishedRun, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
@@ -136,6 +138,7 @@ from nasframe.core.tracker import Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
 from nasframe.core.virtual_step import VirtualStep, check_modelled
 from nasframe.core.watched import is_watched
+from nasframe.core.weight_average import WeightAverage
 from nasframe.core.weight_update import WeightUpdate
 from nasframe.settings import removed, renamed
 
@@ -166,7 +169,9 @@ __all__ = [
     "Dataset",
     "DerivedFiller",
     "Deriver",
+    "Ended",
     "ExactBatchNorm2d",
+    "Executor",
     "Explorer",
     "Exported",
     "Exporter",
@@ -241,11 +246,15 @@ __all__ = [
     "Validate",
     "ValueChoice",
     "VirtualStep",
+    "WeightAverage",
     "WeightUpdate",
     "WeightedSum",
+    "Work",
+    "Workers",
     "algorithms",
     "architectures_of",
     "arrangement_of",
+    "as_they_end",
     "augmentations",
     "averaged",
     "benchmarks",
@@ -257,6 +266,7 @@ __all__ = [
     "costs",
     "datasets",
     "dearest",
+    "decay_groups",
     "depthwise_conv",
     "derived",
     "derivers",
@@ -264,6 +274,7 @@ __all__ = [
     "dilated_depthwise_conv",
     "draw",
     "every",
+    "executors",
     "expected_cost",
     "explorers",
     "exporters",

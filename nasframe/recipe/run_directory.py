@@ -111,6 +111,8 @@ class RunDirectory:
             self.weights,
             self.description,
         ]
+        paths += (self.root / "retrain").glob("seed_*/*.json")
+        paths += (self.root / "retrain").glob("seed_*/*.safetensors")
         return {str(path.relative_to(self.root)): path.read_bytes() for path in paths if path.exists()}
 
     @classmethod

@@ -78,6 +78,7 @@ from nasframe.recipe.model_folder import describe, read_model_folder, set_weight
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
 from nasframe.recipe.recipe import Recipe, Retrain, Search
+from nasframe.recipe.repetition import Repetition, spread
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
 from nasframe.recipe.tracking import Tracking
@@ -569,18 +570,47 @@ class _Stages:
 
     def _retrain(self) -> None:
         section = self._recipe.retrain
-        torch.manual_seed(seed_for(self._recipe.seed, "retrain", "init"))
         space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
+        if (key := space.key(genotype)) is not None:
+            self._directory.update_status(architecture=key)
+        if section.seeds > 1:
+            self._repetition.run(partial(self._retrained, space, genotype), self._directory.weights)
+        else:
+            stretch = Stretch("retrain", self._recipe.seed, "retrain")
+            self._train_derived(space, genotype, stretch, self._directory.weights)
+        self._describe(genotype)
+
+    @property
+    def _repetition(self) -> Repetition:
+        return Repetition(self._recipe, self._directory.stage("retrain"))
+
+    def _retrained(self, space: Space, genotype: Genotype, stretch: Stretch, weights: Path) -> Metrics:
+        """What a network is worth on held-out examples after a training, see `Repetition`."""
+        section, data = self._recipe.retrain, self._data
+        model = self._train_derived(space, genotype, stretch, weights)
+        _, valid = hold_out(data.train, section.valid_fraction, self._recipe.seed)
+        return section.trainer().evaluate(model, section.objective(), valid, data.preprocess)
+
+    def _train_derived(self, space: Space, genotype: Genotype, stretch: Stretch, weights: Path) -> Model:
+        """Train the derived network by a seed, and write its weights."""
+        section = self._recipe.retrain
+        torch.manual_seed(seed_for(stretch.seed, "retrain", "init"))
         model = derived(space, genotype, recomputed=section.recomputed)
         if section.inherit:
             set_weights(model, self._directory.inherited)
-        if (key := space.key(genotype)) is not None:
-            self._directory.update_status(architecture=key)
         algorithm = algorithms.component("weights_only")
-        self._fit("retrain", section, model, section.objective(), algorithm, lambda record: record)
-        save_weights(model.state_dict(), self._directory.weights)
-        self._describe(genotype)
+        self._fit(
+            "retrain",
+            section,
+            model,
+            section.objective(),
+            algorithm,
+            lambda record: record,
+            stretch=stretch,
+        )
+        save_weights(model.state_dict(), weights)
+        return model
 
     def _describe(self, genotype: Genotype) -> None:
         """Make a folder of the network that it can be built from without the data, if that is plain."""
@@ -608,7 +638,7 @@ class _Stages:
         train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
         last = before
 
-        with self._tracking(stage) as open_trackers:
+        with self._tracking(stretch.records or stage) as open_trackers:
 
             def start_tracking(start: int) -> Callable[[Record], None]:
                 nonlocal last
@@ -623,6 +653,10 @@ class _Stages:
                     log(replace(record, step=last))
 
                 return track
+
+            def note(sentence: str) -> None:
+                prefix = f"{label}: " if stretch.records else f"{stage}: "
+                self._directory.note(prefix + sentence.removeprefix(f"{stage}: "))
 
             def hear(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
                 self._hear(label, step, num_steps, epoch, metrics)
@@ -644,20 +678,21 @@ class _Stages:
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(folder),
                     progress=hear,
-                    note=self._directory.note,
+                    note=note,
                     interrupts=self._interrupts,
                     guard=guard,
+                    num_outputs=self._data.task.num_outputs,
                 ),
             )
         return last
 
     @contextmanager
-    def _tracking(self, stage: str) -> Iterator[Callable[[int], Callable[[Record], None]]]:
-        """What opens the trackers of a stage at a step, and returns where records go."""
+    def _tracking(self, name: str) -> Iterator[Callable[[int], Callable[[Record], None]]]:
+        """What opens the trackers of a stage, by its folder, at a step, and returns where records go."""
         tracking: list[Tracking] = []
 
         def start_tracking(start: int) -> Callable[[Record], None]:
-            folder = self._directory.stage(stage)
+            folder = self._directory.stage(name)
             components = self._recipe.trackers if is_first() else ()
             tracking.extend(Tracking(component, folder, start) for component in components)
 
@@ -681,17 +716,16 @@ class _Stages:
         model = derived(space, genotype)
         set_weights(model, self._directory.weights)
         model.to(self._device)
-        tested = section.trainer().evaluate(
-            model, section.objective(), self._data.test, self._data.preprocess
-        )
+        metrics = self._tested(model)
+        rows = self._tested_by_seed(model)
         if not is_first():
             return
-        metrics = {f"test_{name}": float(value) for name, value in tested.items()}
+        metrics |= spread(rows, "test_")
         metrics["parameters"] = costs.component("parameters")().of(model, self._data.task)
         standing = self._standing(genotype)
         metrics |= _truth(standing)
         task = asdict(self._data.task)
-        _write_report(self._directory, self._recipe, genotype, space, metrics, task, standing)
+        _write_report(self._directory, self._recipe, genotype, space, metrics, task, standing, rows)
         report = self._recipe.report().write(self._directory.root)
         self._directory.update_status(report=os.path.relpath(report, self._directory.root))
         if self._recipe.export:
@@ -700,6 +734,23 @@ class _Stages:
             self._directory.export.mkdir(exist_ok=True)
             for component in self._recipe.export:
                 export(component, finished, self._directory.export, self._directory)
+
+    def _tested(self, model: Model) -> dict[str, float]:
+        """Figures on all test examples."""
+        section, data = self._recipe.retrain, self._data
+        tested = section.trainer().evaluate(model, section.objective(), data.test, data.preprocess)
+        return {f"test_{name}": float(value) for name, value in tested.items()}
+
+    def _tested_by_seed(self, model: Model) -> list[dict[str, float]]:
+        """Figures of each training, where there are several; it ends with the weights that are kept."""
+        if self._recipe.retrain.seeds == 1:
+            return []
+        repetition, rows = self._repetition, []
+        for seed in repetition.seeds:
+            set_weights(model, repetition.weights(seed))
+            rows.append({**repetition.outcome(seed), **self._tested(model)})
+        set_weights(model, self._directory.weights)
+        return rows
 
 
 def open_run(folder: Path) -> Run:
@@ -781,6 +832,7 @@ def _write_report(
     metrics: dict[str, float],
     task: dict[str, Any],
     standing: Standing | None,
+    rows: list[dict[str, float]],
 ) -> None:
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
@@ -793,6 +845,7 @@ def _write_report(
         "verdict": _health(directory).get("verdict", ""),
         "task": task,
         "metrics": metrics,
+        "seeds": rows,
         "benchmark": _benchmark_entry(recipe, standing),
         "architecture": space.key(genotype),
         "genotype": json.loads(genotype.to_json()),
