@@ -94,6 +94,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
             for title, series in health_curves.items()
         ),
         "tradeoff": _tradeoff(content.get("tradeoff", {})),
+        "tradeoff_note": _tradeoff_note(content.get("tradeoff", {})),
         "random": _random(content.get("random", {})),
         "scores": _scores(content.get("random", {})),
         "cost": _cost(content),
@@ -188,6 +189,15 @@ def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
     return scatter(
         str(found["quality"]).capitalize(), cost, dots, None if limit is None else (limit, "budget")
     )
+
+
+def _tradeoff_note(found: Mapping[str, Any]) -> str:
+    """What the points are."""
+    if found.get("quality") == "score":
+        return "Each architecture that was scored with the whole budget."
+    is_true = "table" in found.get("quality", "")
+    learning = "" if is_true else " Accuracy also grows because the supernet learns meanwhile."
+    return f"The architecture that the search preferred after each epoch.{learning}"
 
 
 def _random(found: Mapping[str, Any]) -> str:
