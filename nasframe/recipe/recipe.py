@@ -175,6 +175,9 @@ class Retrain:
         valid_fraction: Share of the training data held out to watch the training; 0 for none.
         augment: Augmentations of the training batches, in order.
         recomputed: As in the search.
+        seeds: How many trainings there are, by the seeds from that of the recipe on. With several, figures of
+            the test come with mean and standard deviation, and the network of the lowest validation loss is
+            kept.
     """
 
     space: Component[Space] = spaces.component("darts")
@@ -184,6 +187,7 @@ class Retrain:
     valid_fraction: ProperFraction = 0.1
     augment: tuple[Component[Augmentation], ...] = ()
     recomputed: bool = False
+    seeds: PositiveInt = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 import torch
-from safetensors.torch import save
 
 from nasframe.core import (
     Algorithm,
@@ -21,6 +20,7 @@ from nasframe.core import (
     Dataset,
     Deriver,
     Explorer,
+    Exported,
     Genotype,
     Graph,
     Guard,
@@ -30,11 +30,11 @@ from nasframe.core import (
     Model,
     Objective,
     Penalty,
+    Predictor,
     Progress,
     Record,
     Score,
     Space,
-    Split,
     Standing,
     Task,
     Testbed,
@@ -56,22 +56,29 @@ from nasframe.core import (
     supernet,
 )
 from nasframe.core.dataset import checked
-from nasframe.core.json_text import read_json_file
 from nasframe.core.ranks import is_first, num_ranks, shared
-from nasframe.core.storage import write_whole, written_whole
-from nasframe.core.tensor_file import load_weights
-from nasframe.errors import DataError, FormatError, HealthWarning, TrainingError, UnsupportedError
+from nasframe.core.storage import write_whole
+from nasframe.errors import (
+    FormatError,
+    HealthWarning,
+    TrainingError,
+    UnsupportedError,
+)
 from nasframe.recipe.additions import Additions, figures_of
 from nasframe.recipe.consumption import EnergyMeter
-from nasframe.recipe.devices import default_threads, kernels_for, lost_by, peak_memory
+from nasframe.recipe.devices import default_threads, kernels_for, lost_by, peak_memory, threads_for
+from nasframe.recipe.evaluation import Evaluation, evaluate
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
+from nasframe.recipe.exporting import export, finished_run, report_of
 from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
+from nasframe.recipe.model_folder import describe, read_model_folder, save_weights, set_weights
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
 from nasframe.recipe.provenance import provenance_of
 from nasframe.recipe.recipe import Recipe, Retrain, Search
+from nasframe.recipe.repetition import Repetition, spread
 from nasframe.recipe.reporting import health_of, write_report
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
@@ -112,11 +119,38 @@ class Run:
         described = _reported(self.folder / "report.json", "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
-        _load_weights(model, self.folder / "retrain" / "model.safetensors")
+        set_weights(model, self.folder / "retrain" / "model.safetensors")
         return model.eval()
 
-    def export(self, exporter: str, folder: Path | None = None) -> Path:
+    def predictor(self) -> Predictor:
+        """The retrained network with all that it takes to ask it about files."""
+        if RunDirectory(self.folder).description.is_file():
+            return read_model_folder(self.folder / "retrain")
+        recipe = self._recipe()
+        data, objective = recipe.data(), recipe.retrain.objective()
+        return Predictor(self.network(), data.task, data.preprocess, objective, data.class_names, data.reader)
+
+    def evaluate(self, split: Literal["train", "valid", "test"] = "test") -> Evaluation:
+        """What the retrained network gets right and wrong, on the recipe's device.
+
+        Args:
+            split: `test`; or of the examples that are not for testing, those that the retraining held out
+                (`valid`), or learned from (`train`).
+
+        Raises:
+            DataError: There are no such examples.
+        """
+        recipe = self._recipe()
+        device = device_of_rank(recipe.device)
+        kernels = kernels_for(device, deterministic=recipe.deterministic)
+        with threads_for(recipe.threads), kernels:
+            return evaluate(recipe, self.network().to(device), checked(recipe.data()), split)
+
+    def export(self, exporter: str, folder: Path | None = None) -> Exported:
         """Write the retrained network in another format, compared with it on test examples.
+
+        How far they were off is noted in ``checks.json`` beside the file; what else was measured, in
+        ``report.json`` under ``exports``.
 
         Args:
             exporter: Its registered name, with its defaults.
@@ -126,9 +160,11 @@ class Run:
             LookupError: There is no such exporter.
             UnsupportedError: The format cannot hold the network, or what reads it is not installed.
         """
-        write = exporters.component(exporter)()
-        data = self._recipe().data()
-        return write.export(self.network(), _example(data, data.test), folder or self.folder / "export")
+        write, recipe = exporters.component(exporter), self._recipe()
+        directory = RunDirectory(self.folder)
+        with threads_for(recipe.threads):
+            finished = finished_run(directory, recipe, self.genotype, self.network(), recipe.data())
+            return export(write, finished, folder or directory.export, directory)
 
     def write_report(self) -> Path:
         """Write the report for people again, from ``report.json``: such as with a newer nasframe."""
@@ -241,21 +277,18 @@ class _Stages:
 
     def run(self) -> Run:
         self._directory.update_status(ended="running", reason=None)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self._recipe.threads or default_threads())
         deterministic = self._recipe.deterministic
         if sentence := lost_by(self._device, deterministic=deterministic):
             self._directory.note(sentence)
         try:
-            with self._interrupts, kernels_for(self._device, deterministic=deterministic):
+            kernels = kernels_for(self._device, deterministic=deterministic)
+            with threads_for(self._recipe.threads), self._interrupts, kernels:
                 self._run_stages()
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             reason = None if stopped else f"{type(error).__name__}: {error}"
             self._directory.update_status(ended="interrupted" if stopped else "failed", reason=reason)
             raise
-        finally:
-            torch.set_num_threads(threads)
         self._directory.update_status(ended="done", reason=None)
         return shared(lambda: open_run(self._directory.root))
 
@@ -460,7 +493,7 @@ class _Stages:
         section = self._recipe.retrain
         if section.inherit and model is not None:
             heir = derived(section.space(self._data.task), found)
-            _save_weights(inherit(heir, model, found), self._directory.inherited)
+            save_weights(inherit(heir, model, found), self._directory.inherited)
 
     def _explored(self, exploration: Exploration, space: Space, start: int) -> Scored:
         """The best of what an explorer had scored; each score is a record, from the step `start` on."""
@@ -560,17 +593,56 @@ class _Stages:
 
     def _retrain(self) -> None:
         section = self._recipe.retrain
-        torch.manual_seed(seed_for(self._recipe.seed, "retrain", "init"))
         space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
-        model = derived(space, genotype, recomputed=section.recomputed)
-        if section.inherit:
-            _load_weights(model, self._directory.inherited)
         if (key := space.key(genotype)) is not None:
             self._directory.update_status(architecture=key)
+        if section.seeds > 1:
+            self._repetition.run(partial(self._retrained, space, genotype), self._directory.weights)
+        else:
+            stretch = Stretch("retrain", self._recipe.seed, "retrain")
+            self._train_derived(space, genotype, stretch, self._directory.weights)
+        self._describe(genotype)
+
+    @property
+    def _repetition(self) -> Repetition:
+        return Repetition(self._recipe, self._directory.stage("retrain"))
+
+    def _retrained(self, space: Space, genotype: Genotype, stretch: Stretch, weights: Path) -> Metrics:
+        """What a network is worth on held-out examples after a training, see `Repetition`."""
+        section, data = self._recipe.retrain, self._data
+        model = self._train_derived(space, genotype, stretch, weights)
+        _, valid = hold_out(data.train, section.valid_fraction, self._recipe.seed)
+        return section.trainer().evaluate(model, section.objective(), valid, data.preprocess)
+
+    def _train_derived(self, space: Space, genotype: Genotype, stretch: Stretch, weights: Path) -> Model:
+        """Train the derived network by a seed, and write its weights."""
+        section = self._recipe.retrain
+        torch.manual_seed(seed_for(stretch.seed, "retrain", "init"))
+        model = derived(space, genotype, recomputed=section.recomputed)
+        if section.inherit:
+            set_weights(model, self._directory.inherited)
         algorithm = algorithms.component("weights_only")
-        self._fit("retrain", section, model, section.objective(), algorithm, lambda record: record)
-        _save_weights(model, self._directory.weights)
+        self._fit(
+            "retrain",
+            section,
+            model,
+            section.objective(),
+            algorithm,
+            lambda record: record,
+            stretch=stretch,
+        )
+        save_weights(model, weights)
+        return model
+
+    def _describe(self, genotype: Genotype) -> None:
+        """Make a folder of the network that it can be built from without the data, if that is plain."""
+        section = self._recipe.retrain
+        try:
+            found = describe(self._recipe.name, self._data, section.space, section.objective, genotype)
+        except UnsupportedError:
+            return  # whoever wants such a folder is told why
+        write_whole(self._directory.description, json.dumps(found, indent=2) + "\n")
 
     def _fit(
         self,
@@ -589,7 +661,7 @@ class _Stages:
         train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
         last = before
 
-        with self._tracking(stage) as open_trackers:
+        with self._tracking(stretch.records or stage) as open_trackers:
 
             def start_tracking(start: int) -> Callable[[Record], None]:
                 nonlocal last
@@ -604,6 +676,10 @@ class _Stages:
                     log(replace(record, step=last))
 
                 return track
+
+            def note(sentence: str) -> None:
+                prefix = f"{label}: " if stretch.records else f"{stage}: "
+                self._directory.note(prefix + sentence.removeprefix(f"{stage}: "))
 
             def hear(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
                 self._hear(label, step, num_steps, epoch, metrics)
@@ -625,20 +701,21 @@ class _Stages:
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(folder),
                     progress=hear,
-                    note=self._directory.note,
+                    note=note,
                     interrupts=self._interrupts,
                     guard=guard,
+                    num_outputs=self._data.task.num_outputs,
                 ),
             )
         return last
 
     @contextmanager
-    def _tracking(self, stage: str) -> Iterator[Callable[[int], Callable[[Record], None]]]:
-        """What opens the trackers of a stage at a step, and returns where records go."""
+    def _tracking(self, name: str) -> Iterator[Callable[[int], Callable[[Record], None]]]:
+        """What opens the trackers of a stage, by its folder, at a step, and returns where records go."""
         tracking: list[Tracking] = []
 
         def start_tracking(start: int) -> Callable[[Record], None]:
-            folder = self._directory.stage(stage)
+            folder = self._directory.stage(name)
             components = self._recipe.trackers if is_first() else ()
             tracking.extend(Tracking(component, folder, start) for component in components)
 
@@ -660,26 +737,43 @@ class _Stages:
         space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
         model = derived(space, genotype)
-        _load_weights(model, self._directory.weights)
+        set_weights(model, self._directory.weights)
         model.to(self._device)
-        tested = section.trainer().evaluate(
-            model, section.objective(), self._data.test, self._data.preprocess
-        )
+        metrics = self._tested(model)
+        rows = self._tested_by_seed(model)
         if not is_first():
             return
-        metrics = {f"test_{name}": float(value) for name, value in tested.items()}
+        metrics |= spread(rows, "test_")
         metrics["parameters"] = costs.component("parameters")().of(model, self._data.task)
         standing = self._standing(genotype)
         metrics |= _truth(standing)
         task = self._data.task
-        write_report(self._directory, self._recipe, genotype, space, metrics, task, standing)
+        write_report(self._directory, self._recipe, genotype, space, metrics, task, standing, rows)
         report = self._recipe.report().write(self._directory.root)
         self._directory.update_status(report=os.path.relpath(report, self._directory.root))
         if self._recipe.export:
-            example = _example(self._data, self._data.test)
+            model.cpu().eval()
+            finished = finished_run(self._directory, self._recipe, genotype, model, self._data)
             self._directory.export.mkdir(exist_ok=True)
             for component in self._recipe.export:
-                component().export(model.cpu().eval(), example, self._directory.export)
+                export(component, finished, self._directory.export, self._directory)
+
+    def _tested(self, model: Model) -> dict[str, float]:
+        """Figures on all test examples."""
+        section, data = self._recipe.retrain, self._data
+        tested = section.trainer().evaluate(model, section.objective(), data.test, data.preprocess)
+        return {f"test_{name}": float(value) for name, value in tested.items()}
+
+    def _tested_by_seed(self, model: Model) -> list[dict[str, float]]:
+        """Figures of each training, where there are several; it ends with the weights that are kept."""
+        if self._recipe.retrain.seeds == 1:
+            return []
+        repetition, rows = self._repetition, []
+        for seed in repetition.seeds:
+            set_weights(model, repetition.weights(seed))
+            rows.append({**repetition.outcome(seed), **self._tested(model)})
+        set_weights(model, self._directory.weights)
+        return rows
 
 
 def open_run(folder: Path) -> Run:
@@ -700,28 +794,10 @@ def open_run(folder: Path) -> Run:
 
 def _reported(path: Path, part: str) -> dict[str, Any]:
     """An object that the report has."""
-    content = read_json_file(path)
-    found = content.get(part) if isinstance(content, dict) else None
+    found = report_of(path).get(part)
     if not isinstance(found, dict):
         raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
     return found
-
-
-def _save_weights(model: Model, path: Path) -> None:
-    # copies, because the format has no place for parameters that several cells share
-    weights = {
-        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
-    }
-    with written_whole(path) as file:
-        file.write(save(weights))
-
-
-def _load_weights(model: Model, path: Path) -> None:
-    try:
-        model.load_state_dict(load_weights(path))
-    except RuntimeError as error:
-        raise FormatError(f"{path}: must be the weights of the run's network: {error}") from error
 
 
 def _graphs(space: Space, genotype: Genotype) -> dict[str, Graph]:
@@ -763,11 +839,3 @@ def _with_truth(record: Record, standing: Standing | None) -> Record:
     """Add where the architecture that the alphas prefer truly stands."""
     truth = {f"search/{name}": value for name, value in _truth(standing).items()}
     return replace(record, scalars={**record.scalars, **truth})
-
-
-def _example(data: Dataset, split: Split) -> torch.Tensor:
-    batch = split.batch(torch.arange(min(8, len(split))))
-    example = data.preprocess.normalize(data.preprocess.scale(batch.inputs))
-    if not isinstance(example, torch.Tensor):
-        raise DataError("export: inputs must be one tensor")
-    return example

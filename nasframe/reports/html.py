@@ -71,6 +71,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
         "metrics": [(spell(name), figure(name, value)) for name, value in content.get("metrics", {}).items()],
+        "seeds": _seeds(content.get("seeds", [])),
         "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),
         "total": duration(sum(seconds.values())) if seconds else "",
@@ -140,6 +141,14 @@ def _standing(benchmark: Mapping[str, Any]) -> str:
         f"{benchmark['rank']:,} of {benchmark['count']:,}, at least as accurate as "
         f"{benchmark['percentile']:.2f}% of them. A random one is no better with that probability."
     )
+
+
+def _seeds(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The figures of each seed of the retraining."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [spell(name) for name in names], [
+        [figure(name, row.get(name, "")) for name in names] for row in rows
+    ]
 
 
 def _parted(
