@@ -71,7 +71,7 @@ def report_of(path: Path) -> dict[str, Any]:
     Raises:
         FormatError: It is no such file.
     """
-    content = read_json_file(path)
+    content = read_json_file(path, f"finish the run with `nasframe resume {path.parent}`")
     if not isinstance(content, dict):
         raise FormatError(f"{path}: must be the report of a run, an object, got {content!r:.80}")
     return content
