@@ -70,7 +70,7 @@ from nasframe.recipe.consumption import EnergyMeter
 from nasframe.recipe.devices import default_threads, kernels_for, lost_by, peak_memory, threads_for
 from nasframe.recipe.evaluation import Evaluation, evaluate
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
-from nasframe.recipe.exporting import export, finished_run, report_of
+from nasframe.recipe.exporting import export, finished_run
 from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
@@ -80,7 +80,7 @@ from nasframe.recipe.progression import Progression, Stretch
 from nasframe.recipe.provenance import provenance_of
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.repetition import Repetition, spread
-from nasframe.recipe.reporting import health_of, write_report
+from nasframe.recipe.reporting import health_of, read_report, write_report
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
 from nasframe.recipe.tracking import Tracking
@@ -117,7 +117,7 @@ class Run:
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
         recipe = self._recipe()
-        described = _reported(self.folder / "report.json", "task")
+        described = _reported(self.folder, "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
         set_weights(model, self.folder / "retrain" / "model.safetensors")
@@ -165,7 +165,7 @@ class Run:
         directory = RunDirectory(self.folder)
         with threads_for(recipe.threads):
             finished = finished_run(directory, recipe, self.genotype, self.network(), recipe.data())
-            return export(write, finished, folder or directory.export, directory)
+            return export(write, finished, folder or directory.export, directory, recipe.report)
 
     def write_report(self) -> Path:
         """Write the report for people again, from ``report.json``: such as with a newer nasframe."""
@@ -754,7 +754,7 @@ class _Stages:
             finished = finished_run(self._directory, self._recipe, genotype, model, self._data)
             self._directory.export.mkdir(exist_ok=True)
             for component in self._recipe.export:
-                export(component, finished, self._directory.export, self._directory)
+                export(component, finished, self._directory.export, self._directory, self._recipe.report)
 
     def _tested(self, model: Model) -> dict[str, float]:
         """Figures on all test examples."""
@@ -783,18 +783,18 @@ def open_run(folder: Path) -> Run:
     directory = RunDirectory.open(folder)
     if "report" not in directory.status()["finished"]:
         raise FormatError(f"{folder}: must be a finished run; finish it with `nasframe resume {folder}`")
-    metrics = _reported(directory.report, "metrics")
+    metrics = _reported(directory.root, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
     genotype, key = Genotype.load(directory.genotype), directory.status().get("architecture")
     verdict = str(health_of(directory).get("verdict", ""))
     return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None, verdict)
 
 
-def _reported(path: Path, part: str) -> dict[str, Any]:
+def _reported(folder: Path, part: str) -> dict[str, Any]:
     """An object that the report has."""
-    found = report_of(path).get(part)
+    found = read_report(folder).get(part)
     if not isinstance(found, dict):
-        raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
+        raise FormatError(f"{folder / 'report.json'}: must be the report of a run, but has no `{part}`")
     return found
 
 
