@@ -9,7 +9,7 @@ import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
 from nasframe.cli.output import print_json, print_table
-from nasframe.core.quantity import spell_bytes, spell_seconds
+from nasframe.quantity import spell_bytes, spell_seconds
 
 
 def export(

@@ -4,16 +4,16 @@ import json
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from nasframe.core import Dataset, Exported, Exporter, FinishedRun, Genotype, Model, Report
 from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
-from nasframe.errors import DataError, FaultWarning, StorageError
+from nasframe.errors import DataError, FaultWarning, FormatError, StorageError
 from nasframe.recipe.model_folder import describe, read_model_folder
 from nasframe.recipe.recipe import Recipe
-from nasframe.recipe.reporting import read_report
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import recipe_to_mapping
 from nasframe.registry import Component
@@ -45,7 +45,7 @@ def finished_run(
         describe=partial(describe, recipe.name, data, section.space, section.objective, genotype),
         load=read_model_folder,
         recipe=recipe_to_mapping(recipe),
-        report=read_report(directory.root),
+        report=report_of(directory.report),
         predicted_latency_ms=_predicted_latency(directory, recipe, genotype),
     )
 
@@ -77,6 +77,18 @@ def export(
     return done
 
 
+def report_of(path: Path) -> dict[str, Any]:
+    """What ``report.json`` says.
+
+    Raises:
+        FormatError: It is no such file.
+    """
+    content = read_json_file(path, f"finish the run with `nasframe resume {path.parent}`")
+    if not isinstance(content, dict):
+        raise FormatError(f"{path}: must be the report of a run, an object, got {content!r:.80}")
+    return content
+
+
 def _example(data: Dataset) -> torch.Tensor:
     batch = data.test.batch(torch.arange(min(_NUM_EXAMPLES, len(data.test))))
     example = data.preprocess.normalize(data.preprocess.scale(batch.inputs))
@@ -94,7 +106,7 @@ def _predicted_latency(directory: RunDirectory, recipe: Recipe, genotype: Genoty
 
 def _report(directory: RunDirectory, report: Component[Report], exporter: str, exported: Exported) -> None:
     """Let the reports say what was measured; what cannot be written is told by a `FaultWarning`."""
-    content = read_report(directory.root)
+    content = report_of(directory.report)
     others = content.get("exports")
     figures = {of: dict(each) for of, each in exported.figures.items()}
     entry = {exporter: {"path": str(exported.path), "figures": figures}}

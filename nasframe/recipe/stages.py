@@ -70,7 +70,7 @@ from nasframe.recipe.consumption import EnergyMeter
 from nasframe.recipe.devices import default_threads, kernels_for, lost_by, peak_memory, threads_for
 from nasframe.recipe.evaluation import Evaluation, evaluate
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
-from nasframe.recipe.exporting import export, finished_run
+from nasframe.recipe.exporting import export, finished_run, report_of
 from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
@@ -80,7 +80,7 @@ from nasframe.recipe.progression import Progression, Stretch
 from nasframe.recipe.provenance import provenance_of
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.repetition import Repetition, spread
-from nasframe.recipe.reporting import health_of, read_report, write_report
+from nasframe.recipe.reporting import health_of, write_report
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
 from nasframe.recipe.tracking import Tracking
@@ -792,7 +792,7 @@ def open_run(folder: Path) -> Run:
 
 def _reported(folder: Path, part: str) -> dict[str, Any]:
     """An object that the report has."""
-    found = read_report(folder).get(part)
+    found = report_of(folder / "report.json").get(part)
     if not isinstance(found, dict):
         raise FormatError(f"{folder / 'report.json'}: must be the report of a run, but has no `{part}`")
     return found
