@@ -1,8 +1,11 @@
 """What was measured of several things, as a table."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from nasframe.quantity import spell_bytes, spell_seconds
+
+_TITLES: Final = {"bytes": "size"}
 
 
 def table_of(figures: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
@@ -13,7 +16,7 @@ def table_of(figures: Mapping[str, Mapping[str, float]]) -> tuple[list[str], lis
             and ``bytes`` is a size.
     """
     names = list(dict.fromkeys(name for each in figures.values() for name in each))
-    header = ["network", *(name.removesuffix("_ms").replace("_", " ") for name in names)]
+    header = ["network", *(_TITLES.get(name, name).removesuffix("_ms").replace("_", " ") for name in names)]
     rows = [[of, *(_spell(name, each.get(name)) for name in names)] for of, each in figures.items()]
     return header, rows
 

@@ -7,6 +7,6 @@ def test_figures_are_spelled_by_their_names_and_what_is_missing_is_empty():
         "guess": {"latency_ms": 1500},
     }
     assert table_of(figures) == (
-        ["network", "test accuracy", "latency", "bytes"],
+        ["network", "test accuracy", "latency", "size"],
         [["float32", "50.00%", "0.25 ms", "2.0 KiB"], ["guess", "", "1.5 s", ""]],
     )
