@@ -117,7 +117,7 @@ class Run:
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
         recipe = self._recipe()
-        described = _reported(self.folder / "report.json", "task")
+        described = _reported(self.folder, "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
         set_weights(model, self.folder / "retrain" / "model.safetensors")
@@ -165,7 +165,7 @@ class Run:
         directory = RunDirectory(self.folder)
         with threads_for(recipe.threads):
             finished = finished_run(directory, recipe, self.genotype, self.network(), recipe.data())
-            return export(write, finished, folder or directory.export, directory)
+            return export(write, finished, folder or directory.export, directory, recipe.report)
 
     def write_report(self) -> Path:
         """Write the report for people again, from ``report.json``: such as with a newer nasframe."""
@@ -754,7 +754,7 @@ class _Stages:
             finished = finished_run(self._directory, self._recipe, genotype, model, self._data)
             self._directory.export.mkdir(exist_ok=True)
             for component in self._recipe.export:
-                export(component, finished, self._directory.export, self._directory)
+                export(component, finished, self._directory.export, self._directory, self._recipe.report)
 
     def _tested(self, model: Model) -> dict[str, float]:
         """Figures on all test examples."""
@@ -783,18 +783,18 @@ def open_run(folder: Path) -> Run:
     directory = RunDirectory.open(folder)
     if "report" not in directory.status()["finished"]:
         raise FormatError(f"{folder}: must be a finished run; finish it with `nasframe resume {folder}`")
-    metrics = _reported(directory.report, "metrics")
+    metrics = _reported(directory.root, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
     genotype, key = Genotype.load(directory.genotype), directory.status().get("architecture")
     verdict = str(health_of(directory).get("verdict", ""))
     return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None, verdict)
 
 
-def _reported(path: Path, part: str) -> dict[str, Any]:
+def _reported(folder: Path, part: str) -> dict[str, Any]:
     """An object that the report has."""
-    found = report_of(path).get(part)
+    found = report_of(folder / "report.json").get(part)
     if not isinstance(found, dict):
-        raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
+        raise FormatError(f"{folder / 'report.json'}: must be the report of a run, but has no `{part}`")
     return found
 
 

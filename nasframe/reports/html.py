@@ -7,15 +7,16 @@ from typing import Any, Final, final
 
 from nasframe.core import Report, reports
 from nasframe.core.json_text import read_json_file
-from nasframe.core.quantity import spell_bytes
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
 from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
 from nasframe.pages.drawing import drawn, graph_from, strip
+from nasframe.pages.measured import table_of
 from nasframe.pages.page import rendered
 from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
+from nasframe.quantity import spell_bytes
 
 _MOST_DOTS: Final = 500
 
@@ -98,6 +99,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "tradeoff_note": _tradeoff_note(content.get("tradeoff", {})),
         "random": _random(content.get("random", {})),
         "scores": _scores(content.get("random", {})),
+        "exports": [(name, *table_of(each["figures"])) for name, each in content.get("exports", {}).items()],
         "cost": _cost(content),
         "peak": _peak(content),
         "environment": [
