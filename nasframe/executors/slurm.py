@@ -1,6 +1,7 @@
 """SLURM, by submitit: an array of jobs, which are found again when this process is started again."""
 
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -68,7 +69,7 @@ class Slurm(Executor):
             "time": minutes,
             "cpus_per_task": cpus,
             "gpus_per_node": gpus or None,
-            "mem": memory_gib,
+            "mem": None if memory_gib is None else f"{math.ceil(1024 * memory_gib)}M",
             "setup": list(setup) or None,
             "additional_parameters": more or None,
             "signal_delay_s": _SIGNAL_SECONDS,
@@ -86,11 +87,10 @@ class Slurm(Executor):
         except RuntimeError as error:
             raise UnsupportedError(
                 "executors: `slurm`: must be started on a machine of the cluster, where `sbatch` and `srun` "
-                f"are, but {error}; --dry-run shows what would be submitted"
+                "are, but they are not here; --dry-run shows what would be submitted"
             ) from error
         submitter.update_parameters(**self._parameters)
-        with Interrupts():
-            yield Workers(self._jobs, _Queue(submitit, submitter, logs).run)
+        yield Workers(self._jobs, _Queue(submitit, submitter, logs).run)
 
     def preview(self, folder: Path, count: int) -> str:
         submitit = _submitit()

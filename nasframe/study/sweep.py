@@ -12,7 +12,7 @@ from typing import Any, Final, final
 import torch
 
 from nasframe import problem_kinds as kinds
-from nasframe.core import Executor, Work, generator_for
+from nasframe.core import Executor, Interrupts, Work, generator_for
 from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import Problem, RecipeError
@@ -193,7 +193,7 @@ def run_sweep(
         say(f"{len(sweep.points)} runs, {len(rows)} of them done; in {folder.root}")
         keep_freed_memory()
         works = [Work(name, partial(run_point, point, runs / name)) for name, point in left.items()]
-        with executor().opened(folder.root) as workers:
+        with Interrupts(), executor().opened(folder.root) as workers:
             for ended in workers.run(works):
                 name = ended.work.name
                 row = {**_identity(left[name]), "failure": ended.lost} if ended.lost else ended.value
