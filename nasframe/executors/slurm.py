@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from nasframe.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 _POLL_SECONDS: Final = 5.0
 _SIGNAL_SECONDS: Final = 120
+_RAISED: Final = re.compile(r"^[\w.]+(?:Error|Exception|Interrupt|Exit)\b.*", re.MULTILINE)
 
 
 @executors.register("slurm")
@@ -155,8 +157,8 @@ class _Queue:
         try:
             return Ended(work, job.result())
         except (errors.FailedJobError, errors.UncompletedJobError) as error:
-            said = [line.strip() for line in str(error).splitlines() if line.strip()]
-            return Ended(work, lost=f"job {job.job_id} has no result: {said[-1] if said else error}")
+            said = _RAISED.findall(str(error)) or str(error).splitlines()[:1]
+            return Ended(work, lost=f"job {job.job_id} has no result: {' '.join(said[-1:])}")
 
 
 @final

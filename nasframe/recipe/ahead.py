@@ -5,9 +5,9 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
-from nasframe.core import Ended, Explorer, Genotype, Work, Workers
+from nasframe.core import Ended, Explorer, Genotype, Space, Work, Workers
 from nasframe.errors import StorageError, UnsupportedError
 from nasframe.recipe.exploring import Ask, Key, Outcome, Scored, ScoreLog
 
@@ -26,10 +26,11 @@ class Ahead:
         workers: Where scores are worked out.
         log: ``ahead.jsonl``: one line for each score in the order in which they were worked out.
         score: Works one out.
+        space: Where the explorer looks; its copies share it.
     """
 
-    def __init__(self, workers: Workers, log: ScoreLog, score: ScoreCall) -> None:
-        self._workers, self._log, self._score = workers, log, score
+    def __init__(self, workers: Workers, log: ScoreLog, score: ScoreCall, space: Space) -> None:
+        self._workers, self._log, self._score, self._space = workers, log, score, space
         self._known = {(each.genotype, each.budget): each for each in log.before}
         self._begun: dict[str, Key] = {}
         self._coming: Callable[[], Iterator[Key]] = lambda: iter(())
@@ -84,7 +85,7 @@ class Ahead:
     def _guesses(self, explorer: Explorer, asked: Genotype, ask: Ask, left: int) -> Iterator[Key]:
         key = asked, explorer.budget
         yield key
-        twin = _copied(explorer)
+        twin = self._copied(explorer)
         for _ in range(left - 1):
             known = self._known.get(key)
             twin.tell(key[0], -math.inf if known is None else known.value)
@@ -94,12 +95,11 @@ class Ahead:
                 return
             yield key
 
-
-def _copied(explorer: Explorer) -> Any:
-    try:
-        return copy.deepcopy(explorer)
-    except Exception as error:  # whatever a third party's explorer holds
-        raise UnsupportedError(
-            f"search.explorer: {type(explorer).__name__} must be one that can be copied where scores are "
-            f"worked out side by side, but: {error}; search without --jobs and --on"
-        ) from error
+    def _copied(self, explorer: Explorer) -> Explorer:
+        try:
+            return copy.deepcopy(explorer, {id(self._space): self._space})
+        except Exception as error:  # whatever a third party's explorer holds
+            raise UnsupportedError(
+                f"search.explorer: {type(explorer).__name__} must be one that can be copied where scores are "
+                f"worked out side by side, but: {error}; search without --jobs and --on"
+            ) from error

@@ -492,7 +492,7 @@ class _Stages:
             num_records = self._fit("search", section, model, objective, make_algorithm, describe)
         limit = self._cost_limit(space)
         log = ScoreLog(self._directory.stage("search") / "scores.jsonl")
-        with self._ahead() as ahead:
+        with self._ahead(space) as ahead:
             exploration = Exploration(
                 component(space, self._recipe.seed),
                 lambda: self._score(space, trained),
@@ -508,7 +508,7 @@ class _Stages:
         self._keep_found(best.genotype, space)
 
     @contextmanager
-    def _ahead(self) -> Iterator[Answer | None]:
+    def _ahead(self, space: Space) -> Iterator[Answer | None]:
         """What works scores out side by side, if that is wanted."""
         if self._executor is None:
             yield None
@@ -517,7 +517,7 @@ class _Stages:
         log = ScoreLog(self._directory.stage("search") / "ahead.jsonl")
         score = partial(score_elsewhere, root, imported_modules())
         with self._executor().opened(root, lasting=True) as workers:
-            yield Ahead(workers, log, score).outcome
+            yield Ahead(workers, log, score, space).outcome
 
     def score(self, genotype: Genotype, budget: float) -> Outcome:
         """Score an architecture with new weights, in a process that does nothing else."""
