@@ -87,7 +87,7 @@ def test_the_run_directory_holds_what_is_documented_and_nothing_else(finished):
     assert found - events - checkpoints == {
         "lock", "recipe.yaml", "environment.json", "status.json", "report.html", "report.json",
         "search/metrics.jsonl", "search/genotype.json",
-        "retrain/metrics.jsonl", "retrain/model.safetensors",
+        "retrain/metrics.jsonl", "retrain/model.safetensors", "retrain/config.json",
     }  # fmt: skip
 
 
