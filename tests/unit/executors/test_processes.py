@@ -7,40 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from nasframe.core import Ended, Work
+from nasframe.core import Work
 from nasframe.executors.processes import Processes, gpu_of
 
 
-def killed_at_first(folder: Path, times: int) -> int:
-    """Be killed so many times, and then say which process it is."""
-    calls = folder / "calls"
+def be_killed(calls: Path) -> None:
     with calls.open("a") as file:
-        file.write("called\n")
-    if len(calls.read_text().splitlines()) <= times:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return os.getpid()
+        file.write(f"{os.getpid()}\n")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def ended(folder: Path, executor: Processes, *works: Work) -> list[Ended]:
-    with executor.opened(folder) as workers:
-        return list(workers.run(works))
-
-
-def test_a_work_whose_process_was_killed_is_called_again(tmp_path: Path) -> None:
-    work = Work("one", partial(killed_at_first, tmp_path, 1))
-    (found,) = ended(tmp_path, Processes(jobs=2), work)
-    assert (found.work, found.lost) == (work, "")
-    assert found.value != os.getpid()
-    assert len((tmp_path / "calls").read_text().splitlines()) == 2
-
-
-def test_what_is_killed_too_often_is_told_as_lost(tmp_path: Path) -> None:
-    (found,) = ended(
-        tmp_path, Processes(jobs=2, retries=0), Work("one", partial(killed_at_first, tmp_path, 9))
-    )
-    assert found.value is None
-    assert "killed once" in found.lost
-    assert len((tmp_path / "calls").read_text().splitlines()) == 1
+def test_a_work_whose_process_is_killed_is_called_again_and_told_as_lost_when_that_is_too_often(
+    tmp_path: Path,
+) -> None:
+    work = Work("one", partial(be_killed, tmp_path / "calls"))
+    with Processes(jobs=2, retries=1).opened(tmp_path) as workers:
+        (found,) = workers.run([work])
+    assert (found.work, found.value) == (work, None)
+    assert "its process was killed 2 times" in found.lost
+    processes = (tmp_path / "calls").read_text().splitlines()
+    assert len(processes) == len(set(processes) - {str(os.getpid())}) == 2
 
 
 def test_one_job_runs_in_this_process_one_work_after_the_other(tmp_path: Path) -> None:

@@ -101,6 +101,14 @@ def test_the_table_has_a_line_for_each_run_and_each_mean(folder: Path) -> None:
     assert sum(line[2:3] == ["failed"] for line in table) == 2
 
 
+def test_the_runs_of_a_sweep_that_are_done_are_compared(folder: Path, tmp_path: Path) -> None:
+    out = io.StringIO()
+    with redirect_stdout(out), pytest.raises(SystemExit):
+        main(["compare", str(folder / "out"), "--out", str(tmp_path / "page.html"), "--json"])
+    done = {Path(row["run"]).name for row in rows(folder) if not row["failure"]}
+    assert {run["label"] for run in json.loads(out.getvalue())["runs"]} == done
+
+
 def test_a_recipe_that_changed_is_refused_in_the_same_folder(folder: Path) -> None:
     with pytest.raises(FormatError, match="of what the sweep says"):
         run_sweep(loaded(folder, f"{LR}=0.1,0.2", "seed=0,1", "retrain.trainer.epochs=1"), folder / "out")
