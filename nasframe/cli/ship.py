@@ -61,4 +61,4 @@ def _spell(name: str, value: float | None) -> str:
         return spell_seconds(value / 1000)
     if name == "bytes":
         return spell_bytes(round(value))
-    return f"{value:.3g}"
+    return f"{value:.4g}"

@@ -12,7 +12,7 @@
   function show(frame) {
     const epoch = epochs[frame];
     for (const [cell, weights] of cells) {
-      cell.textContent = weights[frame] === "-" ? "" : weights[frame].replace(/^0/, "");
+      cell.textContent = weights[frame] === "-" ? "" : Number(weights[frame]).toFixed(2).replace(/^0/, "");
       cell.style.setProperty("--w", weights[frame] === "-" ? 0 : weights[frame]);
     }
     for (const row of rows) {

@@ -71,6 +71,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
         "metrics": [(spell(name), figure(name, value)) for name, value in content.get("metrics", {}).items()],
+        "seeds": _seeds(content.get("seeds", [])),
         "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),
         "total": duration(sum(seconds.values())) if seconds else "",
@@ -94,6 +95,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
             for title, series in health_curves.items()
         ),
         "tradeoff": _tradeoff(content.get("tradeoff", {})),
+        "tradeoff_note": _tradeoff_note(content.get("tradeoff", {})),
         "random": _random(content.get("random", {})),
         "scores": _scores(content.get("random", {})),
         "cost": _cost(content),
@@ -139,6 +141,14 @@ def _standing(benchmark: Mapping[str, Any]) -> str:
         f"{benchmark['rank']:,} of {benchmark['count']:,}, at least as accurate as "
         f"{benchmark['percentile']:.2f}% of them. A random one is no better with that probability."
     )
+
+
+def _seeds(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The figures of each seed of the retraining."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [spell(name) for name in names], [
+        [figure(name, row.get(name, "")) for name in names] for row in rows
+    ]
 
 
 def _parted(
@@ -188,6 +198,15 @@ def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
     return scatter(
         str(found["quality"]).capitalize(), cost, dots, None if limit is None else (limit, "budget")
     )
+
+
+def _tradeoff_note(found: Mapping[str, Any]) -> str:
+    """What the points are."""
+    if found.get("quality") == "score":
+        return "Each architecture that was scored with the whole budget."
+    is_true = "table" in found.get("quality", "")
+    learning = "" if is_true else " Accuracy also grows because the supernet learns meanwhile."
+    return f"The architecture that the search preferred after each epoch.{learning}"
 
 
 def _random(found: Mapping[str, Any]) -> str:
