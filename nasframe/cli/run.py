@@ -1,21 +1,33 @@
 """The verbs that run a recipe."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
+from nasframe.cli.arguments import (
+    Address,
+    AsJson,
+    Jobs,
+    On,
+    Outside,
+    Overrides,
+    Plugins,
+    RecipeName,
+    executor_overrides,
+)
 from nasframe.cli.output import print_json, print_table, printable
 from nasframe.cli.progress import shown_progress
 from nasframe.cli.startup import uncollected
 from nasframe.launch import launch
 
 if TYPE_CHECKING:
+    from nasframe.core import Executor
     from nasframe.recipe import Run
+    from nasframe.registry import Component
 
 
 def run(
@@ -28,6 +40,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the complete recipe that would be run, and stop.")
     ] = False,
+    jobs: Jobs = None,
+    on: On = None,
+    address: Address = None,
     plugin: Plugins = None,
     outside: Outside = False,
     as_json: AsJson = False,
@@ -42,6 +57,7 @@ def run(
     with joined():
         with uncollected():
             complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
+            executor = _executor(on, jobs, address)
         is_alone = launch().num_ranks == 1  # otherwise another rank may make it now, or have made it before
         if is_alone and out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise typer.BadParameter(f"--out {out} must be a new or empty folder, but holds something")
@@ -51,12 +67,15 @@ def run(
             return
         keep_freed_memory()
         with _resumable(out or Path("runs") / complete.name, plugin or ()), shown_progress() as progress:
-            finished = run_recipe(complete, out, progress)
+            finished = run_recipe(complete, out, progress, executor=executor)
     _show(finished, as_json)
 
 
 def resume(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What an interrupted run left behind.")],
+    jobs: Jobs = None,
+    on: On = None,
+    address: Address = None,
     plugin: Plugins = None,
     outside: Outside = False,
     as_json: AsJson = False,
@@ -70,10 +89,19 @@ def resume(
     if launch().is_first and not (run_dir / "recipe.yaml").is_file():  # others may not see it
         raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
     import_modules(plugin or ())
+    executor = _executor(on, jobs, address)
     keep_freed_memory()
     with _resumable(run_dir, plugin or ()), shown_progress() as progress:
-        finished = resume_run(run_dir, progress, outside=outside)
+        finished = resume_run(run_dir, progress, outside=outside, executor=executor)
     _show(finished, as_json)
+
+
+def _executor(on: str | None, jobs: int | None, address: str | None) -> "Component[Executor] | None":
+    """Where scores are worked out, if anything is said of it."""
+    from nasframe.recipe.executing import read_executor
+
+    said = executor_overrides(on, jobs, address)
+    return read_executor(said) if said else None
 
 
 @contextmanager
@@ -114,7 +142,7 @@ def _show(finished: "Run", as_json: bool) -> None:
         found = {"architecture": finished.architecture, "genotype": genotype, "health": finished.health}
         print_json({**paths, "metrics": finished.metrics, **found})
         return
-    rows = [[name.replace("_", " "), _spell(name, value)] for name, value in finished.metrics.items()]
+    rows = list(_figures(finished.metrics))
     rows += [["search", printable(finished.health)]] if finished.health else []
     rows += [
         ["results", str(finished.folder)],
@@ -127,6 +155,18 @@ def _show(finished: "Run", as_json: bool) -> None:
     if finished.architecture is not None:
         # on a line of its own, which a terminal does not fold, so that it can be copied
         typer.echo(f"\narchitecture\n{printable(finished.architecture)}")
+
+
+def _figures(metrics: Mapping[str, float]) -> Iterator[list[str]]:
+    """A row for each figure; a mean and its standard deviation share one."""
+    for name, value in metrics.items():
+        figure, _, which = name.rpartition("_")
+        spread = metrics.get(f"{figure}_std")
+        if spread is None or which not in ("mean", "std"):
+            yield [name.replace("_", " "), _spell(name, value)]
+        elif which == "mean":
+            spelled = f"{_spell(figure, value)} ± {_spell(figure, spread)}"
+            yield [f"{figure} of all seeds".replace("_", " "), spelled]
 
 
 def _spell(name: str, value: float) -> str:

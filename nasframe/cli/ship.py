@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
-from nasframe.cli.output import print_json
+from nasframe.cli.output import print_json, print_table
 
 
 def export(
@@ -25,6 +25,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the network of a finished run in other formats, each checked against it on test examples."""
+    from nasframe.pages.measured import table_of
     from nasframe.recipe import open_run
     from nasframe.recipe.discovery import import_modules
 
@@ -38,3 +39,6 @@ def export(
         typer.echo(each.path)
         if each.max_difference is not None:
             typer.echo(f"  off by {each.max_difference:.2g} at most, on {each.num_examples} test examples")
+        if each.figures:
+            typer.echo()
+            print_table(*table_of(each.figures))

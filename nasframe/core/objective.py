@@ -35,6 +35,10 @@ class Objective(ABC):
         """
         return None
 
+    def probabilities(self, outputs: Any) -> torch.Tensor | None:
+        """The probability of each class, B K, by a model's outputs; None where they are not of classes."""
+        return None
+
 
 def with_penalty(
     objective: Objective,

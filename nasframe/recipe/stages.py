@@ -7,22 +7,21 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 import torch
-from safetensors.torch import save
 
 from nasframe.core import (
     Algorithm,
     Benchmark,
     Dataset,
     Deriver,
+    Executor,
     Explorer,
     Exported,
-    Exporter,
     Genotype,
     Graph,
     Guard,
@@ -32,11 +31,11 @@ from nasframe.core import (
     Model,
     Objective,
     Penalty,
+    Predictor,
     Progress,
     Record,
     Score,
     Space,
-    Split,
     Standing,
     Task,
     Testbed,
@@ -58,20 +57,43 @@ from nasframe.core import (
     supernet,
 )
 from nasframe.core.dataset import checked
-from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.ranks import is_first, num_ranks, shared
-from nasframe.core.storage import write_whole, written_whole
-from nasframe.core.tensor_file import load_weights
-from nasframe.errors import DataError, FormatError, HealthWarning, TrainingError, UnsupportedError
+from nasframe.core.storage import write_whole
+from nasframe.core.tensor_file import save_weights
+from nasframe.errors import (
+    FormatError,
+    HealthWarning,
+    TrainingError,
+    UnsupportedError,
+)
 from nasframe.recipe.additions import Additions, figures_of
-from nasframe.recipe.devices import default_threads, kernels_for, lost_by
-from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
+from nasframe.recipe.ahead import Ahead
+from nasframe.recipe.consumption import EnergyMeter
+from nasframe.recipe.devices import default_threads, kernels_for, lost_by, peak_memory, threads_for
+from nasframe.recipe.discovery import import_modules, imported_modules
+from nasframe.recipe.evaluation import Evaluation, evaluate
+from nasframe.recipe.exploring import (
+    Answer,
+    CostLimit,
+    Exploration,
+    Outcome,
+    Scored,
+    ScoreLog,
+    ScoreTraining,
+    outcome_of,
+    trains_supernet,
+)
+from nasframe.recipe.exporting import export, finished_run, report_of
 from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
+from nasframe.recipe.model_folder import describe, read_model_folder, set_weights
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
+from nasframe.recipe.provenance import provenance_of
 from nasframe.recipe.recipe import Recipe, Retrain, Search
+from nasframe.recipe.repetition import Repetition, spread
+from nasframe.recipe.reporting import health_of, write_report
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.schema import dump_recipe
 from nasframe.recipe.tracking import Tracking
@@ -108,16 +130,41 @@ class Run:
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
         recipe = self._recipe()
-        described = _reported(self.folder / "report.json", "task")
+        described = _reported(self.folder, "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
-        _load_weights(model, self.folder / "retrain" / "model.safetensors")
+        set_weights(model, self.folder / "retrain" / "model.safetensors")
         return model.eval()
+
+    def predictor(self) -> Predictor:
+        """The retrained network with all that it takes to ask it about files."""
+        if RunDirectory(self.folder).description.is_file():
+            return read_model_folder(self.folder / "retrain")
+        recipe = self._recipe()
+        data, objective = recipe.data(), recipe.retrain.objective()
+        return Predictor(self.network(), data.task, data.preprocess, objective, data.class_names, data.reader)
+
+    def evaluate(self, split: Literal["train", "valid", "test"] = "test") -> Evaluation:
+        """What the retrained network gets right and wrong, on the recipe's device.
+
+        Args:
+            split: `test`; or of the examples that are not for testing, those that the retraining held out
+                (`valid`), or learned from (`train`).
+
+        Raises:
+            DataError: There are no such examples.
+        """
+        recipe = self._recipe()
+        device = device_of_rank(recipe.device)
+        kernels = kernels_for(device, deterministic=recipe.deterministic)
+        with threads_for(recipe.threads), kernels:
+            return evaluate(recipe, self.network().to(device), checked(recipe.data()), split)
 
     def export(self, exporter: str, folder: Path | None = None) -> Exported:
         """Write the retrained network in another format, compared with it on test examples.
 
-        How far they were off is noted in ``checks.json`` beside the file.
+        How far they were off is noted in ``checks.json`` beside the file; what else was measured, in
+        ``report.json`` under ``exports``.
 
         Args:
             exporter: Its registered name, with its defaults.
@@ -127,15 +174,27 @@ class Run:
             LookupError: There is no such exporter.
             UnsupportedError: The format cannot hold the network, or what reads it is not installed.
         """
-        write = exporters.component(exporter)()
-        data = self._recipe().data()
-        return _exported(write, self.network(), _example(data, data.test), folder or self.folder / "export")
+        write, recipe = exporters.component(exporter), self._recipe()
+        directory = RunDirectory(self.folder)
+        with threads_for(recipe.threads):
+            finished = finished_run(directory, recipe, self.genotype, self.network(), recipe.data())
+            return export(write, finished, folder or directory.export, directory, recipe.report)
+
+    def write_report(self) -> Path:
+        """Write the report for people again, from ``report.json``: such as with a newer nasframe."""
+        return self._recipe().report().write(self.folder)
 
     def _recipe(self) -> Recipe:
         return load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
 
 
-def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None = None) -> Run:
+def run(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    *,
+    executor: Callable[[], Executor] | None = None,
+) -> Run:
     """Take a recipe through the whole search.
 
     Processes that a launcher such as torchrun started together share each batch.
@@ -144,8 +203,12 @@ def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None
         recipe: From `load_recipe`.
         out: The run directory; by default a new one below ``runs/<name>/``.
         progress: Hears each step.
+        executor: Where the scores of an explorer are worked out, side by side.
+
+    Raises:
+        UnsupportedError: There is an executor, but nothing that it could do.
     """
-    return _run(recipe, out, progress or _silent)
+    return _run(recipe, out, progress or _silent, executor=executor)
 
 
 def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None = None) -> Run:
@@ -160,21 +223,38 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None
     return _run(recipe, out, progress or _silent, fit)
 
 
-def _run(recipe: Recipe, out: str | Path | None, progress: Progress, fit: Fit | None = None) -> Run:
+def _run(
+    recipe: Recipe,
+    out: str | Path | None,
+    progress: Progress,
+    fit: Fit | None = None,
+    executor: Callable[[], Executor] | None = None,
+) -> Run:
     folder = None if out is None else Path(out)
+    _check_executor(recipe, executor)
     with joined():
         check_ranks(recipe)
         device, text = str(device_of_rank(recipe.device)), dump_recipe(recipe)
 
         def create() -> RunDirectory:
             threads = recipe.threads or default_threads()
-            return RunDirectory.create(folder, recipe.name, text, device, threads)
+            directory = RunDirectory.create(folder, recipe.name, text, device, threads)
+            if recipe.places:
+                text_of_origins = json.dumps(provenance_of(recipe), indent=1)
+                write_whole(directory.provenance, f"{text_of_origins}\n")
+            return directory
 
         with held_directory(lambda: run_directory_for(text, folder, create)) as directory:
-            return _Stages(recipe, directory, progress, fit).run()
+            return _Stages(recipe, directory, progress, fit, executor).run()
 
 
-def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = False) -> Run:
+def resume(
+    run_dir: Path,
+    progress: Progress | None = None,
+    *,
+    outside: bool = False,
+    executor: Callable[[], Executor] | None = None,
+) -> Run:
     """Go on with a run from its last checkpoint, or its first unfinished stage.
 
     Args:
@@ -182,6 +262,7 @@ def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = F
         progress: Hears each step.
         outside: Let it write files outside of the run directory, and of the folder that this runs in, that
             its recipe names.
+        executor: As `run`; it need not be that of before.
 
     Raises:
         FormatError: `run_dir` is not a run directory.
@@ -197,7 +278,38 @@ def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = F
         # the other ranks' copy lies elsewhere, so that nothing is inside of it; the first has looked
         recipe = load_recipe(directory.recipe, check=False, outside=outside or not is_first())
         check_ranks(recipe)
-        return _Stages(recipe, directory, progress or _silent).run()
+        _check_executor(recipe, executor)
+        return _Stages(recipe, directory, progress or _silent, executor=executor).run()
+
+
+def _check_executor(recipe: Recipe, executor: Callable[[], Executor] | None) -> None:
+    search = recipe.search
+    if executor is not None and (recipe.genotype or not search.score or trains_supernet(search.score)):
+        what = "one supernet is trained" if recipe.genotype is None else "the architecture is known"
+        raise UnsupportedError(
+            "search.explorer: must ask for scores that need no trained supernet, to be worked out "
+            f"side by side, but {what}; leave out --jobs and --on"
+        )
+
+
+def score_elsewhere(folder: Path, modules: tuple[Path, ...], genotype: Genotype, budget: float) -> Outcome:
+    """Score an architecture for a run of another process.
+
+    Args:
+        folder: The run directory.
+        modules: The user's own, imported first.
+        genotype: The architecture.
+        budget: Share of the whole budget.
+    """
+    import_modules(modules)
+    return _scoring(folder).score(genotype, budget)
+
+
+@lru_cache(maxsize=1)
+def _scoring(folder: Path) -> "_Stages":
+    """What scores for a run; data are read once by each process."""
+    recipe = load_recipe(folder / "recipe.yaml", check=False, outside=True)
+    return _Stages(recipe, RunDirectory(folder), _silent)
 
 
 def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
@@ -211,9 +323,15 @@ def _plainly(trainer: Trainer, job: Job) -> None:
 @final
 class _Stages:
     def __init__(
-        self, recipe: Recipe, directory: RunDirectory, progress: Progress, fit: Fit | None = None
+        self,
+        recipe: Recipe,
+        directory: RunDirectory,
+        progress: Progress,
+        fit: Fit | None = None,
+        executor: Callable[[], Executor] | None = None,
     ) -> None:
         self._recipe, self._directory, self._progress = recipe, directory, progress
+        self._executor = executor
         self._fit_by = fit or _plainly
         self._device = device_of_rank(recipe.device)
         self._interrupts = Interrupts(_ECHO_SECONDS if num_ranks() > 1 else 0.0)
@@ -234,21 +352,18 @@ class _Stages:
 
     def run(self) -> Run:
         self._directory.update_status(ended="running", reason=None)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self._recipe.threads or default_threads())
         deterministic = self._recipe.deterministic
         if sentence := lost_by(self._device, deterministic=deterministic):
             self._directory.note(sentence)
         try:
-            with self._interrupts, kernels_for(self._device, deterministic=deterministic):
+            kernels = kernels_for(self._device, deterministic=deterministic)
+            with threads_for(self._recipe.threads), self._interrupts, kernels:
                 self._run_stages()
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             reason = None if stopped else f"{type(error).__name__}: {error}"
             self._directory.update_status(ended="interrupted" if stopped else "failed", reason=reason)
             raise
-        finally:
-            torch.set_num_threads(threads)
         self._directory.update_status(ended="done", reason=None)
         return shared(lambda: open_run(self._directory.root))
 
@@ -263,6 +378,7 @@ class _Stages:
     def _timed(self, stage: str) -> Iterator[None]:
         """Add up a stage's time over all its attempts, and note it when it is finished."""
         started = time.perf_counter()
+        self._energy = EnergyMeter()
         finished: list[str] = []
         self._directory.update_status(stage=stage)
         try:
@@ -272,13 +388,25 @@ class _Stages:
             status = self._directory.status()
             seconds = status["seconds"].get(stage, 0.0) + time.perf_counter() - started
             self._directory.update_status(
+                **self._consumed(stage, status),
                 seconds={**status["seconds"], stage: round(seconds, 3)},
                 steps=self._steps,
                 finished=[*status["finished"], *finished],
             )
 
+    def _consumed(self, stage: str, status: Mapping[str, Any]) -> dict[str, Any]:
+        """Energy of a stage over all its attempts, and the most memory so far; each where it can be told."""
+        found: dict[str, Any] = {}
+        before = status.get("joules", {})
+        if (joules := self._energy.joules) is not None:
+            found["joules"] = {**before, stage: round(before.get(stage, 0.0) + joules, 3)}
+        if (peak := peak_memory(self._device)) is not None:
+            found["peak_bytes"] = max(peak, status.get("peak_bytes", 0))
+        return found
+
     def _hear(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
         self._steps[stage] = step
+        self._energy.read()
         self._progress(stage, step, num_steps, epoch, metrics)
 
     def _search(self) -> None:
@@ -421,25 +549,51 @@ class _Stages:
 
             num_records = self._fit("search", section, model, objective, make_algorithm, describe)
         limit = self._cost_limit(space)
-        exploration = Exploration(
-            component(space, self._recipe.seed),
-            lambda: self._score(space, trained),
-            ScoreLog(self._directory.stage("search") / "scores.jsonl"),
-            section.evaluations,
-            self._recipe.seed,
-            self._interrupts,
-            limit,
-        )
-        best = self._explored(exploration, space, num_records + 1)
+        self._directory.stage("search")
+        with self._ahead(space) as ahead:
+            exploration = Exploration(
+                component(space, self._recipe.seed),
+                lambda: self._score(space, trained),
+                ScoreLog(self._directory.scores),
+                section.evaluations,
+                self._recipe.seed,
+                self._interrupts,
+                limit,
+                ahead,
+            )
+            best = self._explored(exploration, space, num_records + 1)
         self._bequeath(best.genotype, trained)
         self._keep_found(best.genotype, space)
+
+    @contextmanager
+    def _ahead(self, space: Space) -> Iterator[Answer | None]:
+        """What works scores out side by side, if that is wanted."""
+        if self._executor is None:
+            yield None
+            return
+        root = self._directory.root
+        log = ScoreLog(self._directory.stage("search") / "ahead.jsonl")
+        score = partial(score_elsewhere, root, imported_modules())
+        with self._executor().opened(root, lasting=True) as workers:
+            yield Ahead(workers, log, score, space).outcome
+
+    def score(self, genotype: Genotype, budget: float) -> Outcome:
+        """Score an architecture with new weights, in a process that does nothing else."""
+        recipe = self._recipe
+        kernels = kernels_for(self._device, deterministic=recipe.deterministic)
+        with threads_for(recipe.threads or 1), self._interrupts, kernels:
+            return outcome_of(self._own_score, genotype, budget, recipe.seed)
+
+    @cached_property
+    def _own_score(self) -> Score:
+        return self._score(self._recipe.space(self._data.task), None)
 
     def _bequeath(self, found: Genotype, model: Model | None) -> None:
         """Write what an architecture inherits from the supernet, if the retraining begins with that."""
         section = self._recipe.retrain
         if section.inherit and model is not None:
             heir = derived(section.space(self._data.task), found)
-            _save_weights(inherit(heir, model, found), self._directory.inherited)
+            save_weights(inherit(heir, model, found).state_dict(), self._directory.inherited)
 
     def _explored(self, exploration: Exploration, space: Space, start: int) -> Scored:
         """The best of what an explorer had scored; each score is a record, from the step `start` on."""
@@ -539,17 +693,56 @@ class _Stages:
 
     def _retrain(self) -> None:
         section = self._recipe.retrain
-        torch.manual_seed(seed_for(self._recipe.seed, "retrain", "init"))
         space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
-        model = derived(space, genotype, recomputed=section.recomputed)
-        if section.inherit:
-            _load_weights(model, self._directory.inherited)
         if (key := space.key(genotype)) is not None:
             self._directory.update_status(architecture=key)
+        if section.seeds > 1:
+            self._repetition.run(partial(self._retrained, space, genotype), self._directory.weights)
+        else:
+            stretch = Stretch("retrain", self._recipe.seed, "retrain")
+            self._train_derived(space, genotype, stretch, self._directory.weights)
+        self._describe(genotype)
+
+    @property
+    def _repetition(self) -> Repetition:
+        return Repetition(self._recipe, self._directory.stage("retrain"))
+
+    def _retrained(self, space: Space, genotype: Genotype, stretch: Stretch, weights: Path) -> Metrics:
+        """What a network is worth on held-out examples after a training, see `Repetition`."""
+        section, data = self._recipe.retrain, self._data
+        model = self._train_derived(space, genotype, stretch, weights)
+        _, valid = hold_out(data.train, section.valid_fraction, self._recipe.seed)
+        return section.trainer().evaluate(model, section.objective(), valid, data.preprocess)
+
+    def _train_derived(self, space: Space, genotype: Genotype, stretch: Stretch, weights: Path) -> Model:
+        """Train the derived network by a seed, and write its weights."""
+        section = self._recipe.retrain
+        torch.manual_seed(seed_for(stretch.seed, "retrain", "init"))
+        model = derived(space, genotype, recomputed=section.recomputed)
+        if section.inherit:
+            set_weights(model, self._directory.inherited)
         algorithm = algorithms.component("weights_only")
-        self._fit("retrain", section, model, section.objective(), algorithm, lambda record: record)
-        _save_weights(model, self._directory.weights)
+        self._fit(
+            "retrain",
+            section,
+            model,
+            section.objective(),
+            algorithm,
+            lambda record: record,
+            stretch=stretch,
+        )
+        save_weights(model.state_dict(), weights)
+        return model
+
+    def _describe(self, genotype: Genotype) -> None:
+        """Make a folder of the network that it can be built from without the data, if that is plain."""
+        section = self._recipe.retrain
+        try:
+            found = describe(self._recipe.name, self._data, section.space, section.objective, genotype)
+        except UnsupportedError:
+            return  # whoever wants such a folder is told why
+        write_whole(self._directory.description, json.dumps(found, indent=2) + "\n")
 
     def _fit(
         self,
@@ -568,7 +761,7 @@ class _Stages:
         train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
         last = before
 
-        with self._tracking(stage) as open_trackers:
+        with self._tracking(stretch.records or stage) as open_trackers:
 
             def start_tracking(start: int) -> Callable[[Record], None]:
                 nonlocal last
@@ -607,17 +800,19 @@ class _Stages:
                     note=self._directory.note,
                     interrupts=self._interrupts,
                     guard=guard,
+                    label=label,
+                    num_outputs=self._data.task.num_outputs,
                 ),
             )
         return last
 
     @contextmanager
-    def _tracking(self, stage: str) -> Iterator[Callable[[int], Callable[[Record], None]]]:
-        """What opens the trackers of a stage at a step, and returns where records go."""
+    def _tracking(self, name: str) -> Iterator[Callable[[int], Callable[[Record], None]]]:
+        """What opens the trackers of a stage, by its folder, at a step, and returns where records go."""
         tracking: list[Tracking] = []
 
         def start_tracking(start: int) -> Callable[[Record], None]:
-            folder = self._directory.stage(stage)
+            folder = self._directory.stage(name)
             components = self._recipe.trackers if is_first() else ()
             tracking.extend(Tracking(component, folder, start) for component in components)
 
@@ -639,26 +834,43 @@ class _Stages:
         space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
         model = derived(space, genotype)
-        _load_weights(model, self._directory.weights)
+        set_weights(model, self._directory.weights)
         model.to(self._device)
-        tested = section.trainer().evaluate(
-            model, section.objective(), self._data.test, self._data.preprocess
-        )
+        metrics = self._tested(model)
+        rows = self._tested_by_seed(model)
         if not is_first():
             return
-        metrics = {f"test_{name}": float(value) for name, value in tested.items()}
+        metrics |= spread(rows, "test_")
         metrics["parameters"] = costs.component("parameters")().of(model, self._data.task)
         standing = self._standing(genotype)
         metrics |= _truth(standing)
-        task = asdict(self._data.task)
-        _write_report(self._directory, self._recipe, genotype, space, metrics, task, standing)
+        task = self._data.task
+        write_report(self._directory, self._recipe, genotype, space, metrics, task, standing, rows)
         report = self._recipe.report().write(self._directory.root)
         self._directory.update_status(report=os.path.relpath(report, self._directory.root))
         if self._recipe.export:
-            example = _example(self._data, self._data.test)
+            model.cpu().eval()
+            finished = finished_run(self._directory, self._recipe, genotype, model, self._data)
             self._directory.export.mkdir(exist_ok=True)
             for component in self._recipe.export:
-                _exported(component(), model.cpu().eval(), example, self._directory.export)
+                export(component, finished, self._directory.export, self._directory, self._recipe.report)
+
+    def _tested(self, model: Model) -> dict[str, float]:
+        """Figures on all test examples."""
+        section, data = self._recipe.retrain, self._data
+        tested = section.trainer().evaluate(model, section.objective(), data.test, data.preprocess)
+        return {f"test_{name}": float(value) for name, value in tested.items()}
+
+    def _tested_by_seed(self, model: Model) -> list[dict[str, float]]:
+        """Figures of each training, where there are several; it ends with the weights that are kept."""
+        if self._recipe.retrain.seeds == 1:
+            return []
+        repetition, rows = self._repetition, []
+        for seed in repetition.seeds:
+            set_weights(model, repetition.weights(seed))
+            rows.append({**repetition.outcome(seed), **self._tested(model)})
+        set_weights(model, self._directory.weights)
+        return rows
 
 
 def open_run(folder: Path) -> Run:
@@ -670,43 +882,19 @@ def open_run(folder: Path) -> Run:
     directory = RunDirectory.open(folder)
     if "report" not in directory.status()["finished"]:
         raise FormatError(f"{folder}: must be a finished run; finish it with `nasframe resume {folder}`")
-    metrics = _reported(directory.report, "metrics")
+    metrics = _reported(directory.root, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
     genotype, key = Genotype.load(directory.genotype), directory.status().get("architecture")
-    verdict = str(_health(directory).get("verdict", ""))
+    verdict = str(health_of(directory).get("verdict", ""))
     return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None, verdict)
 
 
-def _health(directory: RunDirectory) -> dict[str, Any]:
-    """What was said of the search's health; empty where nothing was."""
-    found = directory.status().get("health")
-    return found if isinstance(found, dict) else {}
-
-
-def _reported(path: Path, part: str) -> dict[str, Any]:
+def _reported(folder: Path, part: str) -> dict[str, Any]:
     """An object that the report has."""
-    content = read_json_file(path)
-    found = content.get(part) if isinstance(content, dict) else None
+    found = report_of(folder / "report.json").get(part)
     if not isinstance(found, dict):
-        raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
+        raise FormatError(f"{folder / 'report.json'}: must be the report of a run, but has no `{part}`")
     return found
-
-
-def _save_weights(model: Model, path: Path) -> None:
-    # copies, because the format has no place for parameters that several cells share
-    weights = {
-        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
-    }
-    with written_whole(path) as file:
-        file.write(save(weights))
-
-
-def _load_weights(model: Model, path: Path) -> None:
-    try:
-        model.load_state_dict(load_weights(path))
-    except RuntimeError as error:
-        raise FormatError(f"{path}: must be the weights of the run's network: {error}") from error
 
 
 def _graphs(space: Space, genotype: Genotype) -> dict[str, Graph]:
@@ -748,87 +936,3 @@ def _with_truth(record: Record, standing: Standing | None) -> Record:
     """Add where the architecture that the alphas prefer truly stands."""
     truth = {f"search/{name}": value for name, value in _truth(standing).items()}
     return replace(record, scalars={**record.scalars, **truth})
-
-
-def _example(data: Dataset, split: Split) -> torch.Tensor:
-    batch = split.batch(torch.arange(min(8, len(split))))
-    example = data.preprocess.normalize(data.preprocess.scale(batch.inputs))
-    if not isinstance(example, torch.Tensor):
-        raise DataError("export: inputs must be one tensor")
-    return example
-
-
-def _exported(exporter: Exporter, model: Model, example: torch.Tensor, folder: Path) -> Exported:
-    """Export, and note how far the file is off where that was measured."""
-    path = exporter.export(model, example, folder)
-    done = Exported(path, exporter.max_difference, len(example))
-    if done.max_difference is not None:
-        noted = folder / "checks.json"
-        checks = read_json_file(noted) if noted.exists() else {}
-        figures = {"max_difference": done.max_difference, "num_examples": done.num_examples}
-        write_whole(noted, json.dumps({**checks, path.name: figures}, indent=2) + "\n")
-    return done
-
-
-def _write_report(
-    directory: RunDirectory,
-    recipe: Recipe,
-    genotype: Genotype,
-    space: Space,
-    metrics: dict[str, float],
-    task: dict[str, Any],
-    standing: Standing | None,
-) -> None:
-    graphs: dict[str, Graph] = dict(space.graphs(genotype))
-    curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
-    environment = read_json_file(directory.environment)
-    for name in ("best_score", "derived_cost", "max_cost"):
-        if (last := curves["search"].get(f"search/{name}", [None])[-1]) is not None:
-            metrics[name] = last
-    content = {
-        "name": recipe.name,
-        "verdict": _health(directory).get("verdict", ""),
-        "task": task,
-        "metrics": metrics,
-        "benchmark": _benchmark_entry(recipe, standing),
-        "architecture": space.key(genotype),
-        "genotype": json.loads(genotype.to_json()),
-        "graphs": {name: asdict(graph) for name, graph in graphs.items()},
-        "alphas": _alphas(curves["search"]),
-        "health": _health(directory),
-        "curves": {
-            tag: values
-            for of_stage in curves.values()
-            for tag, values in of_stage.items()
-            if not tag.startswith("alphas/") or tag == "alphas/entropy"
-        },
-        "seconds": directory.status()["seconds"],
-        "notes": directory.status().get("notes", []),
-        "environment": environment,
-        "recipe": directory.recipe.read_text(encoding="utf-8"),
-        "command": " ".join(environment["command"]),
-    }
-    write_whole(directory.report, json.dumps(content, indent=2) + "\n")
-
-
-def _benchmark_entry(recipe: Recipe, standing: Standing | None) -> dict[str, Any]:
-    if recipe.search.benchmark is None or standing is None:
-        return {}
-    return {"name": recipe.search.benchmark.name, "percentile": standing.percentile, **asdict(standing)}
-
-
-def _curves(path: Path) -> dict[str, list[float | None]]:
-    """Each tag's values over the epochs; empty where no jsonl tracker wrote them."""
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    records = [read_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
-    tags = dict.fromkeys(tag for record in records for tag in record if tag != "step")
-    return {tag: [record.get(tag) for record in records] for tag in tags}
-
-
-def _alphas(curves: dict[str, list[float | None]]) -> dict[str, dict[str, list[float | None]]]:
-    alphas: dict[str, dict[str, list[float | None]]] = {}
-    for tag, values in curves.items():
-        if tag.startswith("alphas/") and tag != "alphas/entropy":
-            _, choice_id, candidate = tag.split("/", 2)
-            alphas.setdefault(choice_id, {})[candidate] = values
-    return alphas

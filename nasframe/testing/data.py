@@ -3,11 +3,13 @@
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from nasframe.core import Augmentation, Batch, Dataset, Objective, generator_for, map_tensors
+from nasframe.core import Augmentation, Batch, Dataset, Objective, Reader, generator_for, map_tensors
+from nasframe.errors import DataError
 from nasframe.testing._verdict import check_metrics, plain, require, same, shapes
 
 
@@ -39,6 +41,10 @@ def check_dataset(factory: Callable[[], Dataset]) -> None:
         )
         _check_inputs(where, dataset, split.batch(indices))
         _check_classes(where, dataset, batch)
+    require(
+        dataset.reader is None or isinstance(dataset.reader(), Reader),
+        'dataset: reader must be one of the readers; write readers.component("image", height=…, width=…)',
+    )
 
 
 def _check_inputs(where: str, dataset: Dataset, batch: Batch) -> None:
@@ -73,6 +79,34 @@ def _check_classes(where: str, dataset: Dataset, batch: Batch) -> None:
         )
 
 
+def check_reader(factory: Callable[[], Reader], file: Path) -> None:
+    """Check a reader: the same each time, of one shape, and what cannot be read is refused by name.
+
+    Args:
+        factory: Builds the reader.
+        file: One that it can read.
+
+    Raises:
+        ComponentError: What must be changed.
+    """
+    reader, where = factory(), type(factory()).__name__
+    require(
+        all(suffix.startswith(".") and suffix == suffix.lower() for suffix in reader.suffixes),
+        f"{where}: suffixes must be such as `.png`, in lower case, got {reader.suffixes}; correct them",
+    )
+    require(
+        torch.equal(reader.read(file), factory().read(file)),
+        f"{where}: must read a file the same each time; draw nothing",
+    )
+    absent = file.with_name(f"no {file.name}")
+    try:
+        reader.read(absent)
+    except DataError as error:
+        require(absent.name in str(error), f"{where}: an error must name its file, got {error}; add the path")
+    else:
+        require(False, f"{where}: must refuse a file that is not there; raise a DataError")
+
+
 def check_augmentation(factory: Callable[[], Augmentation], batch: Batch | None = None) -> None:
     """Check an augmentation: the shapes stay, and all randomness comes from the generator.
 
@@ -85,6 +119,8 @@ def check_augmentation(factory: Callable[[], Augmentation], batch: Batch | None 
     """
     batch = batch or Batch(torch.rand(6, 3, 8, 8), torch.arange(6) % 3)
     augmentation = factory()
+    if augmentation.mixes_targets and batch.targets.dtype == torch.int64:
+        batch = Batch(batch.inputs, torch.eye(int(batch.targets.max()) + 1)[batch.targets])
     where = type(augmentation).__name__
     before, state = copy.deepcopy(plain(batch)), torch.get_rng_state()
     results = [augmentation(batch, generator_for(5, "check")) for _ in range(2)]
