@@ -43,7 +43,7 @@ _IN_PLACE: Final[Mapping[Any, str]] = {
 _FUNCTIONS: Final[Mapping[Any, str]] = {operator.pow: "torch.pow", operator.abs: "torch.abs"}
 _SIGNS: Final[Mapping[Any, str]] = {operator.neg: "-", operator.invert: "~"}
 _RESULTS: Final[Mapping[str, str]] = {
-    "add": "total", "sub": "difference", "mul": "product", "truediv": "quotient", "cat": "joined",
+    "add": "total", "sub": "difference", "mul": "product", "truediv": "quotient", "floordiv": "quotient", "matmul": "product", "cat": "joined",
     "getitem": "item", "getattr": "value",
 }  # fmt: skip
 _TAKEN: Final = frozenset({"self", "torch", "nn", "functional", "Tensor"})
