@@ -9,7 +9,7 @@ import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
 from nasframe.cli.output import print_json, print_table
-from nasframe.core.quantity import spell_bytes, spell_seconds
+from nasframe.quantity import spell_bytes, spell_seconds
 
 
 def export(
@@ -61,4 +61,4 @@ def _spell(name: str, value: float | None) -> str:
         return spell_seconds(value / 1000)
     if name == "bytes":
         return spell_bytes(round(value))
-    return f"{value:.3g}"
+    return f"{value:.4g}"

@@ -12,9 +12,10 @@ from nasframe.core import Dataset, Exported, Exporter, FinishedRun, Genotype, Mo
 from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import DataError, FaultWarning, FormatError, StorageError
-from nasframe.recipe.model_folder import describe
+from nasframe.recipe.model_folder import describe, read_model_folder
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.run_directory import RunDirectory
+from nasframe.recipe.schema import recipe_to_mapping
 from nasframe.registry import Component
 
 _NUM_EXAMPLES = 8
@@ -42,6 +43,8 @@ def finished_run(
         data=data,
         objective=section.objective(),
         describe=partial(describe, recipe.name, data, section.space, section.objective, genotype),
+        load=read_model_folder,
+        recipe=recipe_to_mapping(recipe),
         report=report_of(directory.report),
         predicted_latency_ms=_predicted_latency(directory, recipe, genotype),
     )

@@ -58,6 +58,7 @@ from nasframe.core import (
 from nasframe.core.dataset import checked
 from nasframe.core.ranks import is_first, num_ranks, shared
 from nasframe.core.storage import write_whole
+from nasframe.core.tensor_file import save_weights
 from nasframe.errors import (
     FormatError,
     HealthWarning,
@@ -73,7 +74,7 @@ from nasframe.recipe.exporting import export, finished_run, report_of
 from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
-from nasframe.recipe.model_folder import describe, read_model_folder, save_weights, set_weights
+from nasframe.recipe.model_folder import describe, read_model_folder, set_weights
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
 from nasframe.recipe.provenance import provenance_of
@@ -493,7 +494,7 @@ class _Stages:
         section = self._recipe.retrain
         if section.inherit and model is not None:
             heir = derived(section.space(self._data.task), found)
-            save_weights(inherit(heir, model, found), self._directory.inherited)
+            save_weights(inherit(heir, model, found).state_dict(), self._directory.inherited)
 
     def _explored(self, exploration: Exploration, space: Space, start: int) -> Scored:
         """The best of what an explorer had scored; each score is a record, from the step `start` on."""
@@ -632,7 +633,7 @@ class _Stages:
             lambda record: record,
             stretch=stretch,
         )
-        save_weights(model, weights)
+        save_weights(model.state_dict(), weights)
         return model
 
     def _describe(self, genotype: Genotype) -> None:
@@ -677,10 +678,6 @@ class _Stages:
 
                 return track
 
-            def note(sentence: str) -> None:
-                prefix = f"{label}: " if stretch.records else f"{stage}: "
-                self._directory.note(prefix + sentence.removeprefix(f"{stage}: "))
-
             def hear(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
                 self._hear(label, step, num_steps, epoch, metrics)
 
@@ -701,9 +698,10 @@ class _Stages:
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(folder),
                     progress=hear,
-                    note=note,
+                    note=self._directory.note,
                     interrupts=self._interrupts,
                     guard=guard,
+                    label=label,
                     num_outputs=self._data.task.num_outputs,
                 ),
             )

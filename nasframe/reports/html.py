@@ -7,7 +7,6 @@ from typing import Any, Final, final
 
 from nasframe.core import Report, reports
 from nasframe.core.json_text import read_json_file
-from nasframe.core.quantity import spell_bytes
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
@@ -16,6 +15,7 @@ from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, stro
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.page import rendered
 from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
+from nasframe.quantity import spell_bytes
 
 _MOST_DOTS: Final = 500
 

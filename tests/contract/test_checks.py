@@ -36,6 +36,7 @@ from nasframe.core import (
     Objective,
     Perturbation,
     Prices,
+    Reader,
     Regularizer,
     Schedule,
     Space,
@@ -56,7 +57,7 @@ from nasframe.core import (
     spaces,
     trainers,
 )
-from nasframe.errors import ComponentError, FormatError
+from nasframe.errors import ComponentError, DataError, FormatError
 from nasframe.registry import Registry
 from nasframe.types import Metrics
 
@@ -707,13 +708,43 @@ def test_exporter_and_cost_that_change_the_model(tmp_path: Path) -> None:
         def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
             return folder / "nothing"
 
+    class Pretending(Halving):
+        needs_run: ClassVar[bool] = True
+
     class Negative(Cost):
         def of(self, model: Model, task: Task) -> float:
             return -1.0
 
     refused("as it was", testing.check_exporter, Halving, tmp_path)
     refused("return the path", testing.check_exporter, Elsewhere, tmp_path)
+    refused("must raise an UnsupportedError", testing.check_exporter, Pretending, tmp_path)
     refused("not negative", testing.check_cost, Negative)
+
+
+def test_readers_that_shout_draw_or_invent(tmp_path: Path) -> None:
+    class Inventing(Reader):
+        def read(self, path: Path) -> torch.Tensor:
+            return torch.zeros(3)
+
+    class Drawing(Reader):
+        def read(self, path: Path) -> torch.Tensor:
+            return torch.rand(3)
+
+    class Shouting(Inventing):
+        suffixes: ClassVar[tuple[str, ...]] = (".PNG",)
+
+    class Nameless(Inventing):
+        def read(self, path: Path) -> torch.Tensor:
+            if not path.exists():
+                raise DataError("the file cannot be read")
+            return torch.zeros(3)
+
+    file = tmp_path / "file"
+    file.touch()
+    refused("is not there", testing.check_reader, Inventing, file)
+    refused("same each time", testing.check_reader, Drawing, file)
+    refused("in lower case", testing.check_reader, Shouting, file)
+    refused("name its file", testing.check_reader, Nameless, file)
 
 
 def test_benchmarks_that_lie() -> None:
