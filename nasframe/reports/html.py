@@ -135,6 +135,16 @@ def _sentence(content: Mapping[str, Any], seconds: float) -> str:
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
+def _named(metric: str, tradeoff: Mapping[str, Any]) -> str:
+    """A metric's name; of costs with what they are of, and the unit."""
+    what = f", {_cost_name(tradeoff)}" if tradeoff and metric.endswith("_cost") else ""
+    return f"{spell(metric)}{what}"
+
+
+def _cost_name(tradeoff: Mapping[str, Any]) -> str:
+    return spell(tradeoff["cost"]) + (f" in {tradeoff['unit']}" if tradeoff["unit"] else "")
+
+
 def _standing(benchmark: Mapping[str, Any]) -> str:
     if not benchmark:
         return ""
@@ -182,7 +192,6 @@ def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
     points = found.get("points", [])
     if not points:
         return None
-    cost = spell(found["cost"]) + (f" in {found['unit']}" if found["unit"] else "")
     limit = found["max_cost"]
     by_score = found["quality"] == "score"
     best = max(points, key=lambda each: each["value"]) if by_score else points[-1]
@@ -197,9 +206,8 @@ def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
         )
         for each in shown
     ]
-    return scatter(
-        str(found["quality"]).capitalize(), cost, dots, None if limit is None else (limit, "budget")
-    )
+    title, mark = str(found["quality"]).capitalize(), None if limit is None else (limit, "budget")
+    return scatter(title, _cost_name(found), dots, mark)
 
 
 def _tradeoff_note(found: Mapping[str, Any]) -> str:
