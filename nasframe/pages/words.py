@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from nasframe.core.quantity import spell_seconds
+from nasframe.quantity import spell_seconds
 
 
 def spell(name: str) -> str:

@@ -6,7 +6,6 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nasframe.core.quantity import spell_bytes
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter
@@ -15,6 +14,7 @@ from nasframe.pages.curve import numbered
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.page import rendered
 from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
+from nasframe.quantity import spell_bytes
 from nasframe.recipe.exporting import report_of
 from nasframe.recipe.loading import load_with_places
 from nasframe.recipe.minimal import minimal_mapping
