@@ -70,7 +70,10 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
-        "metrics": [(spell(name), figure(name, value)) for name, value in content.get("metrics", {}).items()],
+        "metrics": [
+            (_named(name, content.get("tradeoff", {})), figure(name, value))
+            for name, value in content.get("metrics", {}).items()
+        ],
         "seeds": _seeds(content.get("seeds", [])),
         "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),
