@@ -13,6 +13,7 @@ from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, c
 from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
 from nasframe.pages.drawing import drawn, graph_from, strip
+from nasframe.pages.measured import table_of
 from nasframe.pages.page import rendered
 from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
 from nasframe.quantity import spell_bytes
@@ -101,6 +102,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "tradeoff_note": _tradeoff_note(content.get("tradeoff", {})),
         "random": _random(content.get("random", {})),
         "scores": _scores(content.get("random", {})),
+        "exports": [(name, *table_of(each["figures"])) for name, each in content.get("exports", {}).items()],
         "cost": _cost(content),
         "peak": _peak(content),
         "environment": [

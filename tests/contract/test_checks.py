@@ -1,5 +1,6 @@
 """The checks for authors of components catch what is wrong, and say what to change."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -556,6 +557,26 @@ def test_explorer_that_ignores_its_seed() -> None:
         def tell(self, genotype: Genotype, score: float) -> None: ...
 
     refused("same for the same seed", testing.check_explorer, Unseeded)
+
+
+def test_explorer_whose_copy_goes_on_with_its_state() -> None:
+    class Sharing(Explorer):
+        def __init__(self, space: Space, seed: int) -> None:
+            from nasframe.core import generator_for
+
+            self.space, self.shared = space, [generator_for(seed)]
+
+        def __deepcopy__(self, memo: Any) -> Explorer:
+            return copy.copy(self)
+
+        def ask(self) -> Genotype:
+            from nasframe.core import sample
+
+            return sample(self.space, self.shared[0])
+
+        def tell(self, genotype: Genotype, score: float) -> None: ...
+
+    refused("a copy of it must propose the same", testing.check_explorer, Sharing)
 
 
 def test_explorer_that_learns_from_what_it_calls_random() -> None:
