@@ -85,7 +85,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "genotype": json.dumps(content.get("genotype", {}), indent=2, ensure_ascii=False),
         "candidates": candidates,
         "frames": frames,
-        "heat_maps": heat_maps(alphas, frames),
+        "heat_maps": heat_maps(alphas, frames, content.get("genotype", {}).get("choices", {})),
         "alphas": _present(
             chart(_strongest_title(name, series), series, candidates, strongest(series))
             for name, series in alphas.items()
