@@ -71,7 +71,10 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
-        "metrics": [(spell(name), figure(name, value)) for name, value in content.get("metrics", {}).items()],
+        "metrics": [
+            (_named(name, content.get("tradeoff", {})), figure(name, value))
+            for name, value in content.get("metrics", {}).items()
+        ],
         "seeds": _seeds(content.get("seeds", [])),
         "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),
@@ -82,7 +85,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "genotype": json.dumps(content.get("genotype", {}), indent=2, ensure_ascii=False),
         "candidates": candidates,
         "frames": frames,
-        "heat_maps": heat_maps(alphas, frames),
+        "heat_maps": heat_maps(alphas, frames, content.get("genotype", {}).get("choices", {})),
         "alphas": _present(
             chart(_strongest_title(name, series), series, candidates, strongest(series))
             for name, series in alphas.items()
