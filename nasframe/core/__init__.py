@@ -36,6 +36,7 @@ from nasframe.core.fused import FusedSum, States
 from nasframe.core.genotype import Genotype
 from nasframe.core.graph import Graph, draw
 from nasframe.core.guard import Guard
+from nasframe.core.heat_map import HeatMap
 from nasframe.core.in_two_steps import InTwoSteps
 from nasframe.core.indicators import (
     Idle,
@@ -130,7 +131,7 @@ from nasframe.core.space_size import num_architectures
 from nasframe.core.succession import take_alphas, take_weights
 from nasframe.core.swapped import normalized_by_batch, swapped, unmoved
 from nasframe.core.task import Task
-from nasframe.core.tracker import Record, Tracker, trackers
+from nasframe.core.tracker import Conclusion, Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
 from nasframe.core.virtual_step import VirtualStep, check_modelled
 from nasframe.core.watched import is_watched
@@ -158,6 +159,7 @@ __all__ = [
     "Candidate",
     "Checkpoints",
     "Choice",
+    "Conclusion",
     "Constrained",
     "Cost",
     "CostScale",
@@ -177,6 +179,7 @@ __all__ = [
     "HasConcentration",
     "HasGates",
     "HasLogits",
+    "HeatMap",
     "Idle",
     "IdleEdges",
     "InTwoSteps",

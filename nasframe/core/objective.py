@@ -35,6 +35,10 @@ class Objective(ABC):
         """
         return None
 
+    def probabilities(self, outputs: Any) -> torch.Tensor | None:
+        """What a model's outputs say of each class, B K, adding up to 1; None where there are none."""
+        return None
+
 
 def with_penalty(
     objective: Objective,

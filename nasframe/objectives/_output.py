@@ -8,14 +8,14 @@ from nasframe.errors import UnsupportedError
 
 
 def main_and_auxiliary(
-    outputs: Any, targets: torch.Tensor, key: str
+    outputs: Any, targets: torch.Tensor | None, key: str
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     """Take a model's outputs apart, in float32 or better.
 
     Args:
         outputs: A tensor; a tuple or list of tensors, the main one first; or a dict with the main
             one under `key` and, where there are any, one or several under ``auxiliary``.
-        targets: Say how many examples the batch has.
+        targets: Say how many examples the batch has; None where nobody knows.
         key: Name of the main output in a dict.
 
     Raises:
@@ -32,7 +32,7 @@ def main_and_auxiliary(
             f"got {_describe(outputs)}; return one of these from the network"
         )
     for part in parts:
-        if part.shape[:1] != targets.shape[:1]:
+        if targets is not None and part.shape[:1] != targets.shape[:1]:
             raise UnsupportedError(
                 f"each model output must have one row for each of {len(targets)} targets, "
                 f"got shape {tuple(part.shape)}"

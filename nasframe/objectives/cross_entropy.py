@@ -40,6 +40,11 @@ class CrossEntropy(Objective):
         return functional.cross_entropy(logits, targets, label_smoothing=self._label_smoothing)
 
     @torch.no_grad()
+    def probabilities(self, outputs: Any) -> torch.Tensor:
+        logits, _ = main_and_auxiliary(outputs, None, "logits")
+        return logits.softmax(1)
+
+    @torch.no_grad()
     def metrics(self, outputs: Any, targets: torch.Tensor) -> Metrics:
         logits, _ = main_and_auxiliary(outputs, targets, "logits")
         classes = targets.argmax(1) if targets.is_floating_point() else targets

@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from safetensors.torch import save
 from nasframe.core import (
     Algorithm,
     Benchmark,
+    Conclusion,
     Dataset,
     Deriver,
     Explorer,
@@ -62,6 +63,7 @@ from nasframe.core.storage import write_whole, written_whole
 from nasframe.core.tensor_file import load_weights
 from nasframe.errors import DataError, FormatError, HealthWarning, TrainingError, UnsupportedError
 from nasframe.recipe.additions import Additions, figures_of
+from nasframe.recipe.confusion import confusion_of, counted
 from nasframe.recipe.devices import default_threads, kernels_for, lost_by
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
 from nasframe.recipe.health import CUT, SearchHealth, Subject
@@ -71,7 +73,8 @@ from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.run_directory import RunDirectory
-from nasframe.recipe.schema import dump_recipe
+from nasframe.recipe.sample_inputs import sample_inputs
+from nasframe.recipe.schema import dump_recipe, recipe_to_mapping
 from nasframe.recipe.tracking import Tracking
 from nasframe.registry import Component
 from nasframe.types import Metrics
@@ -214,6 +217,8 @@ class _Stages:
         self._device = device_of_rank(recipe.device)
         self._interrupts = Interrupts(_ECHO_SECONDS if num_ranks() > 1 else 0.0)
         self._steps: dict[str, int] = dict(directory.status()["steps"])
+        self._until_told = ExitStack()
+        self._retrain_trackers: list[Tracking] = []
 
     @cached_property
     def _data(self) -> Dataset:
@@ -250,10 +255,11 @@ class _Stages:
 
     def _run_stages(self) -> None:
         stages = {"search": self._search, "retrain": self._retrain, "report": self._report}
-        for name, stage in stages.items():
-            if name not in self._directory.status()["finished"]:
-                with self._timed(name):
-                    stage()
+        with ExitStack() as self._until_told:
+            for name, stage in stages.items():
+                if name not in self._directory.status()["finished"]:
+                    with self._timed(name):
+                        stage()
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -443,7 +449,7 @@ class _Stages:
         with self._tracking("search") as start_tracking:
             track = start_tracking(start)
             for index, (scored, found) in enumerate(exploration.run()):
-                record = Record(start + index)
+                record = Record(start + index, is_last=index + 1 == exploration.evaluations)
                 if exploration.explorer.uses_budgets:
                     record = _with_figures(record, {"budget": scored.budget})
                 if scored.score is not None:
@@ -544,7 +550,12 @@ class _Stages:
         if (key := space.key(genotype)) is not None:
             self._directory.update_status(architecture=key)
         algorithm = algorithms.component("weights_only")
-        self._fit("retrain", section, model, section.objective(), algorithm, lambda record: record)
+        objective = counted(section.objective(), model, self._data.class_names)
+
+        def describe(record: Record) -> Record:
+            return replace(record, heat_maps=confusion_of(objective, "valid"))
+
+        self._fit("retrain", section, model, objective, algorithm, describe)
         _save_weights(model, self._directory.weights)
 
     def _fit(
@@ -562,9 +573,15 @@ class _Stages:
         stretch = stretch or Stretch(stage, self._recipe.seed, stage)
         folder, seed, label, before = stretch.folder, stretch.seed, stretch.label, stretch.before
         train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
+        augment = [component() for component in section.augment]
         last = before
 
-        with self._tracking(stage) as open_trackers:
+        def seen() -> dict[str, torch.Tensor]:
+            return sample_inputs(stage, self._data, train, augment, seed, self._device)
+
+        with ExitStack() as until_trained:
+            until = self._until_told if stage == "retrain" else until_trained
+            open_trackers = until.enter_context(self._tracking(stage, seen))
 
             def start_tracking(start: int) -> Callable[[Record], None]:
                 nonlocal last
@@ -595,7 +612,7 @@ class _Stages:
                     train=train,
                     valid=valid,
                     preprocess=self._data.preprocess,
-                    augment=[component() for component in section.augment],
+                    augment=augment,
                     describe=describe,
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(folder),
@@ -608,19 +625,32 @@ class _Stages:
         return last
 
     @contextmanager
-    def _tracking(self, stage: str) -> Iterator[Callable[[int], Callable[[Record], None]]]:
-        """What opens the trackers of a stage at a step, and returns where records go."""
+    def _tracking(
+        self, stage: str, seen: Callable[[], dict[str, torch.Tensor]] = dict
+    ) -> Iterator[Callable[[int], Callable[[Record], None]]]:
+        """What opens the trackers of a stage at a step, and returns where records go.
+
+        Args:
+            stage: Its name.
+            seen: Draws training inputs, for the first record.
+        """
         tracking: list[Tracking] = []
 
         def start_tracking(start: int) -> Callable[[Record], None]:
-            folder = self._directory.stage(stage)
-            components = self._recipe.trackers if is_first() else ()
-            tracking.extend(Tracking(component, folder, start) for component in components)
+            tracking.extend(self._trackers(stage, start))
+            if stage == "retrain":
+                self._retrain_trackers = tracking
 
             def track(record: Record) -> None:
+                if record.step == 1 and tracking:
+                    recipe = _as_block(self._directory.recipe.read_text(encoding="utf-8"))
+                    record = replace(record, texts={"recipe": recipe}, images=seen())
                 for each in tracking:
                     each.log(record)
-                self._directory.update_status(steps=self._steps)
+                self._directory.update_status(
+                    steps=self._steps,
+                    records={**self._directory.status().get("records", {}), stage: record.step},
+                )
 
             return track
 
@@ -630,6 +660,23 @@ class _Stages:
             for each in tracking:
                 each.close()
 
+    def _trackers(self, stage: str, start: int) -> list[Tracking]:
+        folder = self._directory.stage(stage)
+        components = self._recipe.trackers if is_first() else ()
+        return [Tracking(component, folder, start) for component in components]
+
+    def _conclude(self, conclusion: Conclusion) -> None:
+        """Tell the retraining's trackers what the run came to; they are open unless that ended earlier."""
+        with ExitStack() as closing:
+            trackers = self._retrain_trackers
+            if not trackers:
+                last = self._directory.status().get("records", {}).get("retrain", 0)
+                trackers = self._trackers("retrain", last + 1)
+                for each in trackers:
+                    closing.callback(each.close)
+            for each in trackers:
+                each.conclude(conclusion)
+
     def _report(self) -> None:
         section = self._recipe.retrain
         space: Space = section.space(self._data.task)
@@ -637,9 +684,9 @@ class _Stages:
         model = derived(space, genotype)
         _load_weights(model, self._directory.weights)
         model.to(self._device)
-        tested = section.trainer().evaluate(
-            model, section.objective(), self._data.test, self._data.preprocess
-        )
+        objective = counted(section.objective(), model, self._data.class_names)
+        tested = section.trainer().evaluate(model, objective, self._data.test, self._data.preprocess)
+        confusion = confusion_of(objective, "test")
         if not is_first():
             return
         metrics = {f"test_{name}": float(value) for name, value in tested.items()}
@@ -648,6 +695,8 @@ class _Stages:
         metrics |= _truth(standing)
         task = asdict(self._data.task)
         _write_report(self._directory, self._recipe, genotype, space, metrics, task, standing)
+        verdict = str(_health(self._directory).get("verdict", ""))
+        self._conclude(Conclusion(_leaves(recipe_to_mapping(self._recipe)), metrics, confusion, verdict))
         report = self._recipe.report().write(self._directory.root)
         self._directory.update_status(report=os.path.relpath(report, self._directory.root))
         if self._recipe.export:
@@ -705,6 +754,23 @@ def _load_weights(model: Model, path: Path) -> None:
         raise FormatError(f"{path}: must be the weights of the run's network: {error}") from error
 
 
+def _as_block(text: str) -> str:
+    """A text as Markdown that shows it as it is."""
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, bool | float | str]:
+    """The values in nested mappings and lists by their path; lists of values alone are one text."""
+    if isinstance(value, Mapping):
+        parts = [(f"{path}.{key}" if path else str(key), part) for key, part in value.items()]
+        return {name: leaf for at, part in parts for name, leaf in _leaves(part, at).items()}
+    if isinstance(value, (list, tuple)):
+        if any(isinstance(part, (Mapping, list, tuple)) for part in value):
+            return _leaves(dict(enumerate(value)), path)
+        return {path: ", ".join(map(str, value))}
+    return {path: value if isinstance(value, (bool, int, float, str)) else str(value)}
+
+
 def _graphs(space: Space, genotype: Genotype) -> dict[str, Graph]:
     return {f"genotype/{cell}": graph for cell, graph in space.graphs(genotype).items()}
 
@@ -721,7 +787,7 @@ def _with_alphas(record: Record, model: Model, graphs: Mapping[str, Graph]) -> R
             scalars[f"alphas/{choice_id}/{candidate}"] = value
     if entropies:
         scalars["alphas/entropy"] = sum(entropies) / len(entropies)
-    return Record(record.step, scalars, histograms, graphs)
+    return replace(record, scalars=scalars, histograms=histograms, graphs=graphs)
 
 
 def _with_figures(record: Record, figures: Mapping[str, float]) -> Record:

@@ -177,7 +177,8 @@ class Standard(Trainer):
             scalars = {f"{job.stage}/{name}": value for name, value in metrics.items()}
             with job.interrupts.deferred():
                 state.epoch, state.so_far = state.epoch + 1, _SoFar()
-                track(job.describe(Record(state.epoch, {**scalars, **seen})))
+                is_last = self._is_last(state, state.epoch)
+                track(job.describe(Record(state.epoch, {**scalars, **seen}, is_last=is_last)))
                 if job.guard is not None and (earlier := job.guard.judge(state.epoch, state.copy_upper)):
                     state.put_back(earlier)
                 self._save(job, state, metrics.get("valid_loss"))
@@ -192,8 +193,11 @@ class Standard(Trainer):
     def _seen_by_guard(self, job: Job, state: "_State") -> Mapping[str, float]:
         if job.guard is None:
             return {}
-        is_last = state.epoch + 1 >= self._epochs or state.step >= state.num_steps
-        return job.guard.measure(state.epoch + 1, is_last=is_last)
+        return job.guard.measure(state.epoch + 1, is_last=self._is_last(state, state.epoch + 1))
+
+    def _is_last(self, state: "_State", epoch: int) -> bool:
+        """Whether an epoch is to be the last, unless the guard ends the stage before."""
+        return epoch >= self._epochs or state.step >= state.num_steps
 
     def _save(self, job: Job, state: "_State", valid_loss: float | None = None) -> bool:
         return job.checkpoints.save(
