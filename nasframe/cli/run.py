@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
+from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, Quiet, RecipeName
 from nasframe.cli.output import print_json, print_table, printable
 from nasframe.cli.progress import shown_progress
 from nasframe.cli.startup import uncollected
@@ -30,6 +30,7 @@ def run(
     ] = False,
     plugin: Plugins = None,
     outside: Outside = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Take a recipe through the whole search; started by torchrun, on several ranks."""
@@ -50,15 +51,19 @@ def run(
                 typer.echo(dump_recipe(complete), nl=False)
             return
         keep_freed_memory()
-        with _resumable(out or Path("runs") / complete.name, plugin or ()), shown_progress() as progress:
-            finished = run_recipe(complete, out, progress)
-    _show(finished, as_json)
+        with (
+            _resumable(out or Path("runs") / complete.name, plugin or ()),
+            shown_progress(quiet=quiet) as shown,
+        ):
+            finished = run_recipe(complete, out, shown, shown.prefer)
+    _show(finished, as_json, quiet)
 
 
 def resume(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What an interrupted run left behind.")],
     plugin: Plugins = None,
     outside: Outside = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run that was interrupted."""
@@ -71,9 +76,9 @@ def resume(
         raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
     import_modules(plugin or ())
     keep_freed_memory()
-    with _resumable(run_dir, plugin or ()), shown_progress() as progress:
-        finished = resume_run(run_dir, progress, outside=outside)
-    _show(finished, as_json)
+    with _resumable(run_dir, plugin or ()), shown_progress(quiet=quiet) as shown:
+        finished = resume_run(run_dir, shown, shown.prefer, outside=outside)
+    _show(finished, as_json, quiet)
 
 
 @contextmanager
@@ -104,7 +109,7 @@ def _writes_outside(recipe: Path) -> bool:
     return False
 
 
-def _show(finished: "Run", as_json: bool) -> None:
+def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     """What was found, and where it is; told by one rank."""
     if not launch().is_first:
         return
@@ -114,11 +119,16 @@ def _show(finished: "Run", as_json: bool) -> None:
         found = {"architecture": finished.architecture, "genotype": genotype, "health": finished.health}
         print_json({**paths, "metrics": finished.metrics, **found})
         return
+    if quiet:
+        typer.echo(str(finished.folder))
+        return
     rows = [[name.replace("_", " "), _spell(name, value)] for name, value in finished.metrics.items()]
     rows += [["search", printable(finished.health)]] if finished.health else []
+    rows += [["found", printable(finished.genotype.summary)]]
     rows += [
         ["results", str(finished.folder)],
         ["report", str(finished.report)],
+        ["weights", str(finished.folder / "retrain" / "model.safetensors")],
         ["curves", f"tensorboard --logdir {finished.folder}"],
     ]
     notes = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))["notes"]

@@ -1,8 +1,10 @@
 """Genotype: a found architecture as plain, versioned data."""
 
 import ast
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +49,24 @@ class Genotype:
 
     def __getitem__(self, choice_id: str) -> tuple[str, ...]:
         return self.choices[choice_id]
+
+    @property
+    def summary(self) -> str:
+        """What is kept, in one line: how often in each kind of cell; in order where there are no cells."""
+        names = sorted(self.choices, key=_natural)
+        cells: dict[str, list[str]] = {}
+        for name in names:
+            if cell := cell_of(name):
+                cells.setdefault(cell, []).extend(self.choices[name])
+        if not cells:
+            kept = [" + ".join(self.choices[name]) or "nothing" for name in names]
+            runs = [(len(list(same)), each) for each, same in itertools.groupby(kept)]
+            return ", ".join(_times(count, each) for count, each in runs)
+        counts = {cell: Counter(kept).most_common() for cell, kept in cells.items()}
+        return "; ".join(
+            f"{cell}: {', '.join(_times(count, each) for each, count in found)}"
+            for cell, found in counts.items()
+        )
 
     def to_json(self) -> str:
         """The JSON text that `from_json` reads."""
@@ -139,6 +159,15 @@ def cell_of(choice_id: str) -> str:
     """The kind of cell that an edge is in, as cell spaces name them (see `Genotype`); empty for others."""
     found = _EDGE.fullmatch(choice_id)
     return found[1] if found else ""
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Orders names as one counts: 2 before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _times(count: int, name: str) -> str:
+    return name if count == 1 else f"{count} {name}"
 
 
 def _check_choices(choices: Any) -> None:

@@ -81,6 +81,9 @@ from nasframe.types import Metrics
 
 _ECHO_SECONDS: Final = 2.0  # in which torchrun has passed a signal on
 
+Prefer: TypeAlias = Callable[[str], None]
+"""Hears which architecture a search prefers, in one line, when that changes."""
+
 Fit: TypeAlias = Callable[[Trainer, Job], None]
 """Trains the model of a job by a trainer."""
 
@@ -134,7 +137,12 @@ class Run:
         return load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
 
 
-def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None = None) -> Run:
+def run(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    prefer: Prefer | None = None,
+) -> Run:
     """Take a recipe through the whole search.
 
     Processes that a launcher such as torchrun started together share each batch.
@@ -143,8 +151,9 @@ def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None
         recipe: From `load_recipe`.
         out: The run directory; by default a new one below ``runs/<name>/``.
         progress: Hears each step.
+        prefer: Hears which architecture the search prefers, in one line, when that changes.
     """
-    return _run(recipe, out, progress or _silent)
+    return _run(recipe, out, progress or _silent, prefer=prefer)
 
 
 def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None = None) -> Run:
@@ -159,7 +168,13 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None
     return _run(recipe, out, progress or _silent, fit)
 
 
-def _run(recipe: Recipe, out: str | Path | None, progress: Progress, fit: Fit | None = None) -> Run:
+def _run(
+    recipe: Recipe,
+    out: str | Path | None,
+    progress: Progress,
+    fit: Fit | None = None,
+    prefer: Prefer | None = None,
+) -> Run:
     folder = None if out is None else Path(out)
     with joined():
         check_ranks(recipe)
@@ -170,15 +185,22 @@ def _run(recipe: Recipe, out: str | Path | None, progress: Progress, fit: Fit | 
             return RunDirectory.create(folder, recipe.name, text, device, threads)
 
         with held_directory(lambda: run_directory_for(text, folder, create)) as directory:
-            return _Stages(recipe, directory, progress, fit).run()
+            return _Stages(recipe, directory, progress, fit, prefer).run()
 
 
-def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = False) -> Run:
+def resume(
+    run_dir: Path,
+    progress: Progress | None = None,
+    prefer: Prefer | None = None,
+    *,
+    outside: bool = False,
+) -> Run:
     """Go on with a run from its last checkpoint, or its first unfinished stage.
 
     Args:
         run_dir: What `run` left behind.
         progress: Hears each step.
+        prefer: Hears which architecture the search prefers, in one line, when that changes.
         outside: Let it write files outside of the run directory, and of the folder that this runs in, that
             its recipe names.
 
@@ -196,7 +218,7 @@ def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = F
         # the other ranks' copy lies elsewhere, so that nothing is inside of it; the first has looked
         recipe = load_recipe(directory.recipe, check=False, outside=outside or not is_first())
         check_ranks(recipe)
-        return _Stages(recipe, directory, progress or _silent).run()
+        return _Stages(recipe, directory, progress or _silent, prefer=prefer).run()
 
 
 def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
@@ -210,10 +232,17 @@ def _plainly(trainer: Trainer, job: Job) -> None:
 @final
 class _Stages:
     def __init__(
-        self, recipe: Recipe, directory: RunDirectory, progress: Progress, fit: Fit | None = None
+        self,
+        recipe: Recipe,
+        directory: RunDirectory,
+        progress: Progress,
+        fit: Fit | None = None,
+        prefer: Prefer | None = None,
     ) -> None:
         self._recipe, self._directory, self._progress = recipe, directory, progress
         self._fit_by = fit or _plainly
+        self._prefer = prefer
+        self._preferred: Genotype | None = None
         self._device = device_of_rank(recipe.device)
         self._interrupts = Interrupts(_ECHO_SECONDS if num_ranks() > 1 else 0.0)
         self._steps: dict[str, int] = dict(directory.status()["steps"])
@@ -283,6 +312,11 @@ class _Stages:
         self._steps[stage] = step
         self._progress(stage, step, num_steps, epoch, metrics)
 
+    def _hear_preferred(self, genotype: Genotype) -> None:
+        if self._prefer is not None and genotype != self._preferred:
+            self._preferred = genotype
+            self._prefer(genotype.summary)
+
     def _search(self) -> None:
         if self._recipe.genotype is not None:
             self._directory.stage("search")
@@ -330,6 +364,7 @@ class _Stages:
 
         def describe(record: Record) -> Record:
             genotype = derive()
+            self._hear_preferred(genotype)
             record = _with_alphas(record, model, _graphs(space, genotype))
             record = _with_truth(record, self._standing(genotype))
             record = _with_figures(record, {**stretch.figures, **figures_of(objective)})
@@ -458,6 +493,7 @@ class _Stages:
                     told = self._told(exploration, found)
                     record = _with_figures(record, {"best_score": found.value, **told})
                     if found is not best:
+                        self._hear_preferred(found.genotype)
                         record = replace(record, graphs=_graphs(space, found.genotype))
                 best = found
                 with self._interrupts.deferred():

@@ -396,9 +396,10 @@ class Standard(Trainer):
                     0 if state.valid is None else state.valid.batch_size // num_ranks() - len(other)
                 )
                 state.step += 1
-                job.progress(job.stage, state.step, state.num_steps, state.epoch + 1, metrics)
                 now = time.perf_counter()
                 so_far.add(metrics, len(train) * num_ranks(), now - started, lr)
+                told = {**metrics, "images_per_second": so_far.speed}
+                job.progress(job.stage, state.step, state.num_steps, state.epoch + 1, told)
                 if state.step % self._check_steps == 0 and num_ranks() > 1:
                     check_same(f"{job.stage}: step {state.step}", state.numbers())
                 due = state.step % self._checkpoint_steps == 0 or now - saved > self._checkpoint_seconds
@@ -562,10 +563,15 @@ class _SoFar:
             self.totals[name] = self.totals.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1  # some come in some steps alone
 
+    @property
+    def speed(self) -> float:
+        """Examples a second."""
+        return self.examples / self.seconds
+
     def means(self) -> dict[str, float]:
         """Each figure's mean over the steps that had it, learning rate and speed."""
         means = {name: float(total) / self.counts[name] for name, total in self.totals.items()}
-        return {**means, "lr": self.lr, "images_per_second": self.examples / self.seconds}
+        return {**means, "lr": self.lr, "images_per_second": self.speed}
 
 
 @dataclass

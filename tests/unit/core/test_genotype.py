@@ -300,3 +300,15 @@ def test_it_keeps_no_tie_to_what_it_was_made_from() -> None:
     genotype = Genotype(source)  # type: ignore[arg-type]
     source["a"].append("y")
     assert genotype["a"] == ("x",)
+
+
+def test_a_summary_counts_operations_by_cell_or_tells_them_in_order():
+    cells = Genotype.from_darts(
+        "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1), ('sep_conv_3x3', 0), "
+        "('sep_conv_3x3', 2)], normal_concat=range(2, 4), reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1)],"
+        " reduce_concat=[2])"
+    )
+    assert cells.summary == "normal: 3 sep_conv_3x3, skip_connect; reduce: 2 max_pool_3x3"
+    chain = {f"block_{index}": ("wide" if index < 10 else "narrow",) for index in range(12)}
+    assert Genotype(chain).summary == "10 wide, 2 narrow"
+    assert Genotype({"a": (), "b": ("x", "y")}).summary == "nothing, x + y"
