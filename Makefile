@@ -65,4 +65,4 @@ bench: .venv-bench/.ready
 	@touch $@ .venv/.run
 
 clean:
-	rm -rf .venv .venv-bench build dist site docs/recipes docs/reference docs/extending docs/study_results *.egg-info
+	rm -rf .venv .venv-bench build dist site docs/recipes docs/reference docs/extending docs/study_results docs/study_reports *.egg-info

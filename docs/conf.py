@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import pages  # noqa: E402 (the package beside this file)
+import pages.studies  # noqa: E402
 
 project = "nasframe"
 author = "the authors of nasframe"
@@ -36,6 +37,7 @@ html_theme = "furo"
 html_title = f"nasframe {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_extra_path = [str(pages.studies.write_reports(HERE / "study_reports"))]
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"

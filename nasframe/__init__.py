@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     from nasframe.core import Model as Model
     from nasframe.core import OneOf as OneOf
     from nasframe.core import OwnNetwork as OwnNetwork
+    from nasframe.core import Prediction as Prediction
+    from nasframe.core import Predictor as Predictor
     from nasframe.core import Task as Task
     from nasframe.core import WeightUpdate as WeightUpdate
     from nasframe.core import derived as derived
     from nasframe.core import inherit as inherit
     from nasframe.core import sample as sample
     from nasframe.core import supernet as supernet
+    from nasframe.recipe import Evaluation as Evaluation
     from nasframe.recipe import Recipe as Recipe
     from nasframe.recipe import Run as Run
+    from nasframe.recipe import load as load
     from nasframe.recipe import load_recipe as load_recipe
     from nasframe.recipe import run as run
     from nasframe.registry import Component as Component
@@ -33,10 +37,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "nasframe.core": (
         "ArchParam", "Batch", "Genotype", "Kind", "Level", "Model", "OneOf", "OwnNetwork",
-        "Task", "WeightUpdate",
+        "Prediction", "Predictor", "Task", "WeightUpdate",
         "derived", "inherit", "sample", "supernet",
     ),
-    "nasframe.recipe": ("Recipe", "Run", "load_recipe", "run"),
+    "nasframe.recipe": ("Evaluation", "Recipe", "Run", "load", "load_recipe", "run"),
     "nasframe.registry": ("Component", "registries"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

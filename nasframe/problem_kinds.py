@@ -418,8 +418,9 @@ OTHER_SPACE = _kind(
 )
 NEEDS_HELD_OUT = _kind(
     "NF085",
-    "The algorithm learns from held-out examples, and none are held out.",
-    "Alphas that learn from what the weights learn from prefer candidates that overfit.",
+    "Something learns from held-out examples, or decides by them, and none are held out.",
+    "Alphas that learn from what the weights learn from prefer candidates that overfit; so does a choice "
+    "among trainings or epochs.",
     wrong=f"{_TINY}search: {{valid_fraction: 0}}\n",
     right=f"{_TINY}search: {{valid_fraction: 0.5}}\n",
 )

@@ -1,5 +1,6 @@
 """Options and fixtures that several tests share."""
 
+import gc
 import itertools
 import json
 import os
@@ -7,7 +8,7 @@ import random
 import sys
 import textwrap
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,20 @@ def _offline(event: str, arguments: tuple[Any, ...]) -> None:
 
 def pytest_configure() -> None:
     sys.addaudithook(_offline)
+
+
+def pytest_collection_finish() -> None:
+    # what is imported stays to the end: no collection of garbage needs to walk through it
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def disk() -> Iterator[None]:
+    """A disk that need not keep what is written through a loss of power: runs wait for theirs often."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda number: None)
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

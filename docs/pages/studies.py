@@ -1,6 +1,7 @@
 """One page a shipped study: what it compares, and what came out where all of its trials have ended."""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -8,11 +9,11 @@ from typing import Any, Final
 import nasframe
 from nasframe.cli.shipped import header_of
 from nasframe.recipe.discovery import shipped_studies
-from nasframe.study.page import budget_of, state_of, table_of
+from nasframe.study.page import budget_of, state_of, table_of, write_page
 from pages.markdown import block, contents, definitions, prose, table
 
 RESULTS: Final = Path(nasframe.__file__).parents[1] / "benchmarks" / "results"
-"""Where the ``study.json`` of a shipped study is committed, as ``study_<name>.json``."""
+"""Where ``study.json`` and ``study.csv`` of a shipped study are committed, as ``study_<name>``."""
 
 _COLUMNS: Final = {
     "method": "method",
@@ -30,9 +31,7 @@ def make() -> Iterator[tuple[str, str]]:
     """Path and text of each page."""
     texts = {name: path.read_text(encoding="utf-8") for name, path in shipped_studies().items()}
     for name, text in texts.items():
-        path = RESULTS / f"study_{name}.json"
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        yield f"study_results/{name}", page(name, text, found)
+        yield f"study_results/{name}", page(name, text, _found(name))
     rows = [[f"[`{name}`]({name}.md)", prose(header_of(text)["what"])] for name, text in texts.items()]
     yield (
         "study_results/index",
@@ -44,6 +43,23 @@ def make() -> Iterator[tuple[str, str]]:
 
 {contents(texts)}""",
     )
+
+
+def write_reports(folder: Path) -> Path:
+    """Write the report of each study that was run whole as the study itself does, and copy its table."""
+    folder.mkdir(exist_ok=True)
+    for name in shipped_studies():
+        found = _found(name)
+        if found is not None and found["complete"]:
+            write_page(folder / f"study_{name}.html", found)
+            shutil.copyfile(RESULTS / f"study_{name}.csv", folder / f"study_{name}.csv")
+    return folder
+
+
+def _found(name: str) -> Mapping[str, Any] | None:
+    """The ``study.json`` of a shipped study, if it was run."""
+    path = RESULTS / f"study_{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def page(name: str, text: str, found: Mapping[str, Any] | None) -> str:
@@ -85,9 +101,12 @@ def _results(found: Mapping[str, Any] | None) -> str:
             f"Nothing is told yet: {count['done']} of {count['planned']} trials are done, and a part of a "
             "comparison is none."
         )
+    file = f"../study_{found['name']}"
     parts = [
+        f'<a href="{file}.html">The whole report</a>, with its pictures, and <a href="{file}.csv">a line for '
+        "each trial</a>.",
         f"{state_of(found)} Each search may cost {budget_of(found)}; "
-        f"seeds {', '.join(map(str, found['seeds']))}; intervals of {found['level']:.0%}."
+        f"seeds {', '.join(map(str, found['seeds']))}; intervals of {found['level']:.0%}.",
     ]
     for name, setting in found["settings"].items():
         rows = table_of(setting)

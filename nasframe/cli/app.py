@@ -7,7 +7,22 @@ from typing import Annotated, Final
 import typer
 
 import nasframe
-from nasframe.cli import catalog, check, doctor, explain, new, plan, run, schema, ship, shipped, study
+from nasframe.cli import (
+    catalog,
+    check,
+    doctor,
+    explain,
+    new,
+    plan,
+    predict,
+    review,
+    run,
+    schema,
+    ship,
+    shipped,
+    study,
+    sweep,
+)
 from nasframe.cli.output import printable, show_problems, shown_warnings
 from nasframe.errors import NasframeError, RecipeError, UnsupportedError
 from nasframe.launch import launch
@@ -23,7 +38,12 @@ app: Final = typer.Typer(
 for _verb in (
     run.run,
     run.resume,
+    review.report,
+    review.compare,
     ship.export,
+    predict.predict,
+    predict.evaluate,
+    sweep.sweep,
     study.study,
     check.validate,
     plan.plan,

@@ -36,3 +36,27 @@ Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print the run directory alone, and what is wrong.")
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+On: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="EXECUTOR",
+        help="Where runs are made: processes (of this machine), ray, slurm; settings as in a recipe: "
+        "'{type: ray, gpus: 0.5}'.",
+        show_default=False,
+    ),
+]
+Jobs: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--jobs", metavar="N", min=1, help="How many at a time; of this machine one by default."),
+]
+Address: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--address", metavar="HOST:PORT", help="Of a Ray cluster; without it one is started."),
+]
+
+
+def executor_overrides(on: str | None, jobs: int | None, address: str | None) -> list[str]:
+    """What `nasframe.recipe.executing.read_executor` takes."""
+    given = {"on": on, "on.jobs": jobs, "on.address": address}
+    return [f"{key}={value}" for key, value in given.items() if value is not None]

@@ -1,7 +1,6 @@
 """The verbs that read a recipe and do nothing with it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +13,7 @@ from nasframe.errors import RecipeError
 
 if TYPE_CHECKING:
     from nasframe.recipe.provenance import Difference, Sourced
-    from nasframe.recipe.tree import KeyPath, Place
+    from nasframe.recipe.tree import KeyPath
 
 
 def validate(
@@ -66,7 +65,7 @@ def config(
     """Print the complete recipe, all defaults filled in."""
     from nasframe.recipe.loading import load_with_places
     from nasframe.recipe.minimal import minimal_mapping
-    from nasframe.recipe.provenance import sourced_values
+    from nasframe.recipe.provenance import dotted, origin_of, sourced_as_json, sourced_values
     from nasframe.recipe.schema import recipe_to_mapping
     from nasframe.recipe.yaml_text import dump_annotated, dump_yaml
 
@@ -80,11 +79,11 @@ def config(
     mapping = minimal_mapping(complete) if minimal else recipe_to_mapping(complete)
     if provenance and as_json:
         values = sourced_values(complete, places).items()
-        print_json([{"path": _dotted(path), **_sourced_as_json(value)} for path, value in values])
+        print_json([{"path": dotted(path), **sourced_as_json(value)} for path, value in values])
     elif as_json:
         print_json(mapping)
     elif provenance:
-        comments = {path: _origin(place) for path, place in places.items()}
+        comments = {path: origin_of(place) for path, place in places.items()}
         typer.echo(dump_annotated(mapping, comments), nl=False)
     else:
         typer.echo(dump_yaml(mapping), nl=False)
@@ -93,51 +92,26 @@ def config(
 def _print_differences(
     left: "Mapping[KeyPath, Sourced]", right: "Mapping[KeyPath, Sourced]", as_json: bool
 ) -> None:
-    from nasframe.recipe.provenance import differences
+    from nasframe.recipe.provenance import differences, dotted, origin_of
 
     found = list(differences(left, right))
     if as_json:
         print_json([_difference_as_json(each) for each in found])
         return
     for each in found:
-        typer.secho(_dotted(each.path), bold=True)
+        typer.secho(dotted(each.path), bold=True)
         sides = [("-", "red", each.left), ("+", "green", each.right)]
         shown = [(sign, color, flow(value.value), value.place) for sign, color, value in sides if value]
         width = max(len(text) for _, _, text, _ in shown)
         for sign, color, text, place in shown:
-            typer.echo(f"  {typer.style(f'{sign} {text:{width}}', fg=color)}  # {_origin(place)}")
+            typer.echo(f"  {typer.style(f'{sign} {text:{width}}', fg=color)}  # {origin_of(place)}")
     if not found:
         typer.echo("the same")
 
 
 def _difference_as_json(difference: "Difference") -> dict[str, Any]:
+    from nasframe.recipe.provenance import dotted, sourced_as_json
+
     two = {"left": difference.left, "right": difference.right}
-    sides = {side: None if value is None else _sourced_as_json(value) for side, value in two.items()}
-    return {"path": _dotted(difference.path), **sides}
-
-
-def _dotted(path: "KeyPath") -> str:
-    return ".".join(map(str, path))
-
-
-def _origin(place: "Place") -> str:
-    """Where a value was written, in a word; a shipped recipe goes by its name."""
-    from nasframe.recipe.discovery import shipped_recipes
-
-    if place.is_default or not place.file:
-        return _sort(place)
-    path = Path(place.file)
-    file = path.stem if shipped_recipes().get(path.stem) == path.absolute() else place.file
-    return f"{file}:{place.line}"
-
-
-def _sort(place: "Place") -> str:
-    return "default" if place.is_default else "file" if place.file else "command line"
-
-
-def _sourced_as_json(value: "Sourced") -> dict[str, Any]:
-    place = value.place
-    told: dict[str, Any] = {"value": value.value, "origin": _sort(place)}
-    if told["origin"] == "file":
-        told |= {"file": place.file, "line": place.line, "column": place.column}
-    return told
+    sides = {side: None if value is None else sourced_as_json(value) for side, value in two.items()}
+    return {"path": dotted(difference.path), **sides}

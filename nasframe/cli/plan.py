@@ -8,8 +8,8 @@ import typer
 
 from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
 from nasframe.cli.output import print_json, print_table
-from nasframe.cli.quantity import spell_bytes, spell_count, spell_seconds
 from nasframe.cli.startup import uncollected
+from nasframe.core.quantity import spell_bytes, spell_count, spell_seconds
 
 if TYPE_CHECKING:
     from nasframe.recipe import Plan, Survey
@@ -89,7 +89,7 @@ def _spell_fusion(fusion: "Fusion") -> str:
 
 def _show_plan(made: "Plan", retrained: str) -> None:
     rows = [row for stage in made.stages for row in _rows(stage)]
-    print_table(["stage", "steps", "a step", "validation", "peak memory", "estimate"], rows)
+    print_table(["stage", "steps", "a step", "validation", "health", "peak memory", "estimate"], rows)
     measured = ", ".join(
         f"{sum(phase.num_measured for phase in stage.rehearsal.phases)} of the {stage.name}"
         for stage in made.stages
@@ -117,20 +117,21 @@ def _precisions(made: "Plan") -> str:
 def _rows(stage: "StagePlan") -> Iterator[list[str]]:
     found = stage.rehearsal
     if found is None:
-        yield [stage.name, "", "", "", "too much", ""]
+        yield [stage.name, "", "", "", "", "too much", ""]
         return
     peak = "not known" if found.peak_bytes is None else spell_bytes(found.peak_bytes)
     whole = spell_seconds(found.seconds)
     validation = (
         f"{found.num_epochs} × {spell_seconds(found.validation_seconds)}" if found.num_validated else "none"
     )
+    health = spell_seconds(found.health_seconds) if found.health_seconds else "none"
     phases = [phase for phase in found.phases if phase.num_steps]
     for index, phase in enumerate(phases):
         step = [spell_count(phase.num_steps), spell_seconds(phase.seconds_per_step)]
         if index:
-            yield [f"  from epoch {phase.first_epoch + 1}", *step, "", "", ""]
+            yield [f"  from epoch {phase.first_epoch + 1}", *step, "", "", "", ""]
         else:
-            yield [stage.name, *step, validation, peak, whole]
+            yield [stage.name, *step, validation, health, peak, whole]
 
 
 def _verdicts(made: "Plan") -> Iterator[str]:

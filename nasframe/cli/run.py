@@ -1,7 +1,7 @@
 """The verbs that run a recipe."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -122,7 +122,7 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     if quiet:
         typer.echo(str(finished.folder))
         return
-    rows = [[name.replace("_", " "), _spell(name, value)] for name, value in finished.metrics.items()]
+    rows = list(_figures(finished.metrics))
     rows += [["search", printable(finished.health)]] if finished.health else []
     rows += [["found", printable(finished.genotype.summary)]]
     rows += [
@@ -137,6 +137,18 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     if finished.architecture is not None:
         # on a line of its own, which a terminal does not fold, so that it can be copied
         typer.echo(f"\narchitecture\n{printable(finished.architecture)}")
+
+
+def _figures(metrics: Mapping[str, float]) -> Iterator[list[str]]:
+    """A row for each figure; a mean and its standard deviation share one."""
+    for name, value in metrics.items():
+        figure, _, which = name.rpartition("_")
+        spread = metrics.get(f"{figure}_std")
+        if spread is None or which not in ("mean", "std"):
+            yield [name.replace("_", " "), _spell(name, value)]
+        elif which == "mean":
+            spelled = f"{_spell(figure, value)} ± {_spell(figure, spread)}"
+            yield [f"{figure} of all seeds".replace("_", " "), spelled]
 
 
 def _spell(name: str, value: float) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from nasframe.cli.arguments import AsJson, Outside, Plugins
+from nasframe.cli.arguments import Address, AsJson, Jobs, On, Outside, Plugins, executor_overrides
 from nasframe.cli.output import print_json, print_table
 from nasframe.cli.startup import uncollected
 
@@ -36,9 +36,9 @@ def study(
             "--out", metavar="DIR", help="Of the study, where it goes on; by default runs/studies/NAME."
         ),
     ] = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", metavar="N", min=1, help="Trials at a time, each with one thread.")
-    ] = 1,
+    jobs: Jobs = None,
+    on: On = None,
+    address: Address = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check all recipes, tell how many trials there are, and stop.")
     ] = False,
@@ -48,17 +48,23 @@ def study(
 ) -> None:
     """Compare methods over seeds at equal budgets, and with random choice; goes on where it was stopped."""
     with uncollected():
+        from nasframe.recipe.discovery import import_modules
+        from nasframe.recipe.executing import read_executor
         from nasframe.study.execution import run_study
         from nasframe.study.reading import load_study
 
+        import_modules(plugin or ())
+        executor = read_executor(executor_overrides(on, jobs, address))
         loaded = load_study(study, overrides or (), plugin or (), outside=outside)
+    folder = out or Path("runs") / "studies" / loaded.study.name
     if dry_run:
         typer.echo(f"{loaded.study.name} is valid: {loaded.num_trials} trials")
+        if text := executor().preview(folder.absolute(), loaded.num_trials):
+            typer.echo(f"\n{text}", nl=False)
         return
-    folder = out or Path("runs") / "studies" / loaded.study.name
     plugins = [path.resolve() for path in plugin or ()]
     try:
-        found = run_study(loaded, folder, plugins, jobs=jobs, say=_say)
+        found = run_study(loaded, folder, plugins, executor=executor, say=_say)
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; go on with the same command", err=True)
         raise typer.Exit(130) from None

@@ -27,10 +27,12 @@ from nasframe.core.dataset import (
     preview_of,
     previewed_by,
 )
+from nasframe.core.decay import decay_groups
 from nasframe.core.depthwise import depthwise_conv, dilated_depthwise_conv
 from nasframe.core.deriver import Deriver, Validate, derivers, finite_weights, strengths_of
+from nasframe.core.executor import Ended, Executor, Work, Workers, as_they_end, executors
 from nasframe.core.explorer import Explorer, explorers
-from nasframe.core.exporter import Exporter, exporters
+from nasframe.core.exporter import Exported, Exporter, FinishedRun, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
 from nasframe.core.fused import FusedSum, States
 from nasframe.core.genotype import Genotype
@@ -92,6 +94,7 @@ from nasframe.core.perturbation import Mixtures, Perturbation, Perturbed, pertur
 from nasframe.core.phases import AS_IT_IS, PHASES, arrangement_of, every
 from nasframe.core.pooling import GlobalAveragePool, global_average_pool
 from nasframe.core.precision import bfloat16_speedup, fast_precision
+from nasframe.core.prediction import Prediction, Predictor
 from nasframe.core.prices import Prices, expected_cost, price
 from nasframe.core.pruning import Pruned, strongest
 from nasframe.core.random_state import (
@@ -103,6 +106,7 @@ from nasframe.core.random_state import (
     set_random_state,
 )
 from nasframe.core.ranks import averaged, num_ranks
+from nasframe.core.reader import Reader, readers
 from nasframe.core.regularizer import (
     HasConcentration,
     HasGates,
@@ -135,6 +139,7 @@ from nasframe.core.tracker import Conclusion, Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
 from nasframe.core.virtual_step import VirtualStep, check_modelled
 from nasframe.core.watched import is_watched
+from nasframe.core.weight_average import WeightAverage
 from nasframe.core.weight_update import WeightUpdate
 from nasframe.settings import removed, renamed
 
@@ -166,10 +171,14 @@ __all__ = [
     "Dataset",
     "DerivedFiller",
     "Deriver",
+    "Ended",
     "ExactBatchNorm2d",
+    "Executor",
     "Explorer",
+    "Exported",
     "Exporter",
     "Filler",
+    "FinishedRun",
     "Fusable",
     "FusedSum",
     "Genotype",
@@ -206,11 +215,14 @@ __all__ = [
     "Penalty",
     "Perturbation",
     "Perturbed",
+    "Prediction",
+    "Predictor",
     "Preprocess",
     "Preview",
     "Prices",
     "Progress",
     "Pruned",
+    "Reader",
     "Record",
     "Regularized",
     "Regularizer",
@@ -237,11 +249,15 @@ __all__ = [
     "Validate",
     "ValueChoice",
     "VirtualStep",
+    "WeightAverage",
     "WeightUpdate",
     "WeightedSum",
+    "Work",
+    "Workers",
     "algorithms",
     "architectures_of",
     "arrangement_of",
+    "as_they_end",
     "augmentations",
     "averaged",
     "benchmarks",
@@ -253,6 +269,7 @@ __all__ = [
     "costs",
     "datasets",
     "dearest",
+    "decay_groups",
     "depthwise_conv",
     "derived",
     "derivers",
@@ -260,6 +277,7 @@ __all__ = [
     "dilated_depthwise_conv",
     "draw",
     "every",
+    "executors",
     "expected_cost",
     "explorers",
     "exporters",
@@ -310,6 +328,7 @@ __all__ = [
     "reaches_output",
     "read_amount",
     "read_genotype",
+    "readers",
     "recompute",
     "regularizers",
     "removed",

@@ -14,9 +14,12 @@ class Augmentation(ABC):
 
     Attributes:
         after_normalization: Whether it works on normalized inputs (then 0 is the mean color).
+        mixes_targets: Whether it may mix the targets of examples. Class labels then come as shares of the
+            classes, of shape B K; nobody else in the batch's way minds these.
     """
 
     after_normalization: ClassVar[bool] = False
+    mixes_targets: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:

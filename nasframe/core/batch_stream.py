@@ -2,9 +2,10 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Final, final
+from typing import Any, Final, final
 
 import torch
+from torch.nn import functional
 
 from nasframe.core.augmentation import Augmentation
 from nasframe.core.batch import Batch
@@ -33,6 +34,7 @@ class BatchStream:
             augmentations apart. One that is empty is left out.
         skip_unreadable: Leave examples that cannot be read out of their batch, which is then smaller; each
             is told once by a `FaultWarning`.
+        num_classes: Into shares of how many classes labels are made, where an augmentation mixes targets.
 
     Attributes:
         batch_size: Examples of a batch that is full, of all parts.
@@ -51,12 +53,15 @@ class BatchStream:
         purpose: tuple[str, ...] = (),
         part: tuple[int, int] = (0, 1),
         skip_unreadable: bool = False,
+        num_classes: int | None = None,
     ) -> None:
         self._split, self._preprocess, self._device = split, preprocess, device
         self.batch_size = min(batch_size, len(split))
         self._training, self._augment = training, tuple(augment) if training else ()
         self._seed, self._purpose, self._part = seed, purpose, part
         self._skip_unreadable = skip_unreadable
+        mixes = any(augmentation.mixes_targets for augmentation in self._augment)
+        self._num_classes = num_classes if mixes else None
         self._told: set[int] = set()
         self._generator = torch.Generator(device)
 
@@ -134,10 +139,17 @@ class BatchStream:
                 warnings.warn(f"{failure}; it is left out", FaultWarning, stacklevel=3)
 
     def _prepare(self, batch: Batch) -> Batch:
-        batch = Batch(self._preprocess.scale(batch.inputs), batch.targets)
+        batch = Batch(self._preprocess.scale(batch.inputs), self._shares(batch.targets))
         batch = self._apply(batch, after_normalization=False)
         batch = Batch(self._preprocess.normalize(batch.inputs), batch.targets)
         return self._apply(batch, after_normalization=True)
+
+    def _shares(self, targets: Any) -> Any:
+        """Class labels as shares of the classes, where these may be mixed; other targets as they are."""
+        is_label = isinstance(targets, torch.Tensor) and targets.dtype == torch.int64 and targets.dim() == 1
+        if self._num_classes is None or not is_label:
+            return targets
+        return functional.one_hot(targets, self._num_classes).to(torch.get_default_dtype())
 
     def _apply(self, batch: Batch, *, after_normalization: bool) -> Batch:
         for augmentation in self._augment:

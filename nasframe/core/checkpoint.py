@@ -57,6 +57,8 @@ class Checkpoints:
         listed = self._listed() or {}
         plain, again = f"step-{step:09d}.pt", f"step-{step:09d}b.pt"
         name = again if plain in listed else plain  # a file that is listed is never written over
+        if valid_loss is None:  # what was measured of this step before is true of it still
+            valid_loss = listed.get(plain, listed.get(again, {})).get("valid_loss")
         try:
             with written_whole(self._folder / name) as file:
                 _write(file, {"version": _VERSION, "step": step, "state": pack(state)})
@@ -111,6 +113,27 @@ class Checkpoints:
             raise FormatError("no checkpoint can be read: " + "; ".join(failures))
         return None
 
+    def best(self) -> dict[str, Any] | None:
+        """The state of the lowest `valid_loss`, the newer of two equal ones; None where none was measured.
+
+        Raises:
+            FormatError: It is damaged.
+        """
+        return shared(self._best)
+
+    def _best(self) -> dict[str, Any] | None:
+        listed = self._listed() or {}
+        if (name := _best(listed)) is None:
+            return None
+        path = self._folder / name
+        try:
+            _check_entry(path, listed[name])
+            return unpack(load_checkpoint(path)["state"])
+        except Exception as error:
+            raise FormatError(
+                f"{path}: must be the checkpoint of the lowest validation loss, but {error}; begin a new run"
+            ) from error
+
     @property
     def _manifest(self) -> Path:
         return self._folder / "manifest.json"
@@ -151,10 +174,13 @@ def _digest(path: Path) -> str:
 def _kept(listed: dict[str, dict[str, Any]], keep: int) -> list[str]:
     """The names of the newest and of the one of the lowest validation loss, the newer of two equal ones."""
     names = list(listed)
-    newest = names[-keep:]
-    losses = {name: loss for name in names if (loss := listed[name].get("valid_loss")) is not None}
-    best = min(reversed(losses), key=losses.__getitem__, default=None)
+    newest, best = names[-keep:], _best(listed)
     return [name for name in names if name in newest or name == best]
+
+
+def _best(listed: dict[str, dict[str, Any]]) -> str | None:
+    losses = {name: loss for name in listed if (loss := listed[name].get("valid_loss")) is not None}
+    return min(reversed(losses), key=losses.__getitem__, default=None)
 
 
 def _check_entry(path: Path, entry: dict[str, Any]) -> None:

@@ -8,9 +8,10 @@ import torch
 
 from nasframe.core.batch import Batch, map_tensors
 from nasframe.core.random_state import generator_for
+from nasframe.core.reader import Reader
 from nasframe.core.task import Task
 from nasframe.errors import DataError
-from nasframe.registry import Registry
+from nasframe.registry import Component, Registry
 
 
 class Split(Protocol):
@@ -129,6 +130,7 @@ class Dataset:
         task: Shapes of inputs and outputs.
         preprocess: From raw inputs to network inputs; statistics come from `train` alone.
         class_names: Names of the outputs, where they are classes.
+        reader: How a file becomes a raw input such as those of the splits; None where no file does.
     """
 
     train: Split
@@ -136,6 +138,7 @@ class Dataset:
     task: Task
     preprocess: Preprocess = AsGiven()
     class_names: tuple[str, ...] = ()
+    reader: Component[Reader] | None = None
 
 
 @final

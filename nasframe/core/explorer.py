@@ -31,6 +31,11 @@ class Explorer(ABC):
         """Share of the whole budget, such as epochs, that the score of what was last asked for may cost."""
         return 1.0
 
+    @property
+    def num_random(self) -> int:
+        """How many of those that it proposes first are drawn uniformly, whatever was told: a baseline."""
+        return 0
+
     @abstractmethod
     def tell(self, genotype: Genotype, score: float) -> None:
         """The score of an architecture that was asked for; −∞ where it has none, as one that diverged."""

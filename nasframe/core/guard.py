@@ -21,6 +21,10 @@ class Guard(ABC):
         interrupted, and is called again then.
         """
 
+    def costly(self, epoch: int, *, is_last: bool) -> frozenset[str]:
+        """Which figures of an epoch take time of their own; epochs of the same take about the same time."""
+        return frozenset()
+
     @abstractmethod
     def judge(self, epoch: int, copy_upper: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         """Take an epoch into account that was measured right before.

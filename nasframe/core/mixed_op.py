@@ -12,6 +12,7 @@ from torch import nn
 from nasframe.core.block import Block
 from nasframe.core.choice import Choice
 from nasframe.core.parameter import Kind
+from nasframe.errors import UnsupportedError
 from nasframe.registry import Registry
 
 Candidate = Callable[..., Any]
@@ -41,6 +42,9 @@ class MixedOp(nn.Module, ABC):
 class SampledOp(MixedOp):
     """A mixed op whose passes in training mode run drawn candidates alone (see `Model.sample`).
 
+    Args:
+        choice: What is drawn among; one that keeps several candidates has as many drawn, without replacement.
+
     Attributes:
         alpha: Its parameter, of shape K; one that draws uniformly has none.
         temperature: What alpha is divided by before the softmax.
@@ -48,6 +52,11 @@ class SampledOp(MixedOp):
 
     alpha: nn.Parameter
     temperature: float
+
+    def __init__(self, choice: Choice) -> None:
+        super().__init__()
+        self._choice = choice
+        self._drawn: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def logits(self) -> torch.Tensor:
         """What the softmax is taken of: alpha / temperature, of shape K."""
@@ -57,16 +66,24 @@ class SampledOp(MixedOp):
         return torch.softmax(self.logits(), dim=0)
 
     @property
-    @abstractmethod
     def paths(self) -> tuple[int, ...]:
         """The candidates that the last draw was among: those whose gates have gradients."""
+        return self._draw_of_now()[0]
 
     @property
-    @abstractmethod
     def active(self) -> tuple[int, ...]:
         """The candidates that run since the last draw, in the order in which they were drawn."""
+        return self._draw_of_now()[1]
 
-    @abstractmethod
+    def _draw_of_now(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if self._drawn is None:
+            raise UnsupportedError(
+                f"{type(self).__name__}: choice `{self._choice.id}` must be drawn before it runs in training "
+                "mode, but never was; call `model.sample(generator)`, or search with an algorithm that "
+                "draws, such as proxyless or single_path"
+            )
+        return self._drawn
+
     def draw(self, logits_K: torch.Tensor, generator: torch.Generator, num_paths: int | None = None) -> None:
         """Draw what all sites of the choice run until the next draw.
 
@@ -77,6 +94,10 @@ class SampledOp(MixedOp):
             num_paths: Draw so many distinct candidates first (one more for each further candidate that
                 the choice keeps), and the active ones among these; all candidates by default.
         """
+        paths, num_chosen = tuple(range(len(logits_K))), self._choice.num_chosen
+        if num_paths is not None and (count := num_paths + num_chosen - 1) < len(paths):
+            paths = tuple(sorted(_distinct(logits_K, paths, count, generator)))
+        self._drawn = paths, _distinct(logits_K, paths, num_chosen, generator)
 
     def take(self, active: Sequence[int]) -> None:
         """Let all sites of the choice run these candidates until the next draw, as many as it keeps."""
@@ -135,16 +156,6 @@ class NoisySum(WeightedSum):
     @abstractmethod
     def draw_noise(self) -> None:
         """Draw what `mixture` is made with until the next draw; a `Model` in training does it."""
-
-
-def drawn(
-    logits_K: torch.Tensor, num_chosen: int, num_paths: int | None, generator: torch.Generator
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The paths and, among these, the active candidates of a draw (see `SampledOp.draw`)."""
-    paths = tuple(range(len(logits_K)))
-    if num_paths is not None and (count := num_paths + num_chosen - 1) < len(paths):
-        paths = tuple(sorted(_distinct(logits_K, paths, count, generator)))
-    return paths, _distinct(logits_K, paths, num_chosen, generator)
 
 
 def _distinct(

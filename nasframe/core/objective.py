@@ -36,7 +36,7 @@ class Objective(ABC):
         return None
 
     def probabilities(self, outputs: Any) -> torch.Tensor | None:
-        """What a model's outputs say of each class, B K, adding up to 1; None where there are none."""
+        """The probability of each class, B K, by a model's outputs; None where they are not of classes."""
         return None
 
 

@@ -53,6 +53,7 @@ class Job:
         note: Hears what a reader of the result must know, in a sentence; one that is said twice counts once.
         interrupts: Asks to save a checkpoint and to stop; a step is `deferred`, so that it is whole.
         guard: Looks at the model after each epoch, where the trainer `heeds_guard`.
+        num_outputs: What the task says; how many classes there are where targets are labels.
     """
 
     stage: str
@@ -72,6 +73,7 @@ class Job:
     note: Callable[[str], None] = _nobody_reads
     interrupts: Interrupts = field(default_factory=Interrupts)
     guard: Guard | None = None
+    num_outputs: int | None = None
 
 
 class Trainer(ABC):
@@ -86,6 +88,11 @@ class Trainer(ABC):
 
     heeds_guard: ClassVar[bool] = False
     knows_ranks: ClassVar[bool] = False
+
+    @property
+    def uses_valid(self) -> bool:
+        """Whether it decides by held-out examples, such as when to stop, and so needs some."""
+        return False
 
     @abstractmethod
     def fit(self, job: Job) -> None:

@@ -1,11 +1,13 @@
 """The arithmetic of a network."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from math import prod
 from typing import Any, ClassVar, final
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasframe.core import COUNT_UNITS, Cost, Model, Task, costs, on_meta
@@ -40,6 +42,7 @@ class Flops(Cost):
 
     def __init__(self, *, bias: bool = False, norm: bool = False) -> None:
         self._formulas: dict[Any, Callable[..., int]] = {}
+        self._norm = norm
         if bias:
             self._formulas |= dict.fromkeys(_CONVOLUTIONS, _biased_convolution)
             self._formulas[_ATEN.addmm] = _biased_product
@@ -51,9 +54,22 @@ class Flops(Cost):
         return self.of_call(on_meta(model.network), inputs)
 
     def of_call(self, module: nn.Module, *args: Any, **kwargs: Any) -> float:
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=self._formulas) as counter:
+        counter = FlopCounterMode(display=False, custom_mapping=self._formulas)
+        with torch.no_grad(), nullcontext() if self._norm else _WithoutNorms(), counter:
             module(*args, **kwargs)
         return float(counter.get_total_flops()) / 2
+
+
+@final
+class _WithoutNorms(TorchFunctionMode):
+    """Leaves out batch norms, most of the time of a count where they count for nothing."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is nn.functional.batch_norm:
+            return torch.empty_like(args[0] if args else (kwargs or {})["input"])
+        return func(*args, **(kwargs or {}))
 
 
 # PyTorch counts a multiply-add as two operations, and so do these.

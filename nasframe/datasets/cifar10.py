@@ -20,6 +20,7 @@ from nasframe.core import (
     datasets,
     generator_for,
     previewed_by,
+    readers,
 )
 from nasframe.datasets._hub import check_commit, files_of
 from nasframe.errors import DataError, FaultWarning
@@ -99,6 +100,7 @@ def cifar10(
         _TASK,
         NormalizeImages.of(train_images),
         CLASS_NAMES,
+        readers.component("image", height=_SIZE[0], width=_SIZE[1], channels=3),
     )
 
 

@@ -15,6 +15,7 @@ from nasframe.core import (
     datasets,
     generator_for,
     previewed_by,
+    readers,
 )
 from nasframe.errors import DataError
 from nasframe.types import ProperFraction
@@ -41,7 +42,7 @@ def digits(*, test_fraction: ProperFraction = 0.2) -> Dataset:
     """The 1,797 handwritten digits of scikit-learn: 8 x 8 pixels, gray, ten classes.
 
     Which images are for testing depends on `test_fraction` alone, never on a run's seed. The 17 gray
-    levels 0 to 16 become 0 to 255, each another one.
+    levels 0 to 16 become 0 to 255, each another one, so that digits are light on dark.
 
     Args:
         test_fraction: Share of the images that are for testing; must leave some on both sides.
@@ -61,6 +62,7 @@ def digits(*, test_fraction: ProperFraction = 0.2) -> Dataset:
         Task((1, 8, 8), 10),
         NormalizeImages.of(images[train]),
         tuple(map(str, range(10))),
+        readers.component("image", height=8, width=8, channels=1),
     )
 
 

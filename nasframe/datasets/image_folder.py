@@ -3,26 +3,26 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-import numpy as np
 import torch
 
 from nasframe.core import (
     Dataset,
     NormalizeImages,
     Preview,
+    Reader,
     Task,
     TensorSplit,
     datasets,
     generator_for,
     previewed_by,
+    readers,
 )
 from nasframe.errors import DataError, FaultWarning
+from nasframe.registry import Component
 from nasframe.types import ExistingFolder, PositiveInt, ProperFraction
 
-_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow starts programs for others
 _SPLITS: Final = {"train", "valid", "test"}
 _TEST_FRACTION: Final = 0.2
 
@@ -39,7 +39,7 @@ def _preview(
 ) -> Preview | None:
     if not path.is_dir():
         return None
-    train, _ = _listed(path, test_fraction)
+    train, _ = _listed(path, test_fraction, _reader(size)().suffixes)
     count = sum(map(len, train.values())) if unreadable == "stop" else None
     return Preview(Task((3, size, size), len(train)), count)
 
@@ -73,22 +73,31 @@ def image_folder(
     Raises:
         DataError: A file is no image, a class is empty, unknown or alone; the message names it.
     """
-    train, test = _listed(path, test_fraction)
-    skip = unreadable == "skip"
-    train_images, train_labels = _read(train, size, skip)
+    component = _reader(size)
+    reader = component()
+    train, test = _listed(path, test_fraction, reader.suffixes)
+    task, skip = Task((3, size, size), len(train)), unreadable == "skip"
+    train_images, train_labels = _read(train, task, reader, skip)
     return Dataset(
         TensorSplit(train_images, train_labels),
-        TensorSplit(*_read(test, size, skip)),
-        Task((3, size, size), len(train)),
+        TensorSplit(*_read(test, task, reader, skip)),
+        task,
         NormalizeImages.of(train_images),
         tuple(train),
+        component,
     )
 
 
-def _listed(path: Path, test_fraction: float | None) -> _Files:
+def _reader(size: int) -> Component[Reader]:
+    return readers.component("image", height=size, width=size, channels=3)
+
+
+def _listed(path: Path, test_fraction: float | None, suffixes: tuple[str, ...]) -> _Files:
     folders = _folders(path)
     if not {folder.name for folder in folders} <= _SPLITS:
-        train, test = _drawn(_classes(path), _TEST_FRACTION if test_fraction is None else test_fraction)
+        train, test = _drawn(
+            _classes(path, suffixes), _TEST_FRACTION if test_fraction is None else test_fraction
+        )
         return _Files(train, test)
     if missing := {"train", "test"} - {folder.name for folder in folders}:
         raise DataError(
@@ -100,7 +109,7 @@ def _listed(path: Path, test_fraction: float | None) -> _Files:
             f"image_folder: test_fraction must not be given where there is {path / 'test'}, got "
             f"{test_fraction}; leave it out, or move the images of both into folders of the classes alone"
         )
-    found = {folder.name: _classes(folder) for folder in folders}
+    found = {folder.name: _classes(folder, suffixes) for folder in folders}
     for name, classes in found.items():
         if odd := sorted(classes.keys() ^ found["train"].keys()):
             lacking, having = (name, "train") if odd[0] in found["train"] else ("train", name)
@@ -117,27 +126,27 @@ def _folders(path: Path) -> list[Path]:
     return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
 
 
-def _classes(path: Path) -> dict[str, list[Path]]:
+def _classes(path: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
     """The images of each class, sorted by name.
 
     Raises:
         DataError: An image is in no class, a class has none, or there are fewer than two classes.
     """
     for file in sorted(path.iterdir()):
-        if file.suffix.lower() in _SUFFIXES and file.is_file() and not file.name.startswith("."):
+        if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith("."):
             raise DataError(f"{file}: must lie in the folder of a class, not beside it; move it there")
-    classes = {folder.name: _images(folder) for folder in _folders(path)}
+    classes = {folder.name: _images(folder, suffixes) for folder in _folders(path)}
     if len(classes) < 2:
         found = f"only `{next(iter(classes))}`" if classes else "none"
         raise DataError(f"{path}: must have folders of at least two classes, but has {found}")
     return classes
 
 
-def _images(folder: Path) -> list[Path]:
+def _images(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     files = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
-    if odd := next((file for file in files if file.is_dir() or file.suffix.lower() not in _SUFFIXES), None):
+    if odd := next((file for file in files if file.is_dir() or file.suffix.lower() not in suffixes), None):
         raise DataError(
-            f"{odd}: must be an image ({', '.join(_SUFFIXES)}), as it lies in the folder of a class; "
+            f"{odd}: must be an image ({', '.join(suffixes)}), as it lies in the folder of a class; "
             "move it away"
         )
     if not files:
@@ -161,15 +170,17 @@ def _drawn(classes: Mapping[str, list[Path]], fraction: float) -> _Files:
     return _Files(train, test)
 
 
-def _read(classes: Mapping[str, Sequence[Path]], size: int, skip: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _read(
+    classes: Mapping[str, Sequence[Path]], task: Task, reader: Reader, skip: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (uint8, N 3 H W) and labels (int64, N), without those that shall be skipped."""
     files = [(file, label) for label, files in enumerate(classes.values()) for file in files]
-    images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
+    images = torch.empty(len(files), *task.input_shape, dtype=torch.uint8)
     labels: list[int] = []
     skipped: list[DataError] = []
     for file, label in files:
         try:
-            images[len(labels)] = torch.from_numpy(_pixels(file, size)).permute(2, 0, 1)
+            images[len(labels)] = reader.read(file)
         except DataError as error:
             if not skip:
                 raise
@@ -185,19 +196,3 @@ def _read(classes: Mapping[str, Sequence[Path]], size: int, skip: bool) -> tuple
     if empty := [name for label, name in enumerate(classes) if label not in labels]:
         raise DataError(f"image_folder: no image of the class `{empty[0]}` can be decoded; add some")
     return images[: len(labels)], torch.tensor(labels)
-
-
-def _pixels(file: Path, size: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file, formats=_FORMATS) as image:
-            mode, upright = image.mode, ImageOps.exif_transpose(image)
-            # a palette with transparency goes by way of RGBA, which is what Pillow asks for
-            colored = (upright.convert("RGBA") if mode == "P" else upright).convert("RGB")
-            fitted = ImageOps.fit(colored, (size, size), Image.Resampling.BILINEAR)
-    except Exception as error:  # a broken file may raise almost anything
-        raise DataError(f"{file}: the image cannot be decoded: {error}; replace or remove it") from error
-    if mode.startswith(("I", "F")):
-        raise DataError(f"{file}: the image must have 8 bits a channel, got mode {mode}; convert it")
-    return np.array(fitted)

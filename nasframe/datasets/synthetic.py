@@ -12,6 +12,7 @@ from nasframe.core import (
     datasets,
     generator_for,
     previewed_by,
+    readers,
 )
 from nasframe.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
@@ -68,4 +69,7 @@ def synthetic(
         Task((channels, height, width), num_classes),
         NormalizeImages.of(train_images),
         tuple(f"pattern {index}" for index in range(num_classes)),
+        readers.component("image", height=height, width=width, channels=channels)
+        if channels in (1, 3)
+        else None,
     )

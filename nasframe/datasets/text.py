@@ -4,7 +4,7 @@ from typing import Final
 
 import torch
 
-from nasframe.core import Dataset, Task, TensorSplit, datasets
+from nasframe.core import Dataset, Task, TensorSplit, datasets, readers
 from nasframe.datasets._rows import numbered, parted
 from nasframe.errors import DataError
 from nasframe.types import ExistingFile, PositiveInt, ProperFraction
@@ -52,4 +52,5 @@ def text(*, path: ExistingFile, length: PositiveInt = 128, test_fraction: Proper
         TensorSplit(tokens_NT[test], targets[test]),
         task,
         class_names=names,
+        reader=readers.component("text", length=length),
     )

@@ -73,6 +73,10 @@ class Evolution(Explorer):
             return self._architectures.redraw(one, self._probability, self._generator)
         return self._architectures.cross(one, other, self._generator)
 
+    @property
+    def num_random(self) -> int:
+        return self._population
+
     def tell(self, genotype: Genotype, score: float) -> None:
         self._generation.append((genotype, score))
         if len(self._generation) == self._population:

@@ -1,5 +1,6 @@
 """Random search, the baseline of every comparison."""
 
+import sys
 from typing import final
 
 from nasframe.core import Explorer, Genotype, Space, explorers, generator_for, sample
@@ -16,6 +17,10 @@ class RandomSearch(Explorer):
 
     def ask(self) -> Genotype:
         return sample(self._space, self._generator)
+
+    @property
+    def num_random(self) -> int:
+        return sys.maxsize
 
     def tell(self, genotype: Genotype, score: float) -> None:
         """Scores do not change what is drawn."""

@@ -36,5 +36,9 @@ class RegularizedEvolution(Explorer):
         parent, _ = max(drawn, key=lambda one: one[1])
         return self._architectures.mutate(parent, self._generator)
 
+    @property
+    def num_random(self) -> int:
+        return self._size
+
     def tell(self, genotype: Genotype, score: float) -> None:
         self._population.append((genotype, score))  # the oldest falls out

@@ -1,9 +1,13 @@
 """What exporters share: a file must compute what the network computes, or it is none."""
 
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,24 +31,71 @@ def untraceable(format_: str, error: Exception) -> UnsupportedError:
     )
 
 
-def check(
-    format_: str, path: Path, network: nn.Module, loaded: Callable[[torch.Tensor], Any], inputs: torch.Tensor
-) -> None:
+def check(format_: str, path: Path, network: nn.Module, inputs: torch.Tensor) -> float:
     """Compare what was written with the network, on all inputs and on the first alone.
 
+    The file runs in a process of its own.
+
+    Returns:
+        The largest difference of an output.
+
     Raises:
-        UnsupportedError: They differ by more than rounding; the file is removed.
+        UnsupportedError: The file does not run, or differs by more than rounding; it is removed.
     """
-    for part in (inputs, inputs[:1]):
+    try:
+        (actual,) = run_apart(format_, [path], inputs)
         with torch.no_grad():
-            expected, actual = _flat(network(part)), _flat(loaded(part))
-        difference = float((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
-        if not difference <= _TOLERANCE:
-            path.unlink()
+            expected = torch.cat([_flat(network(part)) for part in (inputs, inputs[:1])])
+        if actual.shape != expected.shape:
+            raise UnsupportedError(
+                f"{format_}: {path} must return what the network returns, {len(expected)} numbers, "
+                f"but returns {len(actual)}"
+            )
+        difference = float((actual - expected).abs().max())
+        relative = difference / float(expected.abs().max().clamp(min=1e-12))
+        if not relative <= _TOLERANCE:
             raise UnsupportedError(
                 f"{format_}: {path} must compute what the network computes, but is off by "
-                f"{difference:.2g} of the largest output, more than {_TOLERANCE:g}"
+                f"{relative:.2g} of the largest output, more than {_TOLERANCE:g}"
             )
+    except UnsupportedError:
+        path.unlink()
+        raise
+    return difference
+
+
+def run_apart(format_: str, paths: Sequence[Path], inputs: torch.Tensor) -> list[torch.Tensor]:
+    """What files make of all inputs, and of the first alone, run in a process without nasframe.
+
+    Args:
+        format_: Of all files: ``onnx``, ``torch_export`` or ``source``.
+        paths: The files.
+        inputs: Given to each.
+
+    Returns:
+        All values of each file's outputs, in a row.
+
+    Raises:
+        UnsupportedError: One of them does not run; says why.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "inputs.npy", inputs.numpy())
+        code = Path(__file__).with_name("_fresh.py")
+        command = [sys.executable, "-P", str(code), format_, name, *(str(path.absolute()) for path in paths)]
+        # in a session of its own: an interrupt is for this process, which then ends in its own way
+        ended = subprocess.run(command, capture_output=True, text=True, start_new_session=True, check=False)
+        if ended.returncode != 0:
+            *_, reason = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+            raise UnsupportedError(
+                f"{format_}: {paths[0]} must run in a process of its own, but does not: {reason}"
+            )
+        return [_values(folder / f"outputs_{index}.npz") for index in range(len(paths))]
+
+
+def _values(path: Path) -> torch.Tensor:
+    with np.load(path, allow_pickle=False) as arrays:
+        return torch.cat([torch.from_numpy(arrays[key]).double().flatten() for key in arrays.files])
 
 
 def _flat(outputs: Any) -> torch.Tensor:

@@ -15,8 +15,8 @@ from nasframe.exporters._checked import check, several, untraceable
 class TorchExport(Exporter):
     """Writes ``model.pt2`` for ``torch.export.load``: inference on the CPU, any batch size.
 
-    The file is loaded again and compared with the network on the example, whole and on its first
-    input alone.
+    The file is loaded in a process of its own and compared with the network on the example, whole and
+    on its first input alone.
 
     Raises:
         UnsupportedError: The network cannot be traced, or the file computes something else.
@@ -33,5 +33,5 @@ class TorchExport(Exporter):
         except Exception as error:  # tracing runs the network's own code
             raise untraceable("torch_export", error) from error
         torch.export.save(traced, path)
-        check("torch_export", path, network, torch.export.load(path).module(), inputs)
+        self.max_difference = check("torch_export", path, network, inputs)
         return path

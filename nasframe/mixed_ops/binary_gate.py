@@ -26,7 +26,6 @@ from nasframe.core import (
     tensors_of,
     unmoved,
 )
-from nasframe.core.mixed_op import drawn
 from nasframe.errors import ComponentError, UnsupportedError
 from nasframe.types import NonNegativeFloat, PositiveFloat
 
@@ -64,22 +63,9 @@ class BinaryGate(SampledOp):
     def __init__(
         self, choice: Choice, *, init_std: NonNegativeFloat = 1e-3, temperature: PositiveFloat = 1.0
     ) -> None:
-        super().__init__()
+        super().__init__(choice)
         self.alpha = ArchParam(nn.init.normal_(torch.empty(len(choice.candidates)), std=init_std), ALPHA)
         self.temperature = temperature
-        self._choice = choice
-        self._drawn: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-
-    @property
-    def paths(self) -> tuple[int, ...]:
-        return self._sample()[0]
-
-    @property
-    def active(self) -> tuple[int, ...]:
-        return self._sample()[1]
-
-    def draw(self, logits_K: torch.Tensor, generator: torch.Generator, num_paths: int | None = None) -> None:
-        self._drawn = drawn(logits_K, self._choice.num_chosen, num_paths, generator)
 
     def log_probability(self) -> torch.Tensor:
         logits_K = self.logits()
@@ -98,7 +84,7 @@ class BinaryGate(SampledOp):
         return self._gated(calls)
 
     def _gated(self, calls: Sequence["_Call"]) -> Any:
-        paths, active = self._sample()
+        paths, active = self.paths, self.active
         saved = _Saved()
         # copied before anything runs, because a candidate may write into its inputs
         ways = {
@@ -126,16 +112,6 @@ class BinaryGate(SampledOp):
         logits_K = self.logits()
         among = logits_K if len(paths) == len(logits_K) else torch.stack([logits_K[index] for index in paths])
         return torch.softmax(among, dim=0)
-
-    def _sample(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The paths and the active ones of the last draw."""
-        if self._drawn is None:
-            raise UnsupportedError(
-                f"binary_gate: choice `{self._choice.id}` must be drawn before it runs in training mode, but "
-                "never was; call `model.sample(generator)`, or search with an algorithm that does, such as "
-                "proxyless"
-            )
-        return self._drawn
 
     def _most_likely(self) -> list[int]:
         """The strongest candidates that a genotype may keep; of equal ones the first."""

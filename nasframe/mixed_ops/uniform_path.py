@@ -6,8 +6,6 @@ from typing import Any, ClassVar, final
 import torch
 
 from nasframe.core import Candidate, Choice, Kind, SampledOp, mixed_ops
-from nasframe.core.mixed_op import drawn
-from nasframe.errors import UnsupportedError
 
 
 @mixed_ops.register("uniform_path")
@@ -23,24 +21,11 @@ class UniformPath(SampledOp):
     temperature = 1.0
 
     def __init__(self, choice: Choice) -> None:
-        super().__init__()
-        self._choice = choice
-        self._drawn: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        super().__init__(choice)
         self.register_buffer("_logits", torch.zeros(len(choice.candidates)), persistent=False)
 
     def logits(self) -> torch.Tensor:
         return self.get_buffer("_logits")
-
-    @property
-    def paths(self) -> tuple[int, ...]:
-        return self._sample()[0]
-
-    @property
-    def active(self) -> tuple[int, ...]:
-        return self._sample()[1]
-
-    def draw(self, logits_K: torch.Tensor, generator: torch.Generator, num_paths: int | None = None) -> None:
-        self._drawn = drawn(logits_K, self._choice.num_chosen, num_paths, generator)
 
     def log_probability(self) -> torch.Tensor:
         left = len(self.logits()) - torch.arange(len(self.active), device=self.logits().device)
@@ -61,15 +46,6 @@ class UniformPath(SampledOp):
         """Restore what `get_extra_state` returned."""
         drawn = [tuple(map(int, row)) for row in state.tolist()]
         self._drawn = (tuple(range(len(self.logits()))), drawn[0]) if drawn else None
-
-    def _sample(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        if self._drawn is None:
-            raise UnsupportedError(
-                f"uniform_path: choice `{self._choice.id}` must be drawn before it runs in training mode, "
-                "but never was; call `model.sample(generator)`, or search with an algorithm that draws, such "
-                "as single_path"
-            )
-        return self._drawn
 
     def _first(self) -> list[int]:
         """The first candidates that a genotype may keep."""

@@ -37,7 +37,8 @@ class CrossEntropy(Objective):
         return loss
 
     def _cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(logits, targets, label_smoothing=self._label_smoothing)
+        shares = targets.to(logits.dtype) if targets.is_floating_point() else targets
+        return functional.cross_entropy(logits, shares, label_smoothing=self._label_smoothing)
 
     @torch.no_grad()
     def probabilities(self, outputs: Any) -> torch.Tensor:

@@ -7,14 +7,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nasframe.recipe.evaluation import ClassFigures, Confusion, Evaluation
     from nasframe.recipe.loading import load_recipe
+    from nasframe.recipe.opening import load
     from nasframe.recipe.planning import Plan, Survey, plan, survey
     from nasframe.recipe.recipe import Recipe, Retrain, Search
     from nasframe.recipe.schema import dump_recipe, recipe_to_mapping
     from nasframe.recipe.stages import Run, open_run, resume, run
 
 _HOMES = {
+    "evaluation": ("ClassFigures", "Confusion", "Evaluation"),
     "loading": ("load_recipe",),
+    "opening": ("load",),
     "planning": ("Plan", "Survey", "plan", "survey"),
     "recipe": ("Recipe", "Retrain", "Search"),
     "schema": ("dump_recipe", "recipe_to_mapping"),
@@ -23,6 +27,9 @@ _HOMES = {
 _HOME_OF = {name: f"nasframe.recipe.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ClassFigures",
+    "Confusion",
+    "Evaluation",
     "Plan",
     "Recipe",
     "Retrain",
@@ -30,6 +37,7 @@ __all__ = [
     "Search",
     "Survey",
     "dump_recipe",
+    "load",
     "load_recipe",
     "open_run",
     "plan",

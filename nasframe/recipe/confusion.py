@@ -1,4 +1,4 @@
-"""Which class is answered for which."""
+"""What examples of each class are taken for."""
 
 from collections.abc import Sequence
 from typing import Any, Final, final
@@ -15,17 +15,16 @@ MOST_CLASSES: Final = 256  # more than that nobody reads in a picture
 
 @final
 class Counted(Objective):
-    """An objective that counts answers of a model in evaluation mode: a confusion matrix.
+    """An objective that counts what a model in evaluation mode takes examples of each class for.
 
     Args:
         objective: Loss and metrics.
         model: Whose answers are counted.
-        class_names: Names of the classes.
     """
 
-    def __init__(self, objective: Objective, model: Model, class_names: Sequence[str]) -> None:
-        self._objective, self._model, self._names = objective, model, tuple(class_names)
-        self._counts: torch.Tensor | None = None
+    def __init__(self, objective: Objective, model: Model) -> None:
+        self._objective, self._model = objective, model
+        self._counts_KK: torch.Tensor | None = None
 
     def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
         return self._objective.loss(outputs, targets)
@@ -43,42 +42,37 @@ class Counted(Objective):
 
     @torch.no_grad()
     def _count(self, outputs: Any, targets: Any) -> None:
-        found, size = self._objective.probabilities(outputs), len(self._names)
-        if found is None or found.shape[1] != size or not isinstance(targets, torch.Tensor):
+        shares_BK = self._objective.probabilities(outputs)
+        if shares_BK is None or not isinstance(targets, torch.Tensor):
             return
-        right = targets.argmax(1) if targets.is_floating_point() else targets
-        counts = torch.bincount(right * size + found.argmax(1), minlength=size**2).view(size, size)
-        self._counts = counts if self._counts is None else self._counts + counts
+        classes_B = targets.argmax(1) if targets.is_floating_point() else targets
+        size = shares_BK.shape[1]
+        pairs_B = (classes_B * size + shares_BK.argmax(1)).cpu()
+        counts_KK = torch.bincount(pairs_B, minlength=size**2).view(size, size)
+        self._counts_KK = counts_KK if self._counts_KK is None else self._counts_KK + counts_KK
 
-    def confusion(self, of: str) -> HeatMap | None:
-        """How the examples since the last call were answered; None if there was none to count.
+    def take(self) -> torch.Tensor | None:
+        """Counts since the last call, by class and what it was taken for, K K; None where are no classes.
 
-        Of several ranks all must call it.
-
-        Args:
-            of: What the examples are.
+        Of several ranks all must call it; they get the same.
         """
-        parts = [
-            each
-            for each in gathered(None if self._counts is None else self._counts.cpu())
-            if each is not None
-        ]
-        self._counts = None
-        if not parts:
-            return None
-        counts = torch.stack(parts).sum(0).numpy()
-        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        right = int(counts.trace())
-        title = f"{of}: {right:,} of {int(counts.sum()):,} right; a row is a class, a column an answer"
-        return HeatMap(title, self._names, self._names, shares, tuple(tuple(map(str, row)) for row in counts))
+        parts = [each for each in gathered(self._counts_KK) if each is not None]
+        self._counts_KK = None
+        return torch.stack(parts).sum(0) if parts else None
 
 
-def counted(objective: Objective, model: Model, class_names: Sequence[str]) -> Objective:
-    """An objective that counts answers, where there are classes, and not too many."""
-    return Counted(objective, model, class_names) if 0 < len(class_names) <= MOST_CLASSES else objective
+def drawn_confusion(counts_KK: torch.Tensor | None, names: Sequence[str], split: str) -> dict[str, HeatMap]:
+    """What the classes of a split were taken for as a picture by its tag; none where there are no classes.
 
-
-def confusion_of(objective: Objective, of: str) -> dict[str, HeatMap]:
-    """The confusion matrix of what a `Counted` objective has seen, by its tag."""
-    found = objective.confusion(of) if isinstance(objective, Counted) else None
-    return {} if found is None else {f"confusion/{of}": found}
+    Args:
+        counts_KK: By class and what it was taken for.
+        names: Of the classes; empty where targets are none.
+        split: Whose examples were counted.
+    """
+    if counts_KK is None or len(names) != len(counts_KK) or len(names) > MOST_CLASSES:
+        return {}
+    counts = counts_KK.numpy()
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    title = f"{split}: {counts.trace():,} of {counts.sum():,} right; a row is a class, a column an answer"
+    texts = tuple(tuple(map(str, row)) for row in counts.tolist())
+    return {f"confusion/{split}": HeatMap(title, names, names, shares, texts)}

@@ -49,6 +49,17 @@ def default_threads(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 @contextmanager
+def threads_for(threads: int | None) -> Iterator[None]:
+    """Inside, an operation takes as many CPU threads as a recipe says, or `default_threads`."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or default_threads())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def kernels_for(device: torch.device, *, deterministic: bool) -> Iterator[None]:
     """Inside, PyTorch takes kernels that give the same bits each time, or the fastest ones.
 

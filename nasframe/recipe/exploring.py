@@ -305,6 +305,7 @@ class ScoreTraining:
             checkpoints=Checkpoints(folder),
             progress=lambda *told, **more: None,
             interrupts=self.interrupts,
+            num_outputs=self.data.task.num_outputs,
         )
         self.fit(trainer, job)
         metrics = trainer.evaluate(model, self.objective, self.valid, self.data.preprocess)

@@ -194,9 +194,10 @@ class SearchHealth(Guard):
             figures["health/rank_stability"] = sum(taus) / len(taus)
         if reaches is not None:
             figures["health/cut"] = float(not reaches)
-        if self._is_due("gap", epoch) or (is_last and "gap" not in self.left_out):
+        due = self.costly(epoch, is_last=is_last)
+        if "gap" in due:
             figures.update(self._gap(genotype))
-        eigenvalue = self._eigenvalue() if self._is_due("eigenvalue", epoch) else None
+        eigenvalue = self._eigenvalue() if "eigenvalue" in due else None
         if eigenvalue is not None:
             figures["health/eigenvalue"] = eigenvalue
         plain = {name: weights_K.tolist() for name, weights_K in weights.items()}
@@ -205,11 +206,11 @@ class SearchHealth(Guard):
         figures, self._look = shared(lambda: (figures, look))
         return figures
 
-    def _is_due(self, figure: str, epoch: int) -> bool:
-        if figure in self.left_out:
-            return False
-        every = self._settings.gap_every if figure == "gap" else self._settings.eigenvalue_every
-        return every is not None and epoch % every == 0
+    def costly(self, epoch: int, *, is_last: bool) -> frozenset[str]:
+        settings, left_out = self._settings, self.left_out
+        every = {"gap": settings.gap_every, "eigenvalue": settings.eigenvalue_every}
+        due = {figure for figure, epochs in every.items() if epochs is not None and epoch % epochs == 0}
+        return frozenset(due | ({"gap"} if is_last else set())).difference(left_out)
 
     def _figures_of_edges(self, edges: list[IdleEdges], weights: Mapping[str, torch.Tensor]) -> Figures:
         figures = {}
@@ -376,7 +377,9 @@ class SearchHealth(Guard):
 
 def _well(epoch: int, look: _Look, past: _Past) -> str:
     """The verdict on a search that is not collapsing."""
-    shares = " and ".join(map(str, look.edges))
+    shares = " and ".join(str(each) for each in look.edges if each.share)
+    if look.edges and not shares:
+        shares = "every edge has an operation"
     now = f"{shares} at epoch {epoch}" if shares else f"epoch {epoch}"
     if look.reaches is False:
         now = f"{CUT} at epoch {epoch}"

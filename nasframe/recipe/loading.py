@@ -92,6 +92,12 @@ def read_file(
     return _overridden(tree, overrides, files.problems), files.problems
 
 
+def read_overrides(overrides: Sequence[str]) -> tuple[Node, list[Problem]]:
+    """What overrides say where there is no file; and what is wrong with them."""
+    problems: list[Problem] = []
+    return _overridden(Node({}, COMMAND_LINE, COMMAND_LINE), overrides, problems), problems
+
+
 def load_layers(
     recipe: Node, layers: Sequence[Node], folder: Path, *, check: bool = True, outside: bool = False
 ) -> Recipe:

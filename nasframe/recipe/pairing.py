@@ -219,6 +219,9 @@ def _held_out(parts: Parts) -> Iterator[Problem]:
     ):
         rule = f"must be above 0, because `{deriver.name}` validates on held-out examples"
         yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "search.valid_fraction", rule, "0")
+    if parts.get("retrain.valid_fraction") == 0 and (parts.get("retrain.seeds") or 1) > 1:
+        rule = "must be above 0, because of several seeds the best by validation is kept"
+        yield parts.problem(problem_kinds.NEEDS_HELD_OUT, "retrain.valid_fraction", rule, "0")
     try:
         preview = None if data is None else preview_of(_factory(data), **data.settings)
     except NasframeError as error:

@@ -326,6 +326,8 @@ class _Measure:
         found, shortage = self._rehearse(self.recipe, name)
         if name == "scoring":
             return StagePlan(name, None if found is None else _of_all_scores(found, self.recipe), shortage)
+        if name == "retrain" and found is not None:
+            found = _times(found, self.recipe.retrain.seeds)
         if not shortage:
             return StagePlan(name, found)
         return StagePlan(name, found, shortage, tuple(self._advice(name)))
@@ -396,7 +398,17 @@ def _of_all_scores(found: Rehearsal, recipe: Recipe) -> Rehearsal:
         budgets.append(explorer.budget)
         explorer.tell(genotype, 0.0)
     count = sum(budgets) / budgets[0]  # of trainings such as that which was measured
-    phases = [replace(phase, num_steps=round(count * phase.num_steps)) for phase in found.phases]
+    return _with_steps(found, count)
+
+
+def _times(found: Rehearsal, count: int) -> Rehearsal:
+    """What was measured of one training, for several whose checkpoints are kept."""
+    size = count * found.checkpoint_bytes
+    return replace(_with_steps(found, count), num_epochs=count * found.num_epochs, checkpoint_bytes=size)
+
+
+def _with_steps(found: Rehearsal, factor: float) -> Rehearsal:
+    phases = [replace(phase, num_steps=round(factor * phase.num_steps)) for phase in found.phases]
     return replace(found, phases=tuple(phases))
 
 

@@ -35,6 +35,7 @@ class Stretch:
         label: What people are told of it, such as ``search 2/3``.
         before: How many records there are before its first.
         figures: What each of its records says besides.
+        records: Folder of its records, below the run directory, where that is not its stage's.
     """
 
     folder: str
@@ -42,6 +43,7 @@ class Stretch:
     label: str
     before: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
+    records: str | None = None
 
 
 Train: TypeAlias = Callable[[Space, Model, Search, Stretch], int]

@@ -1,6 +1,6 @@
 """The recipe: the typed tree that a YAML file is read into."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -36,6 +36,7 @@ from nasframe.core import (
     trackers,
     trainers,
 )
+from nasframe.recipe.tree import KeyPath, Place
 from nasframe.registry import Component
 from nasframe.types import ExistingFile, NonNegativeInt, PositiveInt, Probability, ProperFraction
 
@@ -174,6 +175,9 @@ class Retrain:
         valid_fraction: Share of the training data held out to watch the training; 0 for none.
         augment: Augmentations of the training batches, in order.
         recomputed: As in the search.
+        seeds: How many trainings there are, by the seeds from that of the recipe on. With several, figures of
+            the test come with mean and standard deviation, and the network of the lowest validation loss is
+            kept.
     """
 
     space: Component[Space] = spaces.component("darts")
@@ -183,6 +187,7 @@ class Retrain:
     valid_fraction: ProperFraction = 0.1
     augment: tuple[Component[Augmentation], ...] = ()
     recomputed: bool = False
+    seeds: PositiveInt = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +214,10 @@ class Recipe:
         trackers: Where figures go.
         report: How the result is shown.
         export: Formats that the retrained network is written in.
+
+    Attributes:
+        places: Where each value was written, by the paths of `recipe_to_mapping`; none in a recipe that
+            was made or changed in Python.
     """
 
     name: str
@@ -228,3 +237,4 @@ class Recipe:
     )
     report: Component[Report] = reports.component("html")
     export: tuple[Component[Exporter], ...] = ()
+    places: Mapping[KeyPath, Place] = field(default_factory=dict, init=False, repr=False, compare=False)

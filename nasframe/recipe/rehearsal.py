@@ -23,6 +23,7 @@ from nasframe.core import (
     Around,
     Batch,
     Genotype,
+    Guard,
     Job,
     Model,
     Objective,
@@ -79,6 +80,7 @@ class Rehearsal:
         prepare_seconds: From the start of the process to the first step: data, networks, prices.
         validation_seconds: One validation on all held-out examples; 0 where there are none.
         num_validated: On how many examples that was measured.
+        health_seconds: What all looks at the health of the search take together; 0 where nobody looks.
         peak_bytes: See `peak_memory`; None where the system does not tell.
         free_bytes: See `free_memory`, before anything was read or built.
         checkpoint_bytes: Size of one checkpoint.
@@ -93,6 +95,7 @@ class Rehearsal:
     prepare_seconds: float
     validation_seconds: float
     num_validated: int
+    health_seconds: float
     peak_bytes: int | None
     free_bytes: int | None
     checkpoint_bytes: int
@@ -104,9 +107,9 @@ class Rehearsal:
 
     @property
     def seconds(self) -> float:
-        """The whole stage: its steps, and a validation an epoch; without preparing it."""
+        """The whole stage: its steps, and a validation and a look an epoch; without preparing it."""
         steps = sum(phase.num_steps * phase.seconds_per_step for phase in self.phases)
-        return steps + self.num_epochs * self.validation_seconds
+        return steps + self.num_epochs * self.validation_seconds + self.health_seconds
 
 
 class OutOfMemory(NasframeError):
@@ -177,15 +180,19 @@ def _run(arguments: list[str], folder: Path) -> tuple[int, str]:
 
 
 def main(name: str, stage: str, skipped: str, *plugins: str) -> None:
-    """Rehearse a stage in a folder, where it is the first that trains; runs in a process of its own."""
-    folder = Path(name)
+    """Rehearse a stage in a folder; runs in a process of its own."""
     with suppress(OSError):  # if the machine runs out of memory, this process is the one to end
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
+    _rehearse_in(Path(name), stage, int(skipped), plugins)
+
+
+def _rehearse_in(folder: Path, stage: str, skipped: int, plugins: Sequence[str]) -> None:
+    """Write into a folder what the first steps of its recipe took, or why they failed."""
     try:
         import_modules([Path(plugin) for plugin in plugins])
         recipe = load_recipe(folder / "recipe.yaml", check=False, outside=True)
         device = device_named(recipe.device)
-        watch = _WatchScores(device) if stage == "scoring" else _Watch(device, int(skipped))
+        watch = _WatchScores(device) if stage == "scoring" else _Watch(device, skipped)
         with suppress(_Enough):
             run_fitted_by(recipe, folder / "run", watch.fit, watch.hear_run)
         found: dict[str, Any] = {"rehearsal": asdict(watch.found[0])}
@@ -235,16 +242,18 @@ class _Watch:
             )
         validation_seconds, num_validated = self._validate(trainer, job, steps.seconds_per_example)
         steps_an_epoch = max(1, len(job.train) // steps.batch_size)
+        num_epochs = -(-steps.num_steps // steps_an_epoch)
         self.found.append(
             Rehearsal(
                 stage=job.stage,
                 device=str(self._device),
                 batch_size=steps.batch_size,
-                num_epochs=-(-steps.num_steps // steps_an_epoch),
+                num_epochs=num_epochs,
                 phases=tuple(steps.phases_of(steps.num_steps, steps_an_epoch)),
                 prepare_seconds=prepare_seconds,
                 validation_seconds=validation_seconds,
                 num_validated=num_validated,
+                health_seconds=self._look(job.guard, num_epochs),
                 peak_bytes=peak_memory(self._device),
                 free_bytes=self._free,
                 checkpoint_bytes=_num_bytes([job.model.state_dict(), *steps.states]),
@@ -270,6 +279,21 @@ class _Watch:
         trainer.evaluate(job.model, job.objective, Subset(job.valid, torch.arange(count)), job.preprocess)
         wait_for(self._device)
         return (time.perf_counter() - started) * num_valid / count, count
+
+    def _look(self, guard: Guard | None, num_epochs: int) -> float:
+        """Seconds of the looks after all epochs, by one of each sort."""
+        if guard is None:
+            return 0.0
+        epochs = [(epoch, epoch == num_epochs) for epoch in range(1, num_epochs + 1)]
+        sorts = Counter(guard.costly(epoch, is_last=is_last) for epoch, is_last in epochs)
+        seconds: dict[frozenset[str], float] = {}
+        for epoch, is_last in epochs:
+            if (sort := guard.costly(epoch, is_last=is_last)) not in seconds:
+                started = time.perf_counter()
+                guard.measure(epoch, is_last=is_last)
+                wait_for(self._device)
+                seconds[sort] = time.perf_counter() - started
+        return sum(seconds[sort] * count for sort, count in sorts.items())
 
 
 @final
@@ -314,6 +338,7 @@ class _WatchScores:
                 prepare_seconds=prepare_seconds,
                 validation_seconds=0.0,
                 num_validated=0,
+                health_seconds=0.0,
                 peak_bytes=peak_memory(self._device),
                 free_bytes=self._free,
                 checkpoint_bytes=0,

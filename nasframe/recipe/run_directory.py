@@ -102,7 +102,17 @@ class RunDirectory:
     def plain_files(self) -> dict[str, bytes]:
         """What another rank must have to go on: all that is there but checkpoints and figures, by path."""
         stated = [self.recipe, self.environment, self.root / "status.json"]
-        paths = [*stated, self._prices, self.genotype, self.healthy_genotype, self.inherited, self.weights]
+        paths = [
+            *stated,
+            self._prices,
+            self.genotype,
+            self.healthy_genotype,
+            self.inherited,
+            self.weights,
+            self.description,
+        ]
+        paths += (self.root / "retrain").glob("seed_*/*.json")
+        paths += (self.root / "retrain").glob("seed_*/*.safetensors")
         return {str(path.relative_to(self.root)): path.read_bytes() for path in paths if path.exists()}
 
     @classmethod
@@ -152,6 +162,11 @@ class RunDirectory:
         return self.root / "environment.json"
 
     @property
+    def provenance(self) -> Path:
+        """Where the values of the recipe were written, when the run was started."""
+        return self.root / "provenance.json"
+
+    @property
     def genotype(self) -> Path:
         return self.root / "search" / "genotype.json"
 
@@ -169,6 +184,11 @@ class RunDirectory:
         return self.root / "retrain" / "model.safetensors"
 
     @property
+    def description(self) -> Path:
+        """What the network of `weights` is built from; absent where that is not all plain data."""
+        return self.root / "retrain" / "config.json"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.json"
 
@@ -184,7 +204,19 @@ class RunDirectory:
         self.stage("search")
         if not self._prices.exists():
             write_whole(self._prices, shared(lambda: make().to_json()))
+        return self._read_prices()
+
+    def known_prices(self) -> Prices | None:
+        """The prices of the search, where it had some."""
+        return self._read_prices() if self._prices.exists() else None
+
+    def _read_prices(self) -> Prices:
         return Prices.from_json(self._prices.read_text(encoding="utf-8"))
+
+    @property
+    def scores(self) -> Path:
+        """What an explorer had scored."""
+        return self.root / "search" / "scores.jsonl"
 
     @property
     def _prices(self) -> Path:

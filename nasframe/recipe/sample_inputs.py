@@ -32,6 +32,7 @@ def sample_inputs(
         seed=seed,
         purpose=(stage, "pictures"),
         skip_unreadable=True,
+        num_classes=data.task.num_outputs,
     )
     try:
         with warnings.catch_warnings():  # whoever trains has told what cannot be read, or will

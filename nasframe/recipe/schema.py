@@ -58,7 +58,9 @@ def read_recipe(
     trial = trial_problems(parts, [*pairing, *absent]) if check else []
     if found := [*reader.problems, *pairing, *absent, *trial]:
         raise RecipeError(found)
-    return typing.cast(Recipe, recipe), reader.places
+    read = typing.cast(Recipe, recipe)
+    object.__setattr__(read, "places", reader.places)  # the recipe is nobody else's yet
+    return read, reader.places
 
 
 def read_sections(
@@ -102,7 +104,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Component):
         return {"type": value.name, **{name: plain(item) for name, item in value.settings.items()}}
     if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = (field.name for field in dataclasses.fields(value) if field.init)
+        return {name: plain(getattr(value, name)) for name in fields}
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -165,6 +168,8 @@ def settings_of(section: type) -> dict[str, Setting]:
     docs = signature_of(section).settings
     found = {}
     for field in dataclasses.fields(section):
+        if not field.init:
+            continue
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()

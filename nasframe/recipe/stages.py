@@ -7,13 +7,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 import torch
-from safetensors.torch import save
 
 from nasframe.core import (
     Algorithm,
@@ -22,20 +21,22 @@ from nasframe.core import (
     Dataset,
     Deriver,
     Explorer,
+    Exported,
     Genotype,
     Graph,
     Guard,
+    HeatMap,
     Idle,
     Interrupts,
     Job,
     Model,
     Objective,
     Penalty,
+    Predictor,
     Progress,
     Record,
     Score,
     Space,
-    Split,
     Standing,
     Task,
     Testbed,
@@ -57,21 +58,31 @@ from nasframe.core import (
     supernet,
 )
 from nasframe.core.dataset import checked
-from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.ranks import is_first, num_ranks, shared
-from nasframe.core.storage import write_whole, written_whole
-from nasframe.core.tensor_file import load_weights
-from nasframe.errors import DataError, FormatError, HealthWarning, TrainingError, UnsupportedError
+from nasframe.core.storage import write_whole
+from nasframe.errors import (
+    FormatError,
+    HealthWarning,
+    TrainingError,
+    UnsupportedError,
+)
 from nasframe.recipe.additions import Additions, figures_of
-from nasframe.recipe.confusion import confusion_of, counted
-from nasframe.recipe.devices import default_threads, kernels_for, lost_by
+from nasframe.recipe.confusion import Counted, drawn_confusion
+from nasframe.recipe.consumption import EnergyMeter
+from nasframe.recipe.devices import default_threads, kernels_for, lost_by, peak_memory, threads_for
+from nasframe.recipe.evaluation import Evaluation, evaluate
 from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
+from nasframe.recipe.exporting import export, finished_run, report_of
 from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
+from nasframe.recipe.model_folder import describe, read_model_folder, save_weights, set_weights
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
+from nasframe.recipe.provenance import provenance_of
 from nasframe.recipe.recipe import Recipe, Retrain, Search
+from nasframe.recipe.repetition import Repetition, spread
+from nasframe.recipe.reporting import health_of, write_report
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.sample_inputs import sample_inputs
 from nasframe.recipe.schema import dump_recipe, recipe_to_mapping
@@ -115,11 +126,38 @@ class Run:
         described = _reported(self.folder / "report.json", "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
-        _load_weights(model, self.folder / "retrain" / "model.safetensors")
+        set_weights(model, self.folder / "retrain" / "model.safetensors")
         return model.eval()
 
-    def export(self, exporter: str, folder: Path | None = None) -> Path:
+    def predictor(self) -> Predictor:
+        """The retrained network with all that it takes to ask it about files."""
+        if RunDirectory(self.folder).description.is_file():
+            return read_model_folder(self.folder / "retrain")
+        recipe = self._recipe()
+        data, objective = recipe.data(), recipe.retrain.objective()
+        return Predictor(self.network(), data.task, data.preprocess, objective, data.class_names, data.reader)
+
+    def evaluate(self, split: Literal["train", "valid", "test"] = "test") -> Evaluation:
+        """What the retrained network gets right and wrong, on the recipe's device.
+
+        Args:
+            split: `test`; or of the examples that are not for testing, those that the retraining held out
+                (`valid`), or learned from (`train`).
+
+        Raises:
+            DataError: There are no such examples.
+        """
+        recipe = self._recipe()
+        device = device_of_rank(recipe.device)
+        kernels = kernels_for(device, deterministic=recipe.deterministic)
+        with threads_for(recipe.threads), kernels:
+            return evaluate(recipe, self.network().to(device), checked(recipe.data()), split)
+
+    def export(self, exporter: str, folder: Path | None = None) -> Exported:
         """Write the retrained network in another format, compared with it on test examples.
+
+        How far they were off is noted in ``checks.json`` beside the file; what else was measured, in
+        ``report.json`` under ``exports``.
 
         Args:
             exporter: Its registered name, with its defaults.
@@ -129,9 +167,15 @@ class Run:
             LookupError: There is no such exporter.
             UnsupportedError: The format cannot hold the network, or what reads it is not installed.
         """
-        write = exporters.component(exporter)()
-        data = self._recipe().data()
-        return write.export(self.network(), _example(data, data.test), folder or self.folder / "export")
+        write, recipe = exporters.component(exporter), self._recipe()
+        directory = RunDirectory(self.folder)
+        with threads_for(recipe.threads):
+            finished = finished_run(directory, recipe, self.genotype, self.network(), recipe.data())
+            return export(write, finished, folder or directory.export, directory)
+
+    def write_report(self) -> Path:
+        """Write the report for people again, from ``report.json``: such as with a newer nasframe."""
+        return self._recipe().report().write(self.folder)
 
     def _recipe(self) -> Recipe:
         return load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
@@ -182,7 +226,11 @@ def _run(
 
         def create() -> RunDirectory:
             threads = recipe.threads or default_threads()
-            return RunDirectory.create(folder, recipe.name, text, device, threads)
+            directory = RunDirectory.create(folder, recipe.name, text, device, threads)
+            if recipe.places:
+                text_of_origins = json.dumps(provenance_of(recipe), indent=1)
+                write_whole(directory.provenance, f"{text_of_origins}\n")
+            return directory
 
         with held_directory(lambda: run_directory_for(text, folder, create)) as directory:
             return _Stages(recipe, directory, progress, fit, prefer).run()
@@ -247,7 +295,7 @@ class _Stages:
         self._interrupts = Interrupts(_ECHO_SECONDS if num_ranks() > 1 else 0.0)
         self._steps: dict[str, int] = dict(directory.status()["steps"])
         self._until_told = ExitStack()
-        self._retrain_trackers: list[Tracking] = []
+        self._open_trackers: dict[str, list[Tracking]] = {}
 
     @cached_property
     def _data(self) -> Dataset:
@@ -264,21 +312,18 @@ class _Stages:
 
     def run(self) -> Run:
         self._directory.update_status(ended="running", reason=None)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self._recipe.threads or default_threads())
         deterministic = self._recipe.deterministic
         if sentence := lost_by(self._device, deterministic=deterministic):
             self._directory.note(sentence)
         try:
-            with self._interrupts, kernels_for(self._device, deterministic=deterministic):
+            kernels = kernels_for(self._device, deterministic=deterministic)
+            with threads_for(self._recipe.threads), self._interrupts, kernels:
                 self._run_stages()
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             reason = None if stopped else f"{type(error).__name__}: {error}"
             self._directory.update_status(ended="interrupted" if stopped else "failed", reason=reason)
             raise
-        finally:
-            torch.set_num_threads(threads)
         self._directory.update_status(ended="done", reason=None)
         return shared(lambda: open_run(self._directory.root))
 
@@ -294,6 +339,7 @@ class _Stages:
     def _timed(self, stage: str) -> Iterator[None]:
         """Add up a stage's time over all its attempts, and note it when it is finished."""
         started = time.perf_counter()
+        self._energy = EnergyMeter()
         finished: list[str] = []
         self._directory.update_status(stage=stage)
         try:
@@ -303,13 +349,25 @@ class _Stages:
             status = self._directory.status()
             seconds = status["seconds"].get(stage, 0.0) + time.perf_counter() - started
             self._directory.update_status(
+                **self._consumed(stage, status),
                 seconds={**status["seconds"], stage: round(seconds, 3)},
                 steps=self._steps,
                 finished=[*status["finished"], *finished],
             )
 
+    def _consumed(self, stage: str, status: Mapping[str, Any]) -> dict[str, Any]:
+        """Energy of a stage over all its attempts, and the most memory so far; each where it can be told."""
+        found: dict[str, Any] = {}
+        before = status.get("joules", {})
+        if (joules := self._energy.joules) is not None:
+            found["joules"] = {**before, stage: round(before.get(stage, 0.0) + joules, 3)}
+        if (peak := peak_memory(self._device)) is not None:
+            found["peak_bytes"] = max(peak, status.get("peak_bytes", 0))
+        return found
+
     def _hear(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
         self._steps[stage] = step
+        self._energy.read()
         self._progress(stage, step, num_steps, epoch, metrics)
 
     def _hear_preferred(self, genotype: Genotype) -> None:
@@ -458,10 +516,11 @@ class _Stages:
 
             num_records = self._fit("search", section, model, objective, make_algorithm, describe)
         limit = self._cost_limit(space)
+        self._directory.stage("search")
         exploration = Exploration(
             component(space, self._recipe.seed),
             lambda: self._score(space, trained),
-            ScoreLog(self._directory.stage("search") / "scores.jsonl"),
+            ScoreLog(self._directory.scores),
             section.evaluations,
             self._recipe.seed,
             self._interrupts,
@@ -476,7 +535,7 @@ class _Stages:
         section = self._recipe.retrain
         if section.inherit and model is not None:
             heir = derived(section.space(self._data.task), found)
-            _save_weights(inherit(heir, model, found), self._directory.inherited)
+            save_weights(inherit(heir, model, found), self._directory.inherited)
 
     def _explored(self, exploration: Exploration, space: Space, start: int) -> Scored:
         """The best of what an explorer had scored; each score is a record, from the step `start` on."""
@@ -577,22 +636,57 @@ class _Stages:
 
     def _retrain(self) -> None:
         section = self._recipe.retrain
-        torch.manual_seed(seed_for(self._recipe.seed, "retrain", "init"))
         space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
-        model = derived(space, genotype, recomputed=section.recomputed)
-        if section.inherit:
-            _load_weights(model, self._directory.inherited)
         if (key := space.key(genotype)) is not None:
             self._directory.update_status(architecture=key)
+        if section.seeds > 1:
+            self._repetition.run(partial(self._retrained, space, genotype), self._directory.weights)
+        else:
+            stretch = Stretch("retrain", self._recipe.seed, "retrain")
+            self._train_derived(space, genotype, stretch, self._directory.weights)
+        self._describe(genotype)
+
+    @property
+    def _repetition(self) -> Repetition:
+        return Repetition(self._recipe, self._directory.stage("retrain"))
+
+    def _retrained(self, space: Space, genotype: Genotype, stretch: Stretch, weights: Path) -> Metrics:
+        """What a network is worth on held-out examples after a training, see `Repetition`."""
+        section, data = self._recipe.retrain, self._data
+        model = self._train_derived(space, genotype, stretch, weights)
+        _, valid = hold_out(data.train, section.valid_fraction, self._recipe.seed)
+        return section.trainer().evaluate(model, section.objective(), valid, data.preprocess)
+
+    def _train_derived(self, space: Space, genotype: Genotype, stretch: Stretch, weights: Path) -> Model:
+        """Train the derived network by a seed, and write its weights."""
+        section = self._recipe.retrain
+        torch.manual_seed(seed_for(stretch.seed, "retrain", "init"))
+        model = derived(space, genotype, recomputed=section.recomputed)
+        if section.inherit:
+            set_weights(model, self._directory.inherited)
         algorithm = algorithms.component("weights_only")
-        objective = counted(section.objective(), model, self._data.class_names)
+        objective = Counted(section.objective(), model)
 
-        def describe(record: Record) -> Record:
-            return replace(record, heat_maps=confusion_of(objective, "valid"))
+        def with_confusion(record: Record) -> Record:
+            return replace(record, heat_maps=self._confusion(objective, "valid"))
 
-        self._fit("retrain", section, model, objective, algorithm, describe)
-        _save_weights(model, self._directory.weights)
+        self._fit("retrain", section, model, objective, algorithm, with_confusion, stretch=stretch)
+        save_weights(model, weights)
+        return model
+
+    def _confusion(self, objective: Counted, split: str) -> dict[str, HeatMap]:
+        """What the classes of a split were taken for, by tag; empty where there are none."""
+        return drawn_confusion(objective.take(), self._data.class_names, split)
+
+    def _describe(self, genotype: Genotype) -> None:
+        """Make a folder of the network that it can be built from without the data, if that is plain."""
+        section = self._recipe.retrain
+        try:
+            found = describe(self._recipe.name, self._data, section.space, section.objective, genotype)
+        except UnsupportedError:
+            return  # whoever wants such a folder is told why
+        write_whole(self._directory.description, json.dumps(found, indent=2) + "\n")
 
     def _fit(
         self,
@@ -615,9 +709,10 @@ class _Stages:
         def seen() -> dict[str, torch.Tensor]:
             return sample_inputs(stage, self._data, train, augment, seed, self._device)
 
+        name = stretch.records or stage
         with ExitStack() as until_trained:
-            until = self._until_told if stage == "retrain" else until_trained
-            open_trackers = until.enter_context(self._tracking(stage, seen))
+            until = self._until_told if name == "retrain" else until_trained
+            open_trackers = until.enter_context(self._tracking(name, seen))
 
             def start_tracking(start: int) -> Callable[[Record], None]:
                 nonlocal last
@@ -632,6 +727,10 @@ class _Stages:
                     log(replace(record, step=last))
 
                 return track
+
+            def note(sentence: str) -> None:
+                prefix = f"{label}: " if stretch.records else f"{stage}: "
+                self._directory.note(prefix + sentence.removeprefix(f"{stage}: "))
 
             def hear(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
                 self._hear(label, step, num_steps, epoch, metrics)
@@ -653,29 +752,29 @@ class _Stages:
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(folder),
                     progress=hear,
-                    note=self._directory.note,
+                    note=note,
                     interrupts=self._interrupts,
                     guard=guard,
+                    num_outputs=self._data.task.num_outputs,
                 ),
             )
         return last
 
     @contextmanager
     def _tracking(
-        self, stage: str, seen: Callable[[], dict[str, torch.Tensor]] = dict
+        self, name: str, seen: Callable[[], dict[str, torch.Tensor]] = dict
     ) -> Iterator[Callable[[int], Callable[[Record], None]]]:
-        """What opens the trackers of a stage at a step, and returns where records go.
+        """What opens the trackers of a stage, by its folder, at a step, and returns where records go.
 
         Args:
-            stage: Its name.
+            name: Of the folder.
             seen: Draws training inputs, for the first record.
         """
         tracking: list[Tracking] = []
 
         def start_tracking(start: int) -> Callable[[Record], None]:
-            tracking.extend(self._trackers(stage, start))
-            if stage == "retrain":
-                self._retrain_trackers = tracking
+            tracking.extend(self._trackers(name, start))
+            self._open_trackers[name] = tracking
 
             def track(record: Record) -> None:
                 if record.step == 1 and tracking:
@@ -685,7 +784,7 @@ class _Stages:
                     each.log(record)
                 self._directory.update_status(
                     steps=self._steps,
-                    records={**self._directory.status().get("records", {}), stage: record.step},
+                    records={**self._directory.status().get("records", {}), name: record.step},
                 )
 
             return track
@@ -696,21 +795,26 @@ class _Stages:
             for each in tracking:
                 each.close()
 
-    def _trackers(self, stage: str, start: int) -> list[Tracking]:
-        folder = self._directory.stage(stage)
+    def _trackers(self, name: str, start: int) -> list[Tracking]:
+        folder = self._directory.stage(name)
         components = self._recipe.trackers if is_first() else ()
         return [Tracking(component, folder, start) for component in components]
 
     def _conclude(self, conclusion: Conclusion) -> None:
-        """Tell the retraining's trackers what the run came to; they are open unless that ended earlier."""
+        """Tell the trackers of the retraining that is kept what the run came to.
+
+        They are open if that was the only one and was made just now.
+        """
+        name = "retrain"
+        if self._recipe.retrain.seeds > 1:
+            name = self._repetition.stretch_of(self._repetition.kept).folder
         with ExitStack() as closing:
-            trackers = self._retrain_trackers
-            if not trackers:
-                last = self._directory.status().get("records", {}).get("retrain", 0)
-                trackers = self._trackers("retrain", last + 1)
-                for each in trackers:
+            if name != "retrain" or not self._open_trackers.get(name):
+                last = self._directory.status().get("records", {}).get(name, 0)
+                self._open_trackers[name] = self._trackers(name, last + 1)
+                for each in self._open_trackers[name]:
                     closing.callback(each.close)
-            for each in trackers:
+            for each in self._open_trackers[name]:
                 each.conclude(conclusion)
 
     def _report(self) -> None:
@@ -718,28 +822,47 @@ class _Stages:
         space: Space = section.space(self._data.task)
         genotype = Genotype.load(self._directory.genotype)
         model = derived(space, genotype)
-        _load_weights(model, self._directory.weights)
+        set_weights(model, self._directory.weights)
         model.to(self._device)
-        objective = counted(section.objective(), model, self._data.class_names)
-        tested = section.trainer().evaluate(model, objective, self._data.test, self._data.preprocess)
-        confusion = confusion_of(objective, "test")
+        objective = Counted(section.objective(), model)
+        metrics = self._tested(model, objective)
+        confusion = self._confusion(objective, "test")
+        rows = self._tested_by_seed(model)
         if not is_first():
             return
-        metrics = {f"test_{name}": float(value) for name, value in tested.items()}
+        metrics |= spread(rows, "test_")
         metrics["parameters"] = costs.component("parameters")().of(model, self._data.task)
         standing = self._standing(genotype)
         metrics |= _truth(standing)
-        task = asdict(self._data.task)
-        _write_report(self._directory, self._recipe, genotype, space, metrics, task, standing)
-        verdict = str(_health(self._directory).get("verdict", ""))
+        task = self._data.task
+        write_report(self._directory, self._recipe, genotype, space, metrics, task, standing, rows)
+        verdict = str(health_of(self._directory).get("verdict", ""))
         self._conclude(Conclusion(_leaves(recipe_to_mapping(self._recipe)), metrics, confusion, verdict))
         report = self._recipe.report().write(self._directory.root)
         self._directory.update_status(report=os.path.relpath(report, self._directory.root))
         if self._recipe.export:
-            example = _example(self._data, self._data.test)
+            model.cpu().eval()
+            finished = finished_run(self._directory, self._recipe, genotype, model, self._data)
             self._directory.export.mkdir(exist_ok=True)
             for component in self._recipe.export:
-                component().export(model.cpu().eval(), example, self._directory.export)
+                export(component, finished, self._directory.export, self._directory)
+
+    def _tested(self, model: Model, objective: Objective) -> dict[str, float]:
+        """Figures on all test examples."""
+        section, data = self._recipe.retrain, self._data
+        tested = section.trainer().evaluate(model, objective, data.test, data.preprocess)
+        return {f"test_{name}": float(value) for name, value in tested.items()}
+
+    def _tested_by_seed(self, model: Model) -> list[dict[str, float]]:
+        """Figures of each training, where there are several; it ends with the weights that are kept."""
+        if self._recipe.retrain.seeds == 1:
+            return []
+        repetition, rows = self._repetition, []
+        for seed in repetition.seeds:
+            set_weights(model, repetition.weights(seed))
+            rows.append({**repetition.outcome(seed), **self._tested(model, self._recipe.retrain.objective())})
+        set_weights(model, self._directory.weights)
+        return rows
 
 
 def open_run(folder: Path) -> Run:
@@ -754,40 +877,16 @@ def open_run(folder: Path) -> Run:
     metrics = _reported(directory.report, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
     genotype, key = Genotype.load(directory.genotype), directory.status().get("architecture")
-    verdict = str(_health(directory).get("verdict", ""))
+    verdict = str(health_of(directory).get("verdict", ""))
     return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None, verdict)
-
-
-def _health(directory: RunDirectory) -> dict[str, Any]:
-    """What was said of the search's health; empty where nothing was."""
-    found = directory.status().get("health")
-    return found if isinstance(found, dict) else {}
 
 
 def _reported(path: Path, part: str) -> dict[str, Any]:
     """An object that the report has."""
-    content = read_json_file(path)
-    found = content.get(part) if isinstance(content, dict) else None
+    found = report_of(path).get(part)
     if not isinstance(found, dict):
         raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
     return found
-
-
-def _save_weights(model: Model, path: Path) -> None:
-    # copies, because the format has no place for parameters that several cells share
-    weights = {
-        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
-    }
-    with written_whole(path) as file:
-        file.write(save(weights))
-
-
-def _load_weights(model: Model, path: Path) -> None:
-    try:
-        model.load_state_dict(load_weights(path))
-    except RuntimeError as error:
-        raise FormatError(f"{path}: must be the weights of the run's network: {error}") from error
 
 
 def _as_block(text: str) -> str:
@@ -846,75 +945,3 @@ def _with_truth(record: Record, standing: Standing | None) -> Record:
     """Add where the architecture that the alphas prefer truly stands."""
     truth = {f"search/{name}": value for name, value in _truth(standing).items()}
     return replace(record, scalars={**record.scalars, **truth})
-
-
-def _example(data: Dataset, split: Split) -> torch.Tensor:
-    batch = split.batch(torch.arange(min(8, len(split))))
-    example = data.preprocess.normalize(data.preprocess.scale(batch.inputs))
-    if not isinstance(example, torch.Tensor):
-        raise DataError("export: inputs must be one tensor")
-    return example
-
-
-def _write_report(
-    directory: RunDirectory,
-    recipe: Recipe,
-    genotype: Genotype,
-    space: Space,
-    metrics: dict[str, float],
-    task: dict[str, Any],
-    standing: Standing | None,
-) -> None:
-    graphs: dict[str, Graph] = dict(space.graphs(genotype))
-    curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
-    environment = read_json_file(directory.environment)
-    for name in ("best_score", "derived_cost", "max_cost"):
-        if (last := curves["search"].get(f"search/{name}", [None])[-1]) is not None:
-            metrics[name] = last
-    content = {
-        "name": recipe.name,
-        "verdict": _health(directory).get("verdict", ""),
-        "task": task,
-        "metrics": metrics,
-        "benchmark": _benchmark_entry(recipe, standing),
-        "architecture": space.key(genotype),
-        "genotype": json.loads(genotype.to_json()),
-        "graphs": {name: asdict(graph) for name, graph in graphs.items()},
-        "alphas": _alphas(curves["search"]),
-        "health": _health(directory),
-        "curves": {
-            tag: values
-            for of_stage in curves.values()
-            for tag, values in of_stage.items()
-            if not tag.startswith("alphas/") or tag == "alphas/entropy"
-        },
-        "seconds": directory.status()["seconds"],
-        "notes": directory.status().get("notes", []),
-        "environment": environment,
-        "recipe": directory.recipe.read_text(encoding="utf-8"),
-        "command": " ".join(environment["command"]),
-    }
-    write_whole(directory.report, json.dumps(content, indent=2) + "\n")
-
-
-def _benchmark_entry(recipe: Recipe, standing: Standing | None) -> dict[str, Any]:
-    if recipe.search.benchmark is None or standing is None:
-        return {}
-    return {"name": recipe.search.benchmark.name, "percentile": standing.percentile, **asdict(standing)}
-
-
-def _curves(path: Path) -> dict[str, list[float | None]]:
-    """Each tag's values over the epochs; empty where no jsonl tracker wrote them."""
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    records = [read_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
-    tags = dict.fromkeys(tag for record in records for tag in record if tag != "step")
-    return {tag: [record.get(tag) for record in records] for tag in tags}
-
-
-def _alphas(curves: dict[str, list[float | None]]) -> dict[str, dict[str, list[float | None]]]:
-    alphas: dict[str, dict[str, list[float | None]]] = {}
-    for tag, values in curves.items():
-        if tag.startswith("alphas/") and tag != "alphas/entropy":
-            _, choice_id, candidate = tag.split("/", 2)
-            alphas.setdefault(choice_id, {})[candidate] = values
-    return alphas

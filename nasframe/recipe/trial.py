@@ -17,6 +17,7 @@ from nasframe.core import (
     Pruned,
     Space,
     Task,
+    Trainer,
     algorithms,
     choices_of,
     cost_scale,
@@ -132,7 +133,8 @@ class _Trial:
             self._search(space, retrained, task)
         elif retrained is not None and genotype_file.is_file():
             with self._blaming(kinds.BAD_GENOTYPE, "genotype"):
-                derived(retrained, read_genotype(genotype_file, retrained), recomputed=self._recomputed)
+                known = read_genotype(genotype_file, retrained)
+                self._retrained(derived(retrained, known, recomputed=self._recomputed))
 
     @property
     def _recomputed(self) -> bool:
@@ -171,6 +173,25 @@ class _Trial:
                 rule = "must find the weights of the retraining's network in the supernet, but cannot: "
                 with self._blaming(kinds.NOTHING_TO_INHERIT, "retrain.inherit", rule):
                     inherit(heir, model, drawn)
+            if not self._is_blamed("retrain.space"):
+                self._retrained(heir)
+
+    def _retrained(self, model: Model) -> None:
+        """The derived network can be trained, with examples held out where the trainer decides by them."""
+        trainer, objective = self._get("retrain.trainer"), self._get("retrain.objective")
+        if None in (trainer, objective):
+            return
+        with self._blaming(kinds.IMPOSSIBLE_STEP, "retrain.trainer"):
+            made = trainer()
+            made.check(model, objective(), algorithms.component("weights_only"))
+            self._held_out("retrain", trainer.name, made)
+
+    def _held_out(self, stage: str, name: str, trainer: Trainer) -> None:
+        path = f"{stage}.valid_fraction"
+        if trainer.uses_valid and self._parts.get(path) == 0 and not self._is_blamed(path):
+            self._blamed.add(path)
+            rule = f"must be above 0, because `{name}` decides by held-out examples"
+            self.problems.append(self._parts.problem(kinds.NEEDS_HELD_OUT, path, rule, "0"))
 
     def _stages(self, space: Space, task: Task) -> Model | None:
         """Each stage can be built and trained; candidates that come first stand for the strongest.
@@ -227,7 +248,9 @@ class _Trial:
         if None not in (trainer, objective):
             with self._blaming(kinds.IMPOSSIBLE_STEP, path):
                 whole = additions.objective(objective(), model)
-                trainer().check(model, whole, additions.algorithm(algorithm))
+                made = trainer()
+                made.check(model, whole, additions.algorithm(algorithm))
+                self._held_out("search", trainer.name, made)
 
     def _priced(self, space: Space, retrained: Space | None, task: Task) -> None:
         cost, penalty = self._get("search.cost"), self._get("search.penalty")

@@ -78,6 +78,24 @@ for _tag, (_pattern, _first) in _SCALARS.items():
     _Dumper.add_implicit_resolver(_tag, _whole, _firsts)
 
 
+def split_values(text: str) -> list[str]:
+    """The values of a text that has several between commas, each as it was written.
+
+    Commas inside of brackets, braces and quotes part nothing. A text that is no YAML is one value.
+    """
+    try:
+        whole = yaml.compose(f"[{text}]", Loader=_Loader)
+    except (yaml.YAMLError, RecursionError):
+        return [text]
+    if (
+        not isinstance(whole, yaml.SequenceNode)
+        or len(whole.value) < 2
+        or whole.end_mark.index < len(text) + 2
+    ):
+        return [text]
+    return [text[node.start_mark.index - 1 : node.end_mark.index - 1].strip() for node in whole.value]
+
+
 def dump_yaml(value: Any, *, flow: bool = False) -> str:
     """Plain data as YAML that `read_yaml` reads back to equal data; on one line if `flow`."""
     if flow:

@@ -1,47 +1,43 @@
 """The report as one page."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, Final, final
 
-from nasframe.core import Graph, Report, reports
-from nasframe.core.graph import draw, to_svg
+from nasframe.core import Report, reports
 from nasframe.core.json_text import read_json_file
+from nasframe.core.quantity import spell_bytes
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
-from nasframe.reports._chart import HEIGHT, WIDTH, Chart, Series, chart
+from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
+from nasframe.pages.cost import stages_of
+from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
+from nasframe.pages.drawing import drawn, graph_from, strip
+from nasframe.pages.page import rendered
+from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
 
-_SPLITS = ("train", "valid", "test")
-_MOST_DRAWN, _LONGEST_DRAWN = 600, 200  # nodes and edges of a graph; characters of a name
+_MOST_DOTS: Final = 500
 
 
 @reports.register("html")
 @final
 class Html(Report):
-    """Writes ``report.html`` from ``report.json``: one file that needs no network and no script.
+    """Writes ``report.html`` from ``report.json``: one file that needs no network.
 
-    It shows figures, time, derived cells, candidate weights and learning curves over the epochs,
-    the recipe, the environment, and the command that does it again.
+    It shows the result in a sentence, the network that was found, the weights of the candidates over
+    the epochs (with a script they play), learning curves, the search's health, what was traded off and
+    against what, how random architectures do, what it cost, the recipe with the origin of each value, the
+    environment, and the command that does it again. Without the script nothing is missing but the play.
 
     Raises:
         FormatError: ``report.json`` is absent or not what it must be.
     """
 
     def write(self, run_dir: Path) -> Path:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
         content = _read(run_dir / "report.json")
-        environment = Environment(
-            loader=PackageLoader("nasframe", "reports"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
         try:
-            page = environment.get_template("report.html").render(_view(content))
+            page = rendered("reports", "report.html", _view(content))
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise FormatError(
                 f"{run_dir / 'report.json'}: must be what a finished run leaves: {error!r:.200}"
@@ -61,41 +57,78 @@ def _read(path: Path) -> dict[str, Any]:
 def _view(content: dict[str, Any]) -> dict[str, Any]:
     """What the template shows, in its order; a part that is absent is left out."""
     alphas: Mapping[str, Mapping[str, Series]] = content.get("alphas", {})
-    curves = _grouped(content.get("curves", {}))
-    candidates = _numbered(name for series in alphas.values() for name in series)
-    splits = _numbered(name for series in curves.values() for name in series)
+    health_curves, curves = _parted(content.get("curves", {}))
+    candidates = numbered(name for series in alphas.values() for name in series)
+    splits = numbered(name for series in curves.values() for name in series)
+    cells = numbered(name for series in health_curves.values() for name in series)
     seconds: Mapping[str, float] = content.get("seconds", {})
+    frames = frames_of(alphas)
+    provenance = [
+        (str(each["path"]), plain(each["value"]), str(each["origin"]))
+        for each in content.get("provenance", [])
+    ]
     return {
         "name": content["name"],
-        "verdict": content.get("verdict", ""),
-        "metrics": [
-            (_spell(name), _figure(name, value)) for name, value in content.get("metrics", {}).items()
-        ],
+        "sentence": _sentence(content, sum(seconds.values())),
+        "metrics": [(spell(name), figure(name, value)) for name, value in content.get("metrics", {}).items()],
         "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),
-        "seconds": [(stage, _duration(each)) for stage, each in seconds.items()],
-        "total": _duration(sum(seconds.values())),
-        "cells": [_cell(graph) for graph in content.get("graphs", {}).values()],
+        "total": duration(sum(seconds.values())) if seconds else "",
+        "parts": strip(content.get("parts", []), candidates),
+        "graphs": [drawn(graph_from(graph), candidates) for graph in content.get("graphs", {}).values()],
         "architecture": content.get("architecture") or "",
         "genotype": json.dumps(content.get("genotype", {}), indent=2, ensure_ascii=False),
         "candidates": candidates,
+        "frames": frames,
+        "heat_maps": heat_maps(alphas, frames),
         "alphas": _present(
-            chart(_strongest_title(name, series), series, candidates, _strongest(series))
+            chart(_strongest_title(name, series), series, candidates, strongest(series))
             for name, series in alphas.items()
         ),
         "splits": splits,
-        "curves": _present(
-            chart(title, series, splits, joined=title.startswith("health: "))
-            for title, series in curves.items()
+        "curves": _present(chart(title, series, splits) for title, series in curves.items()),
+        "health": _health(content.get("health", {})),
+        "health_kinds": cells,
+        "health_curves": _present(
+            chart(title.removeprefix("health: "), series, cells, joined=True)
+            for title, series in health_curves.items()
         ),
+        "tradeoff": _tradeoff(content.get("tradeoff", {})),
+        "random": _random(content.get("random", {})),
+        "scores": _scores(content.get("random", {})),
+        "cost": _cost(content),
+        "peak": _peak(content),
         "environment": [
-            (_spell(name), _plain(value)) for name, value in content.get("environment", {}).items()
+            (spell(name), plain(value))
+            for name, value in content.get("environment", {}).items()
+            if value is not None and name != "command"
         ],
+        "said": [each for each in provenance if each[2] != "default"],
+        "defaults": [each[:2] for each in provenance if each[2] == "default"],
         "recipe": content.get("recipe", ""),
         "command": content.get("command", ""),
         "width": WIDTH,
         "height": HEIGHT,
     }
+
+
+def _sentence(content: Mapping[str, Any], seconds: float) -> str:
+    """What was found, how long it took, and how the search went."""
+    metrics, verdict = content.get("metrics", {}), str(content.get("verdict") or "")
+    told = [name for name in metrics if name.startswith("test_")]
+    main = next((name for name in told if not name.endswith("_loss")), next(iter(told), None))
+    parts = []
+    if main is not None:
+        parts.append(f"{figure(main, metrics[main])} {spell(main)}")
+    if "parameters" in metrics:
+        parts.append(f"with {metrics['parameters']:,.0f} parameters")
+    if seconds:
+        parts.append(f"found and trained in {duration(seconds)}")
+    found = ", ".join(filter(None, [" ".join(parts[:2]), *parts[2:]]))
+    if verdict:
+        verdict = verdict if verdict.startswith("search ") else f"the search is {verdict}"
+    sentence = "; ".join(filter(None, [found, verdict]))
+    return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
 def _standing(benchmark: Mapping[str, Any]) -> str:
@@ -104,83 +137,120 @@ def _standing(benchmark: Mapping[str, Any]) -> str:
     return (
         f"In the table of {benchmark['name']}, this architecture reaches {benchmark['accuracy']:.2%}: rank "
         f"{benchmark['rank']:,} of {benchmark['count']:,}, at least as accurate as "
-        f"{benchmark['percentile']:.2f}% of them."
+        f"{benchmark['percentile']:.2f}% of them. A random one is no better with that probability."
     )
 
 
-class _Cell(NamedTuple):
-    description: str
-    svg: Any
+def _parted(
+    curves: Mapping[str, Series],
+) -> tuple[dict[str, dict[str, Series]], dict[str, dict[str, Series]]]:
+    """Curves of the search's health, and all others."""
+    groups = by_figure(curves)
+    health = {title: series for title, series in groups.items() if title.startswith("health: ")}
+    return health, {title: series for title, series in groups.items() if title not in health}
 
 
-def _cell(graph: Mapping[str, Any]) -> _Cell:
-    from markupsafe import Markup
-
-    title, nodes = str(graph["title"]), tuple(map(str, graph["nodes"]))
-    edges = tuple((str(start), str(end), str(label)) for start, end, label in graph["edges"])
-    longest = max(map(len, (title, *nodes, *(part for edge in edges for part in edge))))
-    if len(nodes) + len(edges) > _MOST_DRAWN or longest > _LONGEST_DRAWN:
-        large = f"{title:.{_LONGEST_DRAWN}}: {len(nodes)} nodes and {len(edges)} edges, too large to be drawn"
-        return _Cell(large, large)
-    drawn = to_svg(draw(Graph(title, nodes, edges)))
-    # several drawings stand on one page, so that their groups' names would not be unique; matplotlib
-    # has escaped the labels
-    svg = re.sub(r'<g id="[^"]*"', "<g", drawn[drawn.index("<svg") :])
-    labels = "; ".join(f"{start} to {end}: {label}" for start, end, label in edges if label)
-    return _Cell(f"{title}. {labels}", Markup(svg))
+def _health(health: Mapping[str, Any]) -> list[str]:
+    """What was said of the search's health, in sentences."""
+    sentences = []
+    if health.get("verdict"):
+        sentences.append(f"At the end: {health['verdict']}.")
+    if health.get("first"):
+        sentences.append(f"At first: {health['first']}.")
+    for epoch, best in health.get("returns", []):
+        sentences.append(f"After epoch {epoch} the alphas went back to those of epoch {best}.")
+    for name, reason in health.get("left_out", {}).items():
+        what = "Nothing was looked at" if name == "all" else f"Not measured: {spell(name)}"
+        sentences.append(f"{what}, because {reason}." if name == "all" else f"{what} ({reason}).")
+    return sentences
 
 
-def _grouped(curves: Mapping[str, Series]) -> dict[str, dict[str, Series]]:
-    """Curves that belong into one chart: ``search/train_loss`` and ``search/valid_loss``."""
-    groups: dict[str, dict[str, Series]] = {}
-    for tag, values in curves.items():
-        stage, _, figure = tag.rpartition("/")
-        if stage.startswith("health/"):  # a figure of each kind of cell
-            groups.setdefault(f"health: {_spell(stage.partition('/')[2])}", {})[figure] = values
-            continue
-        split, _, rest = figure.partition("_")
-        split, figure = (split, rest) if split in _SPLITS and rest else ("", figure)
-        groups.setdefault(f"{stage}: {_spell(figure)}", {})[split] = values
-    return groups
+def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
+    """Quality over cost of what a search looked at; what it found last, or as the best, stands out."""
+    points = found.get("points", [])
+    if not points:
+        return None
+    cost = spell(found["cost"]) + (f" in {found['unit']}" if found["unit"] else "")
+    limit = found["max_cost"]
+    by_score = found["quality"] == "score"
+    best = max(points, key=lambda each: each["value"]) if by_score else points[-1]
+    shown = [*thinned([each for each in points if each is not best], _MOST_DOTS), best]
+    dots = [
+        Point(
+            f"{each['name']}: {short(each['value'])} at {short(each['cost'])}",
+            each["cost"],
+            each["value"],
+            1 if each is best else 0,
+            each is best,
+        )
+        for each in shown
+    ]
+    return scatter(
+        str(found["quality"]).capitalize(), cost, dots, None if limit is None else (limit, "budget")
+    )
 
 
-def _numbered(names: Iterable[str]) -> dict[str, int]:
-    return {name: index for index, name in enumerate(dict.fromkeys(names))}
+def _random(found: Mapping[str, Any]) -> str:
+    """How what was found compares with what was drawn at random."""
+    if not found or not found["count"]:
+        return ""
+    count, median = found["count"], found["median"]
+    which = "1 architecture" if count == 1 else f"{count:,} architectures"
+    return (
+        f"The best score is {short(found['found'])}. Of {which} drawn at random, the median is "
+        f"{short(median)} ({short(found['found'] - median)} less) and the best {short(found['best'])}."
+    )
+
+
+def _scores(found: Mapping[str, Any]) -> Scatter | None:
+    """The score of each evaluation; those drawn at random in a color of their own."""
+    values: list[float | None] = found.get("scores", [])
+    best = values.index(found["found"]) if values else None
+    points = [
+        Point(
+            f"evaluation {index + 1}: {short(value)}",
+            index + 1,
+            value,
+            1 if index == best else 7 if index < found["count"] else 0,
+            index == best,
+        )
+        for index, value in enumerate(values)
+        if value is not None
+    ]
+    shown = thinned(points, _MOST_DOTS)
+    return scatter("Score", "evaluations", shown, is_front_drawn=False)
+
+
+def _cost(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A row for each stage; columns that no stage has are left out."""
+    rows = [
+        [
+            spell(each.stage),
+            duration(each.seconds),
+            f"{each.steps:,}" if each.steps else "",
+            rate(each.images_per_second),
+            "" if each.joules is None else joules(each.joules),
+        ]
+        for each in stages_of(content)
+    ]
+    header = ["stage", "time", "steps", "images/s (median of the epochs)", "energy of the processors"]
+    kept = [index for index in range(len(header)) if any(row[index] for row in rows)]
+    return [header[index] for index in kept], [[row[index] for index in kept] for row in rows]
+
+
+def _peak(content: Mapping[str, Any]) -> str:
+    peak = content.get("peak_bytes")
+    if peak is None:
+        return ""
+    of_device = str(content.get("environment", {}).get("device", "cpu")).startswith("cuda")
+    whose = "of tensors on the device" if of_device else "of the process, with PyTorch and the data"
+    return f"{spell_bytes(peak)} {whose}"
 
 
 def _present(charts: Iterable[Chart | None]) -> list[Chart]:
     return [each for each in charts if each is not None]
 
 
-def _strongest(series: Mapping[str, Series]) -> str | None:
-    last = {name: values[-1] for name, values in series.items() if values and values[-1] is not None}
-    return max(last, key=lambda name: last[name] or 0.0, default=None)
-
-
 def _strongest_title(choice: str, series: Mapping[str, Series]) -> str:
-    strongest = _strongest(series)
-    return f"{choice}: {strongest} {series[strongest][-1]:.2f}" if strongest else choice
-
-
-def _spell(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _figure(name: str, value: Any) -> str:
-    if not isinstance(value, (int, float)):
-        return _plain(value)
-    if name.endswith("accuracy"):
-        return f"{value:.2%}"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    name = strongest(series)
+    return f"{choice}: {name} {series[name][-1]:.2f}" if name else choice

@@ -7,8 +7,8 @@ from typing import Any, Final, Literal, TypeAlias, final
 from nasframe.recipe import Recipe
 from nasframe.recipe.schema import plain, slots_of_recipe
 from nasframe.registry import BUILT_IN, Component, registries
+from nasframe.study.folder import Row
 from nasframe.study.plan import RANDOM_SEARCH, Study, Trial
-from nasframe.study.trial import Row
 
 Answer: TypeAlias = Literal["yes", "in part", "no", "not known"]
 

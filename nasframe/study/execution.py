@@ -1,37 +1,30 @@
 """Runs the trials of a study: what is done is not done again, what was begun goes on."""
 
 import json
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
-from filelock import FileLock, Timeout
-
-from nasframe.core import Interrupts
-from nasframe.core.json_text import read_json, read_json_file
-from nasframe.core.storage import append_whole, reason_of, write_whole
-from nasframe.errors import FormatError, StorageError
+from nasframe.core import Executor, Work, executors
+from nasframe.core.storage import write_whole
 from nasframe.recipe import Recipe
 from nasframe.recipe.allocator import keep_freed_memory
+from nasframe.registry import Component
+from nasframe.study.attempt import check_begun, digest
 from nasframe.study.budget import within
+from nasframe.study.folder import Folder, Row, check_same
 from nasframe.study.page import write_page
 from nasframe.study.plan import HEAVIEST, RANDOM_ARCHITECTURE, Trial
 from nasframe.study.reading import Loaded
 from nasframe.study.results import results_of, write_csv
-from nasframe.study.trial import Row, check_begun, digest, run_trial
+from nasframe.study.trial import RUN, identity, run_trial
 from nasframe.study.truth import Architectures
 
-_MOST_DEATHS: Final = 3
+HERE: Final[Component[Executor]] = executors.component("processes")
+"""One trial after the other, in this process."""
 
-Execute: TypeAlias = Callable[[Sequence[Trial]], Iterator[Row]]
-"""Runs independent trials anywhere, and yields the row of each as it ends, in any order."""
 Say: TypeAlias = Callable[[str], None]
 """Hears what is being done, for people."""
 
@@ -41,7 +34,7 @@ def run_study(
     out: Path,
     plugins: Sequence[Path] = (),
     *,
-    jobs: int = 1,
+    executor: Callable[[], Executor] = HERE,
     say: Say = lambda text: None,
 ) -> dict[str, Any]:
     """Run what of a study is not done yet, and write its results.
@@ -50,7 +43,7 @@ def run_study(
         loaded: From `load_study`.
         out: The study's folder, a new one or that of the same study.
         plugins: Modules of the user's that the recipes need.
-        jobs: Trials that run at a time, each in a process of its own with one thread; with 1 in this one.
+        executor: Where trials run, such as ``executors.component("processes", jobs=4)``.
         say: Hears which trial ended.
 
     Returns:
@@ -66,19 +59,24 @@ def run_study(
         write_whole(folder.root / "study.yaml", loaded.text)
         setup = _Setup(loaded, folder, tuple(plugins))
         trials = list(setup.trials())
-        rows = folder.rows(trials)
-        named = {trial.key: trial for trial in trials}
+        rows = _rows(folder, trials)
         left = [trial for trial in trials if trial.key not in rows]
         for trial in left:
-            check_begun(trial)
+            check_begun(trial.recipe, trial.folder / RUN, "study")
+            trial.folder.mkdir(parents=True, exist_ok=True)
         say(f"{len(trials)} trials, {len(trials) - len(left)} of them done; in {folder.root}")
-        execute = run_here if jobs == 1 else _Pool(jobs)
+        keep_freed_memory()
+        works = [Work("/".join(map(str, trial.key)), partial(run_trial, trial)) for trial in left]
+        trial_of = {work.name: trial for work, trial in zip(works, left, strict=True)}
         try:
-            for row in execute(left):
-                folder.append(row)
-                rows[_key(row)] = row
-                failed = row["failure"] and f": {row['failure']}"
-                say(f"{len(rows)}/{len(trials)} {named[_key(row)]}{failed or ''}")
+            with executor().opened(folder.root) as workers:
+                for ended in workers.run(works):
+                    trial = trial_of[ended.work.name]
+                    row = {**identity(trial), "failure": ended.lost} if ended.lost else ended.value
+                    folder.append(row)
+                    rows[trial.key] = row
+                    failed = row["failure"] and f": {row['failure']}"
+                    say(f"{len(rows)}/{len(trials)} {trial}{failed or ''}")
         finally:
             found = results_of(loaded.study, trials, rows, setup.facts, setup.budgets)
             write_whole(folder.root / "study.json", json.dumps(found, indent=1) + "\n")
@@ -87,105 +85,20 @@ def run_study(
     return found
 
 
-def run_here(trials: Sequence[Trial]) -> Iterator[Row]:
-    """Run one trial after the other in this process."""
-    keep_freed_memory()
-    for trial in trials:
-        yield run_trial(trial)
-
-
-@final
-class Folder:
-    """The files of one study (their names are public: docs/studies.md).
-
-    Args:
-        root: Made if it is not there.
+def _rows(folder: Folder, trials: Sequence[Trial]) -> dict[tuple[str, str, int], Row]:
+    """The trials that are done, failed ones left out.
 
     Raises:
-        FormatError: It holds something that is no study.
+        FormatError: One was of another recipe than the study says now.
     """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
-        names = {path.name for path in root.iterdir()} if root.is_dir() else set()
-        if (root.exists() and not root.is_dir()) or (names - {"lock"} and "study.yaml" not in names):
-            raise FormatError(
-                f"{root}: must be a new or empty folder, or that of a study, but holds something else; "
-                "choose another --out"
-            )
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"{root}: must be a folder that can be made, but {reason_of(error)}"
-            ) from error
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Inside, no other process runs trials of this study.
-
-        Raises:
-            StorageError: Another process does.
-        """
-        lock = FileLock(self.root / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise StorageError(
-                f"{self.root}: must be worked on by one process alone, but another one runs its trials; "
-                "wait for it, or end it"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @property
-    def trials(self) -> Path:
-        return self.root / "trials.jsonl"
-
-    def rows(self, trials: Sequence[Trial]) -> dict[tuple[str, str, int], Row]:
-        """The trials that are done, failed ones left out; a torn line is dropped.
-
-        Raises:
-            FormatError: One was of another recipe than the study says now.
-        """
-        content = self.trials.read_bytes() if self.trials.exists() else b""
-        *lines, torn = content.split(b"\n")
-        if torn:
-            write_whole(self.trials, "".join(f"{line.decode()}\n" for line in lines))
-        wanted = {trial.key: trial for trial in trials}
-        found: dict[tuple[str, str, int], Row] = {}
-        for number, line in enumerate(lines, 1):
-            row = read_json(line, f"{self.trials}:{number}")
-            key = _key(row)
-            if row["failure"] is None and key in wanted:
-                found[key] = row
-                if row["recipe"] != digest(wanted[key].recipe):
-                    raise FormatError(
-                        f"{self.trials}:{number}: must be of what the study says, but {wanted[key]} was run "
-                        "with another recipe, or by a nasframe with other defaults; choose another --out, or "
-                        "go back to those"
-                    )
-        return found
-
-    def append(self, row: Row) -> None:
-        """Write a row, all or nothing.
-
-        Raises:
-            StorageError: It cannot be written.
-        """
-        try:
-            append_whole(self.trials, (json.dumps(row) + "\n").encode())
-        except OSError as error:
-            raise StorageError(f"{self.trials}: must be writable, but {reason_of(error)}") from error
-
-    def kept(self, name: str, make: Callable[[], Any]) -> Any:
-        """Plain data that is made once and then stays as it is."""
-        path = self.root / name
-        if not path.exists():
-            write_whole(path, json.dumps(make(), indent=1) + "\n")
-        return read_json_file(path)
+    wanted = {trial.key: trial for trial in trials}
+    found: dict[tuple[str, str, int], Row] = {}
+    for where, row in folder.rows():
+        key = _key(row)
+        if row["failure"] is None and key in wanted:
+            check_same(where, row, digest(wanted[key].recipe), "study", str(wanted[key]))
+            found[key] = row
+    return found
 
 
 @final
@@ -250,57 +163,5 @@ def _facts(recipe: Recipe) -> dict[str, Any]:
     return Architectures(recipe).facts()
 
 
-@final
-class _Pool:
-    """Runs trials in processes, each with one thread and of its own for every trial.
-
-    Args:
-        jobs: How many at a time.
-    """
-
-    def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
-
-    def __call__(self, trials: Sequence[Trial]) -> Iterator[Row]:
-        left = {trial.key: trial for trial in trials}
-        for _ in range(_MOST_DEATHS):
-            with suppress(BrokenProcessPool):
-                for row in self._rows(list(left.values())):
-                    del left[_key(row)]
-                    yield row
-            if not left:
-                return
-        raise StorageError(
-            f"study: processes must end their trials, but {_MOST_DEATHS} times one was killed, such as for a "
-            "lack of memory; start it again with fewer --jobs, and it goes on"
-        )
-
-    def _rows(self, trials: Sequence[Trial]) -> Iterator[Row]:
-        keep_freed_memory()
-        context = multiprocessing.get_context("spawn")
-        with (
-            Interrupts(),
-            ProcessPoolExecutor(self._jobs, context, _alone, max_tasks_per_child=1) as pool,
-        ):
-            waiting: set[Future[Row]] = {pool.submit(run_trial, trial) for trial in trials}
-            try:
-                while waiting:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for child in multiprocessing.active_children():
-                    child.terminate()  # its run ends with a checkpoint
-                raise
-
-
 def _key(row: Row) -> tuple[str, str, int]:
     return row["setting"], row["method"], row["seed"]
-
-
-def _alone() -> None:
-    """Let a process hear no key of the terminal, since it is told when to end; one thread suffices it."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    if hasattr(os, "setsid"):
-        os.setsid()

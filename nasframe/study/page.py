@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from nasframe.core.storage import write_whole
+from nasframe.pages.page import rendered
 
 WIDTH, HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 26, 12, 40
@@ -21,16 +22,7 @@ def write_page(path: Path, found: Mapping[str, Any]) -> None:
         path: The file.
         found: What ``study.json`` has.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("nasframe", "study"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    write_whole(path, environment.get_template("study.html").render(view(found)))
+    write_whole(path, rendered("study", "study.html", view(found)))
 
 
 def view(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """One trial: a run, what it cost, and what its architecture is worth."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 import torch
 
@@ -25,10 +23,12 @@ from nasframe.core import (
 from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.storage import append_whole, write_whole
 from nasframe.errors import FormatError, UnsupportedError
-from nasframe.recipe import Recipe, Run, dump_recipe, load_recipe, open_run, resume, run
+from nasframe.recipe import Run
 from nasframe.recipe.devices import device_named
 from nasframe.recipe.discovery import import_modules
 from nasframe.recipe.exploring import trains_supernet
+from nasframe.study.attempt import digest, finish, held
+from nasframe.study.folder import Row
 from nasframe.study.plan import Trial
 from nasframe.study.statistic import kendall
 from nasframe.types import Metrics
@@ -46,10 +46,6 @@ _SAME: Final = (
     "accelerator",
     "git",
 )
-_BEGUN: Final = ("recipe.yaml", "environment.json", "status.json", "lock")
-
-Row = dict[str, Any]
-"""What is kept of a trial, as plain data."""
 
 
 def run_trial(trial: Trial) -> Row:
@@ -59,53 +55,26 @@ def run_trial(trial: Trial) -> Row:
         KeyboardInterrupt: It was interrupted; its run goes on when it is called again.
     """
     import_modules(trial.plugins)
-    row: Row = {
-        "setting": trial.setting,
-        "method": trial.method,
-        "seed": trial.seed,
-        "recipe": digest(trial.recipe),
-    }
+    row = identity(trial)
     try:
         trained = trains_supernet(trial.recipe.search.score) and trial.recipe.genotype is None
         epochs = trial.recipe.search.trainer.settings["epochs"] if trained else 0
         clock = Clock(trial.folder / CLOCK, trial.recipe.device, epochs)
-        finished = _finished(trial, clock)
+        with held(trial.folder / RUN):
+            finished = finish(trial.recipe, trial.folder / RUN, clock)
         return {**row, "failure": None, **_judged(trial, finished, clock)}
     except Exception as error:  # whatever a part of third parties raises
         return {**row, "failure": f"{type(error).__name__}: {error}"}
 
 
-def digest(recipe: Recipe) -> str:
-    """What tells recipes apart, wherever the file of a known architecture lies."""
-    return hashlib.sha256(dump_recipe(replace(recipe, genotype=None)).encode()).hexdigest()[:16]
-
-
-def check_begun(trial: Trial) -> None:
-    """Refuse to go on with a run of another recipe.
-
-    Raises:
-        FormatError: The run of the trial was begun with another one.
-    """
-    begun = trial.folder / RUN / "recipe.yaml"
-    if not begun.exists():
-        return
-    if digest(load_recipe(begun, check=False, outside=True)) != digest(trial.recipe):
-        raise FormatError(
-            f"{begun.parent}: must be a run of what the study says, but was begun with another recipe; "
-            "choose another --out, or remove this folder"
-        )
-
-
-def _finished(trial: Trial, clock: "Clock") -> Run:
-    """The run of a trial: as it is when done, gone on with when begun, else started."""
-    folder = trial.folder / RUN
-    if not (folder / "status.json").exists():
-        for name in _BEGUN:  # of a start that was cut off before anything was done
-            for path in folder.glob(f"{name}*"):
-                path.unlink()
-        return run(trial.recipe, folder, clock)
-    done = read_json_file(folder / "status.json").get("ended") == "done"
-    return open_run(folder) if done else resume(folder, clock, outside=True)
+def identity(trial: Trial) -> Row:
+    """What tells the row of a trial from others."""
+    return {
+        "setting": trial.setting,
+        "method": trial.method,
+        "seed": trial.seed,
+        "recipe": digest(trial.recipe),
+    }
 
 
 def _judged(trial: Trial, finished: Run, clock: "Clock") -> Row:

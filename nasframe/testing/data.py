@@ -85,6 +85,8 @@ def check_augmentation(factory: Callable[[], Augmentation], batch: Batch | None 
     """
     batch = batch or Batch(torch.rand(6, 3, 8, 8), torch.arange(6) % 3)
     augmentation = factory()
+    if augmentation.mixes_targets and batch.targets.dtype == torch.int64:
+        batch = Batch(batch.inputs, torch.eye(int(batch.targets.max()) + 1)[batch.targets])
     where = type(augmentation).__name__
     before, state = copy.deepcopy(plain(batch)), torch.get_rng_state()
     results = [augmentation(batch, generator_for(5, "check")) for _ in range(2)]

@@ -26,7 +26,9 @@ from nasframe.core import (
     Schedule,
     Split,
     Trainer,
+    WeightAverage,
     WeightUpdate,
+    decay_groups,
     fast_precision,
     get_random_state,
     map_tensors,
@@ -48,11 +50,12 @@ from nasframe.errors import (
     NonFiniteError,
     OutOfMemoryError,
     RankError,
+    StorageError,
     TrainingError,
     UnsupportedError,
 )
 from nasframe.registry import Component
-from nasframe.types import Metrics, PositiveFloat, PositiveInt
+from nasframe.types import Metrics, PositiveFloat, PositiveInt, ProperFraction
 
 _BFLOAT16 = torch.bfloat16
 _SGD = optimizers.component("sgd")
@@ -72,6 +75,11 @@ class Standard(Trainer):
             so that a step, and its learning rate, are those of one.
         optimizer: Optimizer of the weights.
         schedule: Learning rate of the weights over the epochs.
+        weight_decay_on: Which weights the optimizer's weight decay is for: `matrices` leaves out the
+            parameters of norms, and all biases.
+        ema_decay: What is left of the moving average of the weights after a step, such as 0.999; less in the
+            first steps. Validation sees the averages, and the training ends with them, though it goes on from
+            the weights themselves; null for no average.
         max_grad_norm: Norm that all weight gradients together are clipped to; null for no clipping.
         precision: `bfloat16` runs forward passes under autocast; losses and weights stay float32. `auto` does
             so where the device is at least 1.5 times faster with it, as measured when a stage begins, and the
@@ -80,6 +88,9 @@ class Standard(Trainer):
         chunks: Pieces that a batch is split into for the weight step, to save memory. Each has batch-norm
             statistics of its own, and moves the running ones.
         max_steps: End after so many steps even if epochs are left.
+        patience: End after so many epochs without a lower validation loss; null to go on.
+        ends_with: Which weights the training ends with: those of the last epoch, or of the epoch with the
+            lowest validation loss.
         eval_batch_size: Examples a batch in validation and test.
         checkpoint_minutes: Save a checkpoint after so many minutes, besides the one after each epoch.
         checkpoint_steps: Save one after so many steps, likewise.
@@ -111,11 +122,15 @@ class Standard(Trainer):
         batch_size: PositiveInt = 64,
         optimizer: Component[torch.optim.Optimizer] = _SGD,
         schedule: Component[Schedule] = _COSINE,
+        weight_decay_on: Literal["all", "matrices"] = "all",
+        ema_decay: ProperFraction | None = None,
         max_grad_norm: PositiveFloat | None = 5.0,
         precision: Literal["auto", "float32", "bfloat16"] = "float32",
         channels_last: bool = False,
         chunks: PositiveInt = 1,
         max_steps: PositiveInt | None = None,
+        patience: PositiveInt | None = None,
+        ends_with: Literal["last", "best"] = "last",
         eval_batch_size: PositiveInt = 256,
         checkpoint_minutes: PositiveFloat | None = 15.0,
         checkpoint_steps: PositiveInt | None = None,
@@ -128,6 +143,8 @@ class Standard(Trainer):
     ) -> None:
         self._epochs, self._batch_size, self._max_steps = epochs, batch_size, max_steps
         self._optimizer, self._schedule, self._max_grad_norm = optimizer, schedule(), max_grad_norm
+        self._weight_decay_on, self._ema_decay = weight_decay_on, ema_decay
+        self._patience, self._ends_with = patience, ends_with
         self._precision, self._channels_last, self._chunks = precision, channels_last, chunks
         self._eval_batch_size = eval_batch_size
         self._checkpoint_seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
@@ -135,6 +152,10 @@ class Standard(Trainer):
         self._keep_checkpoints, self._on_non_finite = keep_checkpoints, on_non_finite
         self._on_out_of_memory, self._on_unreadable = on_out_of_memory, on_unreadable
         self._batch_norm, self._check_steps = batch_norm, check_steps
+
+    @property
+    def uses_valid(self) -> bool:
+        return self._patience is not None or self._ends_with == "best"
 
     def fit(self, job: Job) -> None:
         together = self._batch_norm == "synchronized" and num_ranks() > 1
@@ -169,7 +190,7 @@ class Standard(Trainer):
                 metrics["chunks"] = float(state.update.chunks)
             _check_finite(job, state.epoch + 1, metrics)
             try:
-                metrics.update(self._validated(job))
+                metrics.update(self._validated(job, state))
                 seen = self._seen_by_guard(job, state)
             except KeyboardInterrupt:  # whoever interrupts here loses no step of the epoch
                 self._save(job, state)
@@ -177,16 +198,45 @@ class Standard(Trainer):
             scalars = {f"{job.stage}/{name}": value for name, value in metrics.items()}
             with job.interrupts.deferred():
                 state.epoch, state.so_far = state.epoch + 1, _SoFar()
-                is_last = self._is_last(state, state.epoch)
+                state.note_loss(metrics.get("valid_loss"))
+                is_last = self._is_last(state, state.epoch) or self._is_out_of_patience(state)
                 track(job.describe(Record(state.epoch, {**scalars, **seen}, is_last=is_last)))
                 if job.guard is not None and (earlier := job.guard.judge(state.epoch, state.copy_upper)):
                     state.put_back(earlier)
                 self._save(job, state, metrics.get("valid_loss"))
                 if on_any(job.interrupts.requested):
                     job.interrupts.request()
+        self._end(job, state)
+
+    def _end(self, job: Job, state: "_State") -> None:
+        """Give the model the weights that the training ends with; they follow from the checkpoints."""
+        if self._is_out_of_patience(state):
+            job.note(
+                f"{job.stage}: ended after {state.epoch} of {self._epochs} epochs, because the validation "
+                f"loss was lowest after epoch {state.best_epoch}"
+            )
+        if self._ends_with == "best" and state.best_epoch < state.epoch:
+            saved = job.checkpoints.best()
+            if saved is None:
+                raise StorageError(
+                    f"{job.stage}: there must be a checkpoint of epoch {state.best_epoch}, which was best, "
+                    "but none could be written; make room, and resume with ends_with=last"
+                )
+            state.load_weights(saved)
+            job.note(
+                f"{job.stage}: the network is that of epoch {saved['epoch']} of {state.epoch}, with the "
+                "lowest validation loss"
+            )
+        if state.average is not None:
+            state.average.take()
+
+    def _is_out_of_patience(self, state: "_State") -> bool:
+        return self._patience is not None and state.epoch - state.best_epoch >= self._patience
 
     def _is_done(self, job: Job, state: "_State") -> bool:
         if job.guard is not None and job.guard.has_ended:
+            return True
+        if self._is_out_of_patience(state):
             return True
         return state.epoch >= self._epochs or (state.step >= state.num_steps and not state.so_far.steps)
 
@@ -204,11 +254,12 @@ class Standard(Trainer):
             state.step, state.to_dict(), keep=self._keep_checkpoints, valid_loss=valid_loss
         )
 
-    def _validated(self, job: Job) -> dict[str, float]:
+    def _validated(self, job: Job, state: "_State") -> dict[str, float]:
         """Figures of the held-out examples."""
         if not len(job.valid):
             return {}
-        valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
+        with nullcontext() if state.average is None else state.average.in_place():
+            valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
         return {f"valid_{name}": float(value) for name, value in valid.items()}
 
     def check(
@@ -278,11 +329,18 @@ class Standard(Trainer):
                 f"{job.stage}: {type(algorithm).__name__} learns from held-out examples, but there are none; "
                 f"set {job.stage}.valid_fraction above 0"
             )
+        if self.uses_valid and not len(job.valid):
+            raise DataError(
+                f"{job.stage}: patience and ends_with: best need held-out examples, but there are none; set "
+                f"{job.stage}.valid_fraction above 0, or leave them out"
+            )
         valid = self._stream(job, "valid", job.valid) if algorithm.uses_valid else None
         num_steps = min(self._epochs * len(train), self._max_steps or self._epochs * len(train))
         state = _State(
             job.device, model, update.optimizer, algorithm, update, train, valid, num_steps, job.guard
         )
+        if self._ema_decay is not None:
+            state.average = WeightAverage(model, self._ema_decay)
         model.autocast(self._lower_precision(job.device, algorithm))
         if (saved := job.checkpoints.latest()) is not None:
             state.load_dict(saved)
@@ -309,7 +367,7 @@ class Standard(Trainer):
         update = WeightUpdate(
             model,
             objective,
-            self._optimizer(weights),
+            self._weight_optimizer(model, weights),
             max_grad_norm=self._max_grad_norm,
             chunks=self._chunks,
         )
@@ -324,6 +382,17 @@ class Standard(Trainer):
                 "differentiate exactly"
             )
         return update, algorithm
+
+    def _weight_optimizer(self, model: Model, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        if self._weight_decay_on == "all":
+            return self._optimizer(weights)
+        optimizer: torch.optim.Optimizer = self._optimizer(decay_groups(model, weights))
+        if "weight_decay" not in optimizer.defaults:
+            raise UnsupportedError(
+                "standard: weight_decay_on must be all where the optimizer has no weight decay, got "
+                f"{self._weight_decay_on} and `{self._optimizer.name}`; leave it out, or choose another one"
+            )
+        return optimizer
 
     def _check_ranks(self, model: Model, algorithm: Algorithm) -> None:
         """Refuse what several ranks cannot do.
@@ -373,6 +442,7 @@ class Standard(Trainer):
             purpose=(job.stage, name),
             part=(rank(), num_ranks()),
             skip_unreadable=self._on_unreadable == "skip",
+            num_classes=job.num_outputs,
         )
 
     def _train_epoch(self, job: Job, state: "_State") -> None:
@@ -391,6 +461,8 @@ class Standard(Trainer):
                 batch = self._laid_out(train)
                 other = batch if valid is None else self._laid_out(next(valid))
                 metrics = self._step(job, state, batch, other)
+                if metrics and state.average is not None:
+                    state.average.update()
                 so_far.unreadable += state.train.batch_size // num_ranks() - len(batch)
                 so_far.unreadable += (
                     0 if state.valid is None else state.valid.batch_size // num_ranks() - len(other)
@@ -587,9 +659,12 @@ class _State:
     valid: BatchStream | None
     num_steps: int
     guard: Guard | None
+    average: WeightAverage | None = field(default=None)
     step: int = field(default=0)
     epoch: int = field(default=0)
     so_far: _SoFar = field(default_factory=_SoFar)
+    best_loss: float = field(default=math.inf)
+    best_epoch: int = field(default=0)
 
     def __post_init__(self) -> None:
         self.undo = Undo(self.model, self.optimizer, self.algorithm, self.device)
@@ -615,6 +690,11 @@ class _State:
             raise NonFiniteError(", ".join(wrong))
         return metrics
 
+    def note_loss(self, valid_loss: float | None) -> None:
+        """Remember which epoch had the lowest validation loss."""
+        if valid_loss is not None and valid_loss <= self.best_loss:
+            self.best_loss, self.best_epoch = valid_loss, self.epoch
+
     def numbers(self) -> dict[str, Any]:
         """All that ranks must hold alike, by name."""
         return {
@@ -622,6 +702,7 @@ class _State:
             "state of the weight optimizer": self.optimizer.state_dict(),
             "state of the algorithm": self.algorithm.state_dict(),
             "state of the guard": None if self.guard is None else self.guard.state_dict(),
+            "average of the weights": None if self.average is None else self.average.state_dict(),
             "random state": get_random_state(self.device),
             "place": [self.step, self.epoch, self.chunks, self.model.precision],
         }
@@ -655,11 +736,14 @@ class _State:
             "precision": self.model.precision,
             "chunks": self.chunks,
             "guard": None if self.guard is None else self.guard.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "best": [self.best_loss, self.best_epoch],
         }
 
     def load_dict(self, saved: dict[str, Any]) -> None:
         self.step, self.epoch, self.so_far = saved["step"], saved["epoch"], _SoFar(**saved["so_far"])
-        self.model.load_state_dict(saved["model"])
+        self.load_weights(saved)
+        self.best_loss, self.best_epoch = saved.get("best", (math.inf, 0))
         self.optimizer.load_state_dict(saved["optimizer"])
         self.algorithm.load_state_dict(saved["algorithm"])
         set_random_state(saved["random"], self.device)
@@ -669,3 +753,9 @@ class _State:
             self.guard.load_state_dict(saved["guard"])
         if "precision" in saved:
             self.model.autocast(_BFLOAT16 if saved["precision"] == "bfloat16" else None)
+
+    def load_weights(self, saved: dict[str, Any]) -> None:
+        """Those of a checkpoint, and their average."""
+        self.model.load_state_dict(saved["model"])
+        if self.average is not None and saved.get("average") is not None:
+            self.average.load_state_dict(saved["average"])

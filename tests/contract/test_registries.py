@@ -83,6 +83,7 @@ PROMISED = {
     "penalties": {"linear", "mul_log", "budget"},
     "regularizers": {"beta_decay", "zero_one", "dirichlet_anchor"},
     "perturbations": {"random", "adversarial"},
+    "executors": {"processes", "ray", "slurm"},
 }
 
 

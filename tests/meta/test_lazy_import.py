@@ -1,7 +1,9 @@
 """What is imported when: the command line answers before torch is there."""
 
+import json
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -22,29 +24,50 @@ def test_nothing_heavy_is_imported_for_the_help(code: str) -> None:
     subprocess.run([sys.executable, "-c", code + check], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("recipe", ["digits_darts", "digits_proxyless"])
-def test_a_recipe_imports_nothing_big_that_it_does_not_need(recipe: str) -> None:
-    code = (
-        f"import sys\nfrom nasframe import load_recipe\nload_recipe('{recipe}')\n"
-        "needless = {'datasets', 'tensorboard', 'matplotlib', 'torch._dynamo'} & set(sys.modules)\n"
-        "assert not needless, needless"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+STEPS = {
+    "a tracker's module": "import nasframe.trackers.tensorboard",
+    "a recipe": """
+        from nasframe import load_recipe
+        recipes = [load_recipe(name) for name in ("digits_darts", "digits_proxyless")]
+    """,
+    "its data": "recipes[0].data()",
+    "a step": """
+        import torch
+        from nasframe.core import optimizers
+        for name in ("sgd", "adam", "adamw"):
+            weight = torch.nn.Parameter(torch.ones(2))
+            optimizer = optimizers[name]([weight], lr=0.1)
+            optimizer.zero_grad()
+            (2 * weight).sum().backward()
+            optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+            assert (weight < 1).all() and optimizer.state
+    """,
+}
 
 
-def test_no_step_waits_for_pytorchs_compiler() -> None:
-    code = (
-        "import sys, torch\n"
-        "from nasframe.core import optimizers\n"
-        "for name in ('sgd', 'adam', 'adamw'):\n"
-        "    weight = torch.nn.Parameter(torch.ones(2))\n"
-        "    optimizer = optimizers[name]([weight], lr=0.1)\n"
-        "    optimizer.zero_grad()\n"
-        "    (2 * weight).sum().backward()\n"
-        "    optimizer.step()\n"
-        "    optimizer.load_state_dict(optimizer.state_dict())\n"
-        "    assert (weight < 1).all() and optimizer.state\n"
-        "needless = {'torch._dynamo', 'sympy'} & set(sys.modules)\n"
-        "assert not needless, needless"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+@pytest.fixture(scope="module")
+def imported() -> dict[str, set[str]]:
+    """What was there after each step of one process."""
+    lines = ["import json, sys", "there = {}"]
+    for step, code in STEPS.items():
+        lines += [textwrap.dedent(code), f"there[{step!r}] = list(sys.modules)"]
+    code = "\n".join([*lines, "print(json.dumps(there))"])
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return {step: set(names) for step, names in json.loads(done.stdout).items()}
+
+
+@pytest.mark.parametrize(
+    ("step", "needless"),
+    [
+        ("a tracker's module", {"tensorboard"}),
+        ("a recipe", {"datasets", "tensorboard", "matplotlib", "torch._dynamo"}),
+        ("its data", {"sklearn"}),
+        ("a step", {"torch._dynamo", "sympy"}),  # PyTorch's compiler
+    ],
+)
+def test_nothing_big_is_imported_that_is_not_needed(
+    imported: dict[str, set[str]], step: str, needless: set[str]
+) -> None:
+    assert "nasframe.core" in imported[step]
+    assert not needless & imported[step]

@@ -215,6 +215,7 @@ def test_a_study_that_is_not_complete_shows_no_figures(pages: ModuleType) -> Non
     told = {"accuracy": estimate, "over_random_architecture": None, "over_random_search": None}
     method = {"method": "darts", "done": 3, "planned": 3, "trials": trials, "budget": {"epochs": 24}, **told}
     whole = {
+        "name": "nas_bench_201_small",
         "complete": True,
         "trials": {"planned": 3, "done": 3, "failed": 0},
         "budget": {"epochs": 24},

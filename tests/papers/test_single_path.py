@@ -189,9 +189,7 @@ def test_validation_after_a_resume_is_of_the_path_that_was_drawn_last(model, bat
 
 
 def test_a_path_must_be_drawn_before_it_is_trained(model, batch):
-    with pytest.raises(
-        UnsupportedError, match=r"uniform_path: choice `layer_0` must be drawn before it runs"
-    ):
+    with pytest.raises(UnsupportedError, match=r"UniformPath: choice `layer_0` must be drawn before it runs"):
         model(batch.inputs)
     assert model.eval()(batch.inputs).shape == (6, 3)
 

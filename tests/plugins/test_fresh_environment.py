@@ -71,7 +71,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_package_is_written_installed_found_everywhere_run_and_removed(environment: Environment) -> None:
+def test_a_package_is_written_installed_found_run_and_removed(environment: Environment) -> None:
     where = environment("python -c", "import nasframe; print(nasframe.__file__)")
     assert Path(where.strip()).is_relative_to(environment.root)
 
@@ -83,9 +83,6 @@ def test_a_package_is_written_installed_found_everywhere_run_and_removed(environ
 
     rows = {row["name"]: row for row in json.loads(environment("nasframe list mixed_ops --json"))}
     assert (rows["my_method"]["from"], rows["my_method"]["failure"]) == ("my_method 0.1.0", None)
-    shown = json.loads(environment("nasframe show mixed_ops my_method --json"))
-    assert [setting["name"] for setting in shown["settings"]] == ["temperature"]
-    assert "my_method" in environment("nasframe schema")
     assert offered(environment, "nasframe run mine.yaml search.mixed_op=my") == ["search.mixed_op=my_method"]
     told = json.loads(environment("nasframe run mine.yaml --out run --json"))
     assert "type: my_method" in (Path(told["folder"]) / "recipe.yaml").read_text(encoding="utf-8")

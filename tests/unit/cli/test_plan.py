@@ -109,7 +109,8 @@ def _rehearsal(stage: str, **changes: object) -> Rehearsal:
     known = {
         "stage": stage, "device": "cpu", "batch_size": 8, "num_epochs": 50,
         "phases": (Phase(0, 1000, 0.5, 5), Phase(10, 4000, 2.0, 5)), "prepare_seconds": 7.0,
-        "validation_seconds": 1.5, "num_validated": 16, "peak_bytes": 3 * 2**30, "free_bytes": 2**31,
+        "validation_seconds": 1.5, "num_validated": 16, "health_seconds": 0.0,
+        "peak_bytes": 3 * 2**30, "free_bytes": 2**31,
         "checkpoint_bytes": 10, "precision": "float32",
     }  # fmt: skip
     return Rehearsal(**{**known, **changes})  # type: ignore[arg-type]
@@ -130,6 +131,7 @@ def test_what_does_not_fit_is_told_with_what_to_do(capsys):
         "×",
         "1.5",
         "s",
+        "none",
         "3.0",
         "GiB",
         "2",

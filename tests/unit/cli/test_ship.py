@@ -43,7 +43,9 @@ def test_the_retrained_network_is_written_in_the_format_that_is_named(
     path = tmp_path / "out" / "model.pt2"
     arguments = ["--format", "torch_export", "--out", str(path.parent), "--json"]
     code, out, _ = told(capsys, "export", str(folder), *arguments)
-    assert (code, json.loads(out)) == (0, [str(path)])
+    (told_of,) = json.loads(out)
+    assert (code, told_of["path"], told_of["num_examples"]) == (0, str(path), 8)
+    assert 0 <= told_of["max_difference"] < 1e-5
     inputs = torch.randn(5, 3, 8, 8)
     with torch.no_grad():
         expected = open_run(folder).network()(inputs)
@@ -54,7 +56,9 @@ def test_a_file_goes_into_the_run_directory_where_nothing_else_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = told(capsys, "export", str(folder), "--format", "torch_export")
-    assert (code, out) == (0, f"{folder}/export/model.pt2\n")
+    noted = json.loads((folder / "export" / "checks.json").read_text())["model.pt2"]["max_difference"]
+    told_of = f"  off by {noted:.2g} at most, on 8 test examples\n"
+    assert (code, out) == (0, f"{folder}/export/model.pt2\n{told_of}")
     assert (folder / "export" / "model.pt2").is_file()
 
 

@@ -269,7 +269,8 @@ def test_a_run_records_its_health_and_the_report_has_the_verdict(rolled_back: Pa
     assert report["health"]["returns"]
     assert report["verdict"] == report["health"]["verdict"] != ""
     page = (rolled_back / "report.html").read_text()
-    assert "health: skip share" in page
+    assert "Health of the search" in page
+    assert "<title>skip share</title>" in page
     Genotype.load(rolled_back / "search" / "healthy_genotype.json")
 
 

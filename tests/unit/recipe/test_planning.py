@@ -3,9 +3,11 @@
 import itertools
 from pathlib import Path
 
+import pytest
+
 from nasframe import Genotype, load_recipe
 from nasframe.core import Space, Task, costs, derived
-from nasframe.recipe import plan, survey
+from nasframe.recipe import plan, rehearsal, survey
 from nasframe.recipe.planning import Network, Plan, StagePlan, Survey
 from nasframe.recipe.rehearsal import Phase, Rehearsal
 from nasframe.spaces.macro import Macro
@@ -114,6 +116,19 @@ def test_a_recipe_without_a_search_has_one_network(tmp_path):
     assert found.networks["known"].parameters == parameters
 
 
+@pytest.fixture
+def at_once(monkeypatch):
+    """Rehearsals run in this process, whose memory is not theirs alone."""
+
+    def run_here(arguments, folder):
+        _, stage, skipped, *plugins = arguments
+        rehearsal._rehearse_in(folder, stage, int(skipped), plugins)
+        return 0, ""
+
+    monkeypatch.setattr(rehearsal, "_run", run_here)
+    monkeypatch.setattr(rehearsal, "peak_memory", lambda device: None)
+
+
 GREEDY = """
     import torch
     from nasframe.core import Augmentation
@@ -128,7 +143,7 @@ GREEDY = """
 """
 
 
-def test_where_memory_is_short_it_measures_the_batch_that_fits(tmp_path, monkeypatch, third_party):
+def test_where_memory_is_short_it_measures_the_batch_that_fits(tmp_path, monkeypatch, third_party, at_once):
     monkeypatch.chdir(tmp_path)
     third_party("unit_planned", GREEDY, augmentations="unit_greedy = Greedy")
     space = Macro(TASK, channels=3, stages=(1, 2), features=4)
@@ -152,7 +167,7 @@ def test_where_memory_is_short_it_measures_the_batch_that_fits(tmp_path, monkeyp
 
 
 def test_where_memory_is_short_it_measures_whether_computing_again_saves_enough(
-    tmp_path, monkeypatch, third_party
+    tmp_path, monkeypatch, third_party, at_once
 ):
     source = """
         import torch
@@ -194,7 +209,8 @@ def _stage(name: str, **changes: object) -> StagePlan:
     known = {
         "stage": name, "device": "cpu", "batch_size": 8, "num_epochs": 3,
         "phases": (Phase(0, 10, 2.0, 5), Phase(1, 20, 3.0, 5)), "prepare_seconds": 7.0,
-        "validation_seconds": 1.5, "num_validated": 16, "peak_bytes": 100, "free_bytes": 200,
+        "validation_seconds": 1.5, "num_validated": 16, "health_seconds": 2.0,
+        "peak_bytes": 100, "free_bytes": 200,
         "checkpoint_bytes": 10, "precision": "float32",
     }  # fmt: skip
     return StagePlan(name, Rehearsal(**{**known, **changes}))  # type: ignore[arg-type]
@@ -203,7 +219,7 @@ def _stage(name: str, **changes: object) -> StagePlan:
 def test_the_estimate_is_the_sum_of_steps_validations_and_one_preparation():
     stages = (_stage("search"), _stage("retrain", prepare_seconds=100.0))
     made = Plan("cpu", stages, Path(), 60, 1000)
-    assert made.seconds == 7 + 2 * (10 * 2 + 20 * 3 + 3 * 1.5)
+    assert made.seconds == 7 + 2 * (10 * 2 + 20 * 3 + 3 * 1.5 + 2)
     assert made.fits
 
 
@@ -213,7 +229,9 @@ def test_a_full_disk_does_not_fit():
 
 
 def test_it_says_which_nodes_are_computed_together_and_which_candidates_are_not(tmp_path):
-    text = OTHER_SPACE % "{type: darts, channels: 4, cells: 3, nodes: 2}"
+    text = OTHER_SPACE % (
+        "{type: darts, channels: 4, cells: 3, nodes: 2, operations: [none, skip_connect, sep_conv_3x3]}"
+    )
     text += "retrain: {space: {channels: 4}}\nsearch: {mixed_op: softmax}\n"
     found = survey(_recipe(tmp_path, text=text)).fusion
     # a normal cell and two that halve; there each of 2 nodes reads 2 states at half their size

@@ -11,7 +11,7 @@ import torch
 
 from nasframe import load_recipe
 from nasframe.algorithms.darts_bilevel import DartsBilevel
-from nasframe.core import Algorithm, Genotype
+from nasframe.core import Algorithm, Genotype, Guard
 from nasframe.errors import OutOfMemoryError
 from nasframe.recipe.devices import device_named
 from nasframe.recipe.rehearsal import (
@@ -61,8 +61,43 @@ def test_a_search_is_measured_in_the_proportion_of_its_phases(recipe, tmp_path):
     assert all(phase.num_measured >= 1 for phase in found.phases)
     assert (found.stage, found.batch_size, found.num_epochs, found.num_steps) == ("search", 8, 8, 40)
     steps = sum(phase.num_steps * phase.seconds_per_step for phase in found.phases)
-    assert found.seconds == pytest.approx(steps + 8 * found.validation_seconds)
+    assert found.health_seconds > 0
+    assert found.seconds == pytest.approx(steps + 8 * found.validation_seconds + found.health_seconds)
     assert 16 <= found.num_validated <= 40
+
+
+class Looks(Guard):
+    """Takes 1 s of a clock of its own at an epoch, 10 s at each third, and 100 s more at the last."""
+
+    has_ended = False
+
+    def __init__(self):
+        self.now = 0.0
+
+    def costly(self, epoch, *, is_last):
+        return frozenset({"third"} if epoch % 3 == 0 else set()) | frozenset({"last"} if is_last else set())
+
+    def measure(self, epoch, *, is_last):
+        self.now += (10 if epoch % 3 == 0 else 1) + (100 if is_last else 0)
+        return {}
+
+    def judge(self, epoch, copy_upper):
+        raise AssertionError("a rehearsal judges nothing")
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        raise AssertionError("nothing is loaded")
+
+
+def test_looks_at_the_health_are_counted_by_what_they_measure(monkeypatch):
+    guard = Looks()
+    monkeypatch.setattr("nasframe.recipe.rehearsal.time.perf_counter", lambda: guard.now)
+    watch = _Watch(device_named("cpu"))
+    # of 10 epochs 3, 6 and 9 take 10 s, the last one 101 s, six others 1 s each
+    assert watch._look(guard, 10) == 3 * 10 + 101 + 6 * 1
+    assert watch._look(None, 10) == 0
 
 
 class Spy(Algorithm):

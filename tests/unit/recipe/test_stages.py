@@ -87,9 +87,10 @@ def test_the_run_directory_holds_what_is_documented_and_nothing_else(finished):
         *(f"{stage}/checkpoints/manifest.json" for stage in ("search", "retrain")),
     }
     assert found - events - checkpoints == {
-        "lock", "recipe.yaml", "environment.json", "status.json", "report.html", "report.json",
+        "lock", "recipe.yaml", "provenance.json", "environment.json", "status.json",
+        "report.html", "report.json",
         "search/metrics.jsonl", "search/genotype.json",
-        "retrain/metrics.jsonl", "retrain/model.safetensors",
+        "retrain/metrics.jsonl", "retrain/model.safetensors", "retrain/config.json",
     }  # fmt: skip
 
 

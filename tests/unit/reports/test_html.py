@@ -1,21 +1,24 @@
+import base64
+import hashlib
 import json
 import re
 import time
 from html.parser import HTMLParser
+from importlib import resources
 
 import pytest
 
 from nasframe.errors import FormatError
-from nasframe.reports._chart import HEIGHT, WIDTH, chart
 from nasframe.reports.html import Html
 
 HOSTILE = '<script>alert("1")</script> & "quoted"'
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 def _content():
     return {
         "name": "digits_darts",
+        "verdict": "healthy: 1 of 6 edges of normal are skips at epoch 3",
         "metrics": {"test_accuracy": 0.98765, "test_loss": 0.04321, "parameters": 123456.0},
         "architecture": "|none~0|+<0>",
         "genotype": {"format": "nasframe.genotype", "version": 1, "choices": {"normal_2": ["0", "1"]}},
@@ -41,6 +44,43 @@ def _content():
             "retrain/lr": [0.025, 0.01, 0.001],
             "alphas/entropy": [0.69, 0.6, 0.4],
         },
+        "parts": [
+            {"name": "stem", "what": "stem", "shape": [16, 32, 32], "parameters": 432, "is_chosen": False},
+            {
+                "name": "cells.0",
+                "what": "normal",
+                "shape": [64, 32, 32],
+                "parameters": 1000,
+                "is_chosen": True,
+            },
+            {
+                "name": "cells.1",
+                "what": "normal",
+                "shape": [64, 32, 32],
+                "parameters": 1000,
+                "is_chosen": True,
+            },
+        ],
+        "health": {"verdict": "healthy: 1 of 6 edges of normal are skips at epoch 3", "left_out": {}},
+        "tradeoff": {
+            "cost": "flops",
+            "unit": "",
+            "quality": "score",
+            "max_cost": 3e6,
+            "points": [
+                {"name": "evaluation 1", "cost": 1e6, "value": 0.5},
+                {"name": "evaluation 2", "cost": 2e6, "value": 0.75},
+            ],
+        },
+        "random": {"scores": [0.5, 0.75], "found": 0.75, "count": 1, "best": 0.5, "median": 0.5},
+        "steps": {"search": 33, "retrain": 1000},
+        "joules": {"search": 7200.0},
+        "peak_bytes": 512 * 1024**2,
+        "provenance": [
+            {"path": "name", "value": "digits_darts", "origin": "digits_darts:12"},
+            {"path": "seed", "value": 0, "origin": "default"},
+            {"path": "search.trainer.epochs", "value": 3, "origin": "command line"},
+        ],
         "seconds": {"search": 65.2, "retrain": 3725.0, "report": 0.4},
         "environment": {"torch": "2.13.0", "device": "cpu", "command": ["nasframe", "run"]},
         "recipe": "name: digits_darts\nseed: 0\n",
@@ -53,6 +93,14 @@ def _write(folder, content):
     path = Html().write(folder)
     assert path == folder / "report.html"
     return path.read_text(encoding="utf-8")
+
+
+def _scripts(text):
+    return re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+
+
+def _own_script():
+    return resources.files("nasframe.pages").joinpath("play.js").read_text(encoding="utf-8")
 
 
 class _Page(HTMLParser):
@@ -87,11 +135,51 @@ class _Page(HTMLParser):
 def test_the_page_shows_figures_time_recipe_environment_and_command(tmp_path):
     page = _Page(_write(tmp_path, _content()))
     for words in (
-        "digits_darts", "98.77%", "0.04321", "123,456", "1 min 5 s", "1 h 2 min", "0.4 s", "1 h 3 min",
+        "digits_darts", "98.77%", "0.04321", "123,456", "1 min 5 s", "1 h 2 min", "400 ms", "1 h 3 min",
         "seed: 0", "2.13.0", "nasframe run recipes/digits_darts.yaml seed=0", '"normal_2"',
         "Architecture: |none~0|+<0>",
     ):  # fmt: skip
         assert page.says(words), words
+
+
+def test_the_result_stands_first_in_one_sentence(tmp_path):
+    page = _Page(_write(tmp_path, _content()))
+    assert page.says(
+        "98.77% test accuracy with 123,456 parameters, found and trained in 1 h 3 min; the search is "
+        "healthy: 1 of 6 edges of normal are skips at epoch 3."
+    )
+
+
+def test_the_network_is_a_strip_with_shapes_in_which_equal_parts_are_counted(tmp_path):
+    page = _Page(_write(tmp_path, _content()))
+    assert page.says("stem 32 × 32 × 16 432 parameters")
+    assert page.says("normal × 2 32 × 32 × 64 1,000 parameters")
+
+
+def test_the_page_shows_what_the_run_cost_and_how_random_architectures_do(tmp_path):
+    page = _Page(_write(tmp_path, _content()))
+    assert page.says("search 1 min 5 s 33 2 Wh")
+    assert page.says("retrain 1 h 2 min 1,000")
+    assert page.says("Peak memory: 512 MiB")
+    assert page.says(
+        "The best score is 0.75. Of 1 architecture drawn at random, the median is 0.5 (0.25 less) and the "
+        "best 0.5."
+    )
+    assert page.says("evaluation 2: 0.75 at 2M")
+
+
+def test_each_value_of_the_recipe_has_its_origin_and_defaults_stand_apart(tmp_path):
+    page = _Page(_write(tmp_path, _content()))
+    assert page.says("search.trainer.epochs 3 command line")
+    assert page.says("1 default seed 0")
+
+
+def test_the_weights_of_all_epochs_are_there_to_be_played_and_the_last_ones_without_a_script(tmp_path):
+    page = _Page(_write(tmp_path, _content()))
+    frames = [value for tag, name, value in page.attributes if (tag, name) == ("td", "data-w")]
+    assert frames == ["0.5 0.4 0.3", "0.5 0.6 0.7", "0.5 0.6 0.9", "0.5 0.4 0.1"]
+    assert page.says("normal_2_0 .30 .70")
+    assert ("div", "hidden", None) in page.attributes  # what only a script can use, it must show
 
 
 def test_each_choice_has_a_chart_that_names_its_strongest_candidate(tmp_path):
@@ -110,17 +198,22 @@ def test_curves_of_one_figure_share_a_chart(tmp_path):
 
 
 def test_every_picture_has_words_for_those_who_do_not_see_it(tmp_path):
-    page = _Page(_write(tmp_path, _content()))
-    pictures = sum(value == "img" for _, name, value in page.attributes if name == "role")
-    words = [value for _, name, value in page.attributes if name == "aria-label"]
-    assert pictures == len(words) == 1 + 4 + 2
-    assert any("c_{k-1} to 0: skip_connect" in each for each in words)
+    text = _write(tmp_path, _content())
+    pictures = re.findall(
+        r'<svg [^>]*role="img" aria-label="([^"]+)"[^>]*>\s*<title>([^<]+)</title><desc>([^<]+)', text
+    )
+    assert len(pictures) == text.count('role="img"') == 1 + 4 + 2 + 2
+    assert all(label == description for label, _, description in pictures)
+    assert any("c_{k-1} to 0: skip_connect" in description for _, _, description in pictures)
+    for svg in re.findall(r"<svg [^>]*>", text):
+        assert 'role="img"' in svg or 'aria-hidden="true"' in svg
 
 
 def test_the_page_stands_alone(tmp_path):
     text = _write(tmp_path, _content())
     page = _Page(text)
-    assert not {"script", "link", "iframe", "object", "img", "base"} & set(page.tags)
+    assert not {"link", "iframe", "object", "img", "base"} & set(page.tags)
+    assert not any(name == "src" for _, name, _ in page.attributes)
     loading = [v for _, name, v in page.attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
     assert all(value.startswith("#") for value in loading)
     assert not re.search(r"@import|url\((?!#)", text)
@@ -153,11 +246,21 @@ def test_everything_is_escaped(tmp_path):
         "nodes": ["a", HOSTILE],
         "edges": [["a", HOSTILE, HOSTILE]],
     }
+    content["parts"].append(
+        {"name": HOSTILE, "what": HOSTILE, "shape": [1], "parameters": 1, "is_chosen": True}
+    )
+    content["provenance"].append({"path": HOSTILE, "value": HOSTILE, "origin": HOSTILE})
+    content["tradeoff"].update(cost=HOSTILE, unit=HOSTILE, quality=HOSTILE)
+    content["tradeoff"]["points"][0]["name"] = HOSTILE
+    content["health"] = {"verdict": HOSTILE, "first": HOSTILE, "left_out": {HOSTILE: HOSTILE}}
+    content["notes"] = [HOSTILE]
+    content["benchmark"] = {"name": HOSTILE, "accuracy": 0.9, "rank": 2, "count": 5, "percentile": 80.0}
     text = _write(tmp_path, content)
-    assert "<script" not in text
+    assert _scripts(text) == [_own_script()]
     page = _Page(text)
     assert page.says(HOSTILE)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
+    assert not any(name.startswith("on") for _, name, _ in page.attributes)
 
 
 def test_what_a_run_does_not_have_is_left_out(tmp_path):
@@ -166,7 +269,11 @@ def test_what_a_run_does_not_have_is_left_out(tmp_path):
     for words in (
         "Learning curves",
         "Weights of the candidates",
-        "Time",
+        "The network that was found",
+        "Health",
+        "What it cost",
+        "Scores",
+        "Quality over cost",
         "Environment",
         "Do it again",
         "Architecture",
@@ -218,48 +325,8 @@ def test_a_graph_that_nobody_could_read_is_told_in_words(tmp_path, count, length
     assert page.says(f"large: {count} nodes and 1 edges, too large to be drawn")
 
 
-def test_a_browser_is_told_to_run_and_load_nothing(tmp_path):
-    page = _Page(_write(tmp_path, _content()))
-    assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
-
-
-def _points(path):
-    return [tuple(float(value) for value in point.split(",")) for point in path.split()]
-
-
-def test_a_chart_places_values_in_proportion_between_its_ticks():
-    drawn = chart("x", {"a": [0.0, 5.0, 10.0]}, {"a": 0})
-    (first, middle, last) = _points(drawn.lines[0].paths[0])
-    assert [label for _, label in drawn.x_ticks] == ["1", "2", "3"] or drawn.x_ticks[-1][1] == "3"
-    assert middle == pytest.approx(((first[0] + last[0]) / 2, (first[1] + last[1]) / 2), abs=0.1)
-    assert first[1] > last[1]  # larger is higher up
-    places = {label: place for place, label in drawn.y_ticks}
-    assert places["0"] == first[1]
-    assert places["10"] == last[1]
-
-
-def test_what_is_not_measured_each_epoch_is_joined():
-    drawn = chart("x", {"a": [None, 2.0, None, 4.0]}, {"a": 0}, joined=True)
-    assert [len(_points(path)) for path in drawn.lines[0].paths] == [2]
-
-
-def test_a_chart_breaks_where_there_is_no_number():
-    drawn = chart("x", {"a": [1.0, 2.0, None, None, 3.0, None]}, {"a": 0})
-    assert [len(set(_points(path))) for path in drawn.lines[0].paths] == [2, 1]
-    assert len(_points(drawn.lines[0].paths[1])) == 2  # a line of no length, which round ends make a dot
-    assert drawn.lines[0].end == _points(drawn.lines[0].paths[1])[0]
-
-
-def test_there_is_no_chart_without_a_number():
-    assert chart("x", {}, {}) is None
-    assert chart("x", {"a": [None], "b": []}, {"a": 0, "b": 1}) is None
-
-
-@pytest.mark.parametrize("values", [[0.0], [7.0], [-3.0] * 4, [1e-9, 1e9], [1e-12, 2e-12], list(range(600))])
-def test_a_chart_of_any_values_stays_within_its_box(values):
-    drawn = chart("x", {"a": values}, {"a": 0})
-    for x, y in _points(drawn.lines[0].paths[0]):
-        assert 0 <= x <= WIDTH
-        assert 0 <= y <= HEIGHT
-    assert [x for x, _ in drawn.x_ticks] == sorted({x for x, _ in drawn.x_ticks})
-    assert drawn.x_ticks[-1][1] == str(max(2, len(values)))
+def test_a_browser_is_told_to_load_nothing_and_to_run_the_one_script_that_it_knows_by_hash(tmp_path):
+    text = _write(tmp_path, _content())
+    digest = base64.b64encode(hashlib.sha256(_scripts(text)[0].encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert ("meta", "content", policy) in _Page(text).attributes

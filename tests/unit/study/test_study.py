@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from nasframe.cli import main
+from nasframe.core import executors
 from nasframe.errors import FormatError, RecipeError, StorageError
 from nasframe.recipe import run
 from nasframe.recipe.discovery import shipped_studies
 from nasframe.study import execution
-from nasframe.study.execution import Folder, run_study
+from nasframe.study.execution import run_study
+from nasframe.study.folder import Folder
 from nasframe.study.page import mean_curve
 from nasframe.study.plan import HEAVIEST, RANDOM_ARCHITECTURE, RANDOM_SEARCH
 from nasframe.study.reading import load_study
@@ -207,12 +209,11 @@ def test_a_trial_that_was_interrupted_goes_on_in_a_process_of_its_own(finished, 
         if stage == "search" and step == 4:
             raise KeyboardInterrupt
 
-    def stop(trials):
-        (darts,) = trials
-        yield run(darts.recipe, darts.folder / "run", interrupt)
+    def stop(trial):
+        return run(trial.recipe, trial.folder / "run", interrupt)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "run_here", stop)
+        patch.setattr(execution, "run_trial", stop)
         with pytest.raises(KeyboardInterrupt):
             run_study(loaded, out)
     assert told(out)["complete"] is False
@@ -220,7 +221,7 @@ def test_a_trial_that_was_interrupted_goes_on_in_a_process_of_its_own(finished, 
     assert "accuracy" in summaries[RANDOM_SEARCH]
     assert "accuracy" not in summaries["darts"]
     assert "Not complete: 3 of 4 trials are done" in (out / "study.html").read_text()
-    found = run_study(loaded, out, jobs=2)
+    found = run_study(loaded, out, executor=executors.component("processes", jobs=2))
     assert (found["complete"], found["trials"]["done"]) == (True, loaded.num_trials) == (True, 4)
     status = json.loads((out / "trials/small/darts/0/run/status.json").read_text())
     assert (status["ended"], status["steps"]["search"]) == ("done", 6)

@@ -1,0 +1,114 @@
+"""The verbs that ask a trained network."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from nasframe.cli.arguments import AsJson, Plugins
+from nasframe.cli.output import print_json, print_table, printable
+
+if TYPE_CHECKING:
+    from nasframe.core import Prediction
+    from nasframe.errors import DataError
+    from nasframe.recipe import Evaluation
+
+_MOST_CONFUSIONS: Final = 10
+
+
+def predict(
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_DIR", help="A finished run, or a folder of `export --format hub`."),
+    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files, or folders of them.")],
+    top: Annotated[
+        int, typer.Option("--top", metavar="NUMBER", min=1, help="Classes that are told of each file.")
+    ] = 3,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the classes of files, read and normalized as for the training."""
+    from nasframe.recipe import load
+    from nasframe.recipe.discovery import import_modules
+
+    import_modules(plugin or ())
+    unreadable: list[DataError] = []
+    found = load(model).predict(files, top=top, unreadable=unreadable.append)
+    if as_json:
+        print_json({"predictions": [_plain(each) for each in found], "unreadable": [*map(str, unreadable)]})
+    elif found:
+        print_table(["file", "class", "probability", "otherwise"], [_row(each) for each in found])
+    for error in unreadable:
+        typer.secho(f"error: {printable(str(error))}", err=True, fg="red")
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def evaluate(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What a finished run left behind.")],
+    split: Annotated[
+        Literal["train", "valid", "test"],
+        typer.Option("--split", help="test; or what the retraining learned from, or held out."),
+    ] = "test",
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what the network of a finished run gets right and wrong, class by class."""
+    from nasframe.recipe import open_run
+    from nasframe.recipe.discovery import import_modules
+
+    import_modules(plugin or ())
+    found = open_run(run_dir).evaluate(split)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _show(found)
+
+
+def _plain(prediction: "Prediction") -> dict[str, object]:
+    classes = [{"class": name, "probability": share} for name, share in prediction.classes]
+    return {"file": str(prediction.file), "classes": classes}
+
+
+def _row(prediction: "Prediction") -> list[str]:
+    (name, share), *others = prediction.classes
+    otherwise = ", ".join(f"{other} {of:.1%}" for other, of in others)
+    return [*map(printable, (str(prediction.file), name)), f"{share:.1%}", printable(otherwise)]
+
+
+def _show(found: "Evaluation") -> None:
+    rows = [[f"{found.split} examples", f"{found.num_examples:,}"]]
+    for name, value in found.metrics.items():
+        spelled = f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+        rows.append([f"{found.split} {name.replace('_', ' ')}", spelled])
+    print_table(["result", ""], rows)
+    if found.classes:
+        typer.echo()
+        print_table(
+            ["class", "examples", "precision", "recall", "F1"],
+            [
+                [
+                    printable(each.name),
+                    f"{each.num_examples:,}",
+                    *map(_share, (each.precision, each.recall, each.f1)),
+                ]
+                for each in found.classes
+            ],
+        )
+    if found.confusions:
+        typer.echo()
+        print_table(
+            ["class", "taken for", "examples"],
+            [
+                [printable(each.of), printable(each.taken_for), f"{each.num_examples:,}"]
+                for each in found.confusions[:_MOST_CONFUSIONS]
+            ],
+        )
+        if (left := len(found.confusions) - _MOST_CONFUSIONS) > 0:
+            typer.echo(f"… and {left} more pairs; --json has all")
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"

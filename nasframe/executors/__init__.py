@@ -1,0 +1,1 @@
+"""Executors: built-in components, one module each."""

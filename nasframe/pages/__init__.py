@@ -1,0 +1,1 @@
+"""How results become pages: style, charts, drawings, and words."""

@@ -1,0 +1,50 @@
+"""How names and figures are spelled on a page."""
+
+import json
+from typing import Any
+
+from nasframe.core.quantity import spell_seconds
+
+
+def spell(name: str) -> str:
+    """A name without its underscores."""
+    return name.replace("_", " ")
+
+
+def plain(value: Any) -> str:
+    """A text as it is, other plain data as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def figure(name: str, value: Any) -> str:
+    """A figure of a run; accuracies in percent."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return plain(value)
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
+    return f"{value:,.0f}" if float(value).is_integer() else short(value)
+
+
+def short(value: float) -> str:
+    """A number where there is little room: 60,000,000 is 60M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{unit}"
+    return f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """A time; a stage that took no time is said so too."""
+    return spell_seconds(seconds) if seconds else "0 s"
+
+
+def joules(value: float) -> str:
+    """An energy; from a tenth of a watt-hour on in those."""
+    return f"{value / 3600:.3g} Wh" if value >= 360 else f"{value:.3g} J"
+
+
+def rate(images_per_second: float | None) -> str:
+    """A speed; empty where it is not known."""
+    if images_per_second is None:
+        return ""
+    return f"{images_per_second:,.0f}" if images_per_second >= 100 else f"{images_per_second:.3g}"

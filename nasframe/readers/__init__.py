@@ -1,0 +1,1 @@
+"""Readers: built-in components, one module each."""

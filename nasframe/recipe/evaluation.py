@@ -1,0 +1,116 @@
+"""What a retrained network gets right and wrong, class by class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+
+from nasframe.core import Dataset, Model, Split, hold_out
+from nasframe.errors import DataError
+from nasframe.recipe.confusion import Counted
+from nasframe.recipe.recipe import Recipe
+
+
+@final
+@dataclass(frozen=True)
+class ClassFigures:
+    """How well one class is told from the others.
+
+    Attributes:
+        name: Of the class.
+        num_examples: That are of it.
+        precision: Share of the examples taken for it that are of it; None where none is taken for it.
+        recall: Share of its examples that are taken for it; None where there are none.
+        f1: Harmonic mean of both, 2 TP / (2 TP + FP + FN); None where the class does not occur at all.
+    """
+
+    name: str
+    num_examples: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@final
+@dataclass(frozen=True)
+class Confusion:
+    """Examples of one class that are taken for another."""
+
+    of: str
+    taken_for: str
+    num_examples: int
+
+
+@final
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a network on a split.
+
+    Attributes:
+        split: Its name.
+        num_examples: How many were looked at.
+        metrics: The loss and the metrics of the objective, as the report has them of the test examples.
+        classes: Each class, in the order of the outputs; empty where targets are no classes.
+        confusions: All pairs that occur, the most frequent first.
+    """
+
+    split: str
+    num_examples: int
+    metrics: dict[str, float]
+    classes: tuple[ClassFigures, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+
+
+def evaluate(
+    recipe: Recipe, model: Model, data: Dataset, split: Literal["train", "valid", "test"]
+) -> Evaluation:
+    """Evaluate a retrained network as its retraining does.
+
+    Args:
+        recipe: Says how the examples are held out, and the batches made.
+        model: On the device to compute on.
+        data: Of the recipe.
+        split: See `Run.evaluate`.
+
+    Raises:
+        DataError: There are no such examples.
+    """
+    section = recipe.retrain
+    rest, held_out = hold_out(data.train, section.valid_fraction, recipe.seed)
+    examples: Split = {"train": rest, "valid": held_out, "test": data.test}[split]
+    if not len(examples):
+        raise DataError(
+            f"evaluate: there must be {split} examples, but the retraining held out none; take another "
+            "split, or a run with retrain.valid_fraction above 0"
+        )
+    counted = Counted(section.objective(), model)
+    figures = section.trainer().evaluate(model, counted, examples, data.preprocess)
+    metrics = {name: float(value) for name, value in figures.items()}
+    if (counts_KK := counted.take()) is None:
+        return Evaluation(split, len(examples), metrics)
+    names = data.class_names or tuple(map(str, range(len(counts_KK))))
+    found = int(counts_KK.sum())
+    return Evaluation(split, found, metrics, _classes(counts_KK, names), _confusions(counts_KK, names))
+
+
+def _classes(counts_KK: torch.Tensor, names: Sequence[str]) -> tuple[ClassFigures, ...]:
+    right_K = counts_KK.diagonal().tolist()
+    of_K, taken_K = counts_KK.sum(1).tolist(), counts_KK.sum(0).tolist()
+    return tuple(
+        ClassFigures(name, of, _share(right, taken), _share(right, of), _share(2 * right, of + taken))
+        for name, right, of, taken in zip(names, right_K, of_K, taken_K, strict=True)
+    )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _confusions(counts_KK: torch.Tensor, names: Sequence[str]) -> tuple[Confusion, ...]:
+    wrong_KK = counts_KK - counts_KK.diag().diag()
+    pairs = [
+        Confusion(names[of], names[taken], int(wrong_KK[of, taken]))
+        for of, taken in wrong_KK.nonzero().tolist()
+    ]
+    return tuple(sorted(pairs, key=lambda pair: -pair.num_examples))

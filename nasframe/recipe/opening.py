@@ -1,0 +1,34 @@
+"""A trained network from wherever one was left."""
+
+from pathlib import Path
+
+from nasframe.core import Predictor
+from nasframe.errors import FormatError
+from nasframe.recipe.model_folder import CONFIG, read_model_folder
+from nasframe.recipe.stages import open_run
+
+
+def load(folder: str | Path) -> Predictor:
+    """A trained network, from the folder that ``nasframe export --format hub`` wrote, or a finished run.
+
+    Nothing in the folder is run: it is read as plain data, and its network is built of components that are
+    installed here.
+
+    Args:
+        folder: One of the two.
+
+    Returns:
+        What predicts for files; its ``network`` is in evaluation mode on the CPU.
+
+    Raises:
+        FormatError: The folder is neither, or not what it must be; the message says what.
+    """
+    path = Path(folder)
+    if (path / "recipe.yaml").is_file():
+        return open_run(path).predictor()
+    if (path / CONFIG).is_file():
+        return read_model_folder(path)
+    raise FormatError(
+        f"{path}: must be a run directory (with recipe.yaml), or a model folder (with {CONFIG}), but is "
+        f"{'neither' if path.is_dir() else 'no folder'}; write one by `nasframe export RUN_DIR --format hub`"
+    )

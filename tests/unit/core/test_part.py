@@ -1,0 +1,42 @@
+import torch
+
+from nasframe.core import Genotype, Task, generator_for, sample, spaces
+from nasframe.core.part import parts_of
+
+TASK = Task((3, 8, 8), 5)
+
+
+def test_the_parts_of_a_chain_are_its_layers_between_stem_and_head():
+    space = spaces["macro"](TASK, channels=4, stages=(1, 2), features=6)
+    genotype = Genotype({"layer_0": ("mb_k5_e6",), "layer_1": ("mb_k3_e3",), "layer_2": ("identity",)})
+    parts = parts_of(space, genotype, TASK)
+    assert [(part.what, part.shape, part.is_chosen) for part in parts] == [
+        ("stem", (4, 8, 8), False),
+        ("mb_k5_e6", (8, 4, 4), True),
+        ("mb_k3_e3", (16, 2, 2), True),
+        ("identity", (16, 2, 2), True),
+        ("head", (5,), False),
+    ]
+    assert parts[-2].parameters == 0
+    assert parts[0].parameters == 3 * 4 * 9 + 2 * 4  # a convolution, and a batch norm's scale and shift
+
+
+def test_the_parts_of_a_cell_network_are_its_cells_by_their_kind():
+    space = spaces["darts"](TASK, channels=2, cells=3, nodes=2)
+    parts = parts_of(space, sample(space, generator_for(0, "test")), TASK)
+    assert [part.what for part in parts] == ["stem", "normal", "reduce", "reduce", "classifier"]
+    assert [part.shape[1:] for part in parts[1:4]] == [(8, 8), (4, 4), (2, 2)]
+
+
+def test_several_choices_of_one_layer_are_told_together():
+    space = spaces["mobile_elastic"](Task((3, 32, 32), 5))
+    parts = parts_of(space, sample(space, generator_for(0, "test")), Task((3, 32, 32), 5))
+    first = next(part for part in parts if part.is_chosen)
+    assert first.what.split(" ")[::2] == ["kernel", "expansion"]
+
+
+def test_looking_at_the_parts_draws_no_random_number():
+    space = spaces["macro"](TASK, channels=2, stages=(1,), features=2)
+    genotype, before = Genotype({"layer_0": ("identity",)}), torch.get_rng_state()
+    parts_of(space, genotype, TASK)
+    assert torch.equal(before, torch.get_rng_state())
