@@ -13,6 +13,7 @@ from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.cost import COUNT_UNITS, Cost, costs, on_meta
 from nasframe.core.curvature import largest_eigenvalue, rise, upper_curvature
+from nasframe.core.curves import Alphas, Curves
 from nasframe.core.dataset import (
     AsGiven,
     Dataset,
@@ -35,7 +36,7 @@ from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exported, Exporter, FinishedRun, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
 from nasframe.core.fused import FusedSum, States
-from nasframe.core.genotype import Genotype
+from nasframe.core.genotype import Genotype, cell_graphs
 from nasframe.core.graph import Graph, draw
 from nasframe.core.guard import Guard
 from nasframe.core.heat_map import HeatMap
@@ -92,6 +93,7 @@ from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
 from nasframe.core.perturbation import Mixtures, Perturbation, Perturbed, perturbations, projected
 from nasframe.core.phases import AS_IT_IS, PHASES, arrangement_of, every
+from nasframe.core.picture import Picture
 from nasframe.core.pooling import GlobalAveragePool, global_average_pool
 from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prediction import Prediction, Predictor
@@ -150,6 +152,7 @@ __all__ = [
     "PHASES",
     "WEIGHT",
     "Algorithm",
+    "Alphas",
     "Annealed",
     "AnyChoice",
     "ArchParam",
@@ -168,6 +171,7 @@ __all__ = [
     "Constrained",
     "Cost",
     "CostScale",
+    "Curves",
     "Dataset",
     "DerivedFiller",
     "Deriver",
@@ -215,6 +219,7 @@ __all__ = [
     "Penalty",
     "Perturbation",
     "Perturbed",
+    "Picture",
     "Prediction",
     "Predictor",
     "Preprocess",
@@ -262,6 +267,7 @@ __all__ = [
     "averaged",
     "benchmarks",
     "bfloat16_speedup",
+    "cell_graphs",
     "cheapest",
     "check_modelled",
     "choices_of",

@@ -13,6 +13,7 @@ from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.part import parts_of
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
+from nasframe.pages.drawing import graph_from
 from nasframe.recipe.exploring import Scored
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.run_directory import RunDirectory
@@ -102,6 +103,19 @@ def read_report(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         raise FormatError(f"{path}: must be the report of a run, with its `name`")
     return content
+
+
+def reported_graphs(path: Path) -> dict[str, Graph]:
+    """How the space drew the found architecture, by name.
+
+    Raises:
+        FormatError: The report says something else.
+    """
+    content = read_json_file(path)
+    try:
+        return {name: graph_from(plain) for name, plain in content.get("graphs", {}).items()}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: `graphs` must be graphs: {error!r:.200}") from error
 
 
 def health_of(directory: RunDirectory) -> dict[str, Any]:

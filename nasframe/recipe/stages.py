@@ -16,8 +16,10 @@ import torch
 
 from nasframe.core import (
     Algorithm,
+    Alphas,
     Benchmark,
     Conclusion,
+    Curves,
     Dataset,
     Deriver,
     Explorer,
@@ -57,6 +59,7 @@ from nasframe.core import (
     seed_for,
     supernet,
 )
+from nasframe.core.curves import Series
 from nasframe.core.dataset import checked
 from nasframe.core.ranks import is_first, num_ranks, shared
 from nasframe.core.storage import write_whole
@@ -77,12 +80,13 @@ from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.model_folder import describe, read_model_folder, save_weights, set_weights
+from nasframe.recipe.notebook import shown_run
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
 from nasframe.recipe.provenance import provenance_of
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.repetition import Repetition, spread
-from nasframe.recipe.reporting import health_of, write_report
+from nasframe.recipe.reporting import health_of, reported_graphs, write_report
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.sample_inputs import sample_inputs
 from nasframe.recipe.schema import dump_recipe, recipe_to_mapping
@@ -119,6 +123,23 @@ class Run:
     report: Path
     architecture: str | None = None
     health: str = ""
+
+    @property
+    def alphas(self) -> Alphas:
+        """The weights of the candidates over the epochs of the search; empty where there was none."""
+        return Alphas(_reported(self.folder / "report.json", "alphas"))
+
+    @property
+    def curves(self) -> dict[str, Curves]:
+        """The figures over the epochs of ``search`` and ``retrain``, and of the search's ``health``."""
+        stages: dict[str, dict[str, Series]] = {}
+        for tag, values in _reported(self.folder / "report.json", "curves").items():
+            stage, _, name = tag.partition("/")
+            stages.setdefault(stage, {})[name] = values
+        return {stage: Curves(curves) for stage, curves in stages.items()}
+
+    def _repr_html_(self) -> str:
+        return shown_run(self.folder, self.metrics, self.health, self.genotype)
 
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
@@ -877,6 +898,7 @@ def open_run(folder: Path) -> Run:
     metrics = _reported(directory.report, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
     genotype, key = Genotype.load(directory.genotype), directory.status().get("architecture")
+    genotype = replace(genotype, graphs=reported_graphs(directory.report))
     verdict = str(health_of(directory).get("verdict", ""))
     return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None, verdict)
 

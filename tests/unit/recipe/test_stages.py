@@ -182,6 +182,22 @@ def test_the_event_files_have_the_recipe_and_its_settings(finished):
     assert settings["deterministic"].string_value == "true"
 
 
+def test_a_run_can_be_looked_at_from_python(finished):
+    lines = {stage: _lines(finished.folder, stage) for stage in ("search", "retrain")}
+    for edge in EDGES:
+        for name in OPERATIONS:
+            tracked = [line[f"alphas/{edge}/{name}"] for line in lines["search"]]
+            assert finished.alphas[edge][name] == tracked
+    losses = [line["retrain/valid_loss"] for line in lines["retrain"]]
+    assert finished.curves["retrain"]["valid_loss"] == losses
+    assert finished.curves["health"].keys() >= {"entropy", "gap"}
+    assert finished.genotype.graphs.keys() == {"normal", "reduce"}
+    page = finished._repr_html_()
+    assert f"{finished.metrics['test_accuracy']:.2%}" in page
+    assert finished.genotype.draw()._repr_svg_() in page
+    assert str(finished.folder) in page
+
+
 def test_event_files_and_lines_say_the_same(finished):
     for stage in ("search", "retrain"):
         events = _events(finished.folder, stage)
