@@ -228,9 +228,9 @@ def _work(recipe: Path, folder: Path, pipe: int) -> None:
 
 
 def killed_run(
-    recipe: Path, folder: Path, drawn: random.Random, seconds: float, number: signal.Signals
+    recipe: Path, folder: Path, drawn: random.Random, within: float, number: signal.Signals
 ) -> Iterator[dict[str, Any]]:
-    """Run to the end, through kills at moments drawn from a sixth of `seconds` after the first step.
+    """Run to the end, through kills at moments drawn from so many seconds after the first step.
 
     Some of those after a resume are counted from its beginning, so that they hit it before its first step.
 
@@ -244,7 +244,7 @@ def killed_run(
         soon = folder.exists() and drawn.random() < _SOON
         leg = Leg(recipe, folder)
         ended = not soon and not leg.wait_for_step()
-        ended = ended or leg.ended_after(drawn.uniform(0, seconds / 6))
+        ended = ended or leg.ended_after(drawn.uniform(0, within))
         code = leg.wait() if ended else leg.end(number)
         if code == 0:
             return
@@ -266,7 +266,13 @@ def unkilled(recipe: Path, folder: Path) -> tuple[Outcome, float]:
 
 
 def soak(
-    algorithms: Sequence[str], num_kills: int, num_runs: int, seed: int, out: Path, number: signal.Signals
+    algorithms: Sequence[str],
+    num_kills: int,
+    num_runs: int,
+    seed: int,
+    out: Path,
+    number: signal.Signals,
+    parts: float = 6,
 ) -> list[dict[str, Any]]:
     """Run after run, the algorithms in turn, until so many kills were counted; ``runs.jsonl`` keeps each."""
     out.mkdir(parents=True, exist_ok=True)
@@ -284,7 +290,7 @@ def soak(
         folder = out / "killed"
         if folder.exists():
             shutil.rmtree(folder)
-        kills = list(killed_run(recipe, folder, random.Random(f"{seed} {index}"), seconds, number))
+        kills = list(killed_run(recipe, folder, random.Random(f"{seed} {index}"), seconds / parts, number))
         result = outcome(folder)
         lost = [part for part in whole if result[part] != whole[part]]
         status = json.loads((folder / "status.json").read_text())
@@ -404,6 +410,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=0, help="but not before so many runs (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
     parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
+    parser.add_argument(
+        "--parts",
+        type=float,
+        default=6,
+        help="kill within such a part of a run's seconds (default 6, a sixth)",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/kills"), help="folder (default runs/kills)")
     parser.add_argument("--result", type=Path, help="JSON file (default OUT/result.json)")
     parser.add_argument(
@@ -417,7 +429,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     number = signal.Signals[options.signal]
     print(f"seed {options.seed}", flush=True)
-    runs = soak(options.algorithms, options.kills, options.runs, options.seed, options.out, number)
+    runs = soak(
+        options.algorithms, options.kills, options.runs, options.seed, options.out, number, options.parts
+    )
     found = {
         "signal": number.name,
         **summary(runs, options.seed),

@@ -1,5 +1,6 @@
 """Options and fixtures that several tests share."""
 
+import functools
 import gc
 import itertools
 import json
@@ -117,24 +118,34 @@ def nas_bench_macro(nas_bench_macro_file: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def macro_table(tmp_path: Path) -> Path:
     """A file of the form of NAS-Bench-Macro's table, whose accuracies are drawn at random."""
+    path = tmp_path / "table.json"
+    path.write_text(_macro_table())
+    return path
+
+
+@functools.cache
+def _macro_table() -> str:
     drawn = random.Random(0)
     keys = ("".join(digits) for digits in itertools.product("012", repeat=8))
-    path = tmp_path / "table.json"
-    path.write_text(json.dumps({key: {"mean_acc": round(drawn.uniform(40, 95), 2)} for key in keys}))
-    return path
+    return json.dumps({key: {"mean_acc": round(drawn.uniform(40, 95), 2)} for key in keys})
 
 
 @pytest.fixture
 def nas_bench_201_table(tmp_path: Path) -> Path:
     """A file of the form that the benchmark nas_bench_201 reads, whose accuracies are drawn at random."""
+    path = tmp_path / "nas_bench_201.json"
+    path.write_text(_nas_bench_201_table())
+    return path
+
+
+@functools.cache
+def _nas_bench_201_table() -> str:
     drawn = random.Random(0)
     ops = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
     keys = (
         f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|" for a, b, c, d, e, f in itertools.product(ops, repeat=6)
     )
-    path = tmp_path / "nas_bench_201.json"
-    path.write_text(json.dumps({key: round(drawn.uniform(10, 95), 2) for key in keys}))
-    return path
+    return json.dumps({key: round(drawn.uniform(10, 95), 2) for key in keys})
 
 
 @pytest.fixture

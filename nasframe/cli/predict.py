@@ -22,7 +22,7 @@ def predict(
         Path,
         typer.Argument(metavar="RUN_DIR", help="A finished run, or a folder of `export --format hub`."),
     ],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files, or folders of them.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files, or folders of them.")],
     top: Annotated[
         int, typer.Option("--top", metavar="NUMBER", min=1, help="Classes that are told of each file.")
     ] = 3,

@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, Quiet, RecipeName
+from nasframe.cli.arguments import (
+    Address,
+    AsJson,
+    Jobs,
+    On,
+    Outside,
+    Overrides,
+    Plugins,
+    Quiet,
+    RecipeName,
+    executor_overrides,
+)
 from nasframe.cli.output import print_json, print_table, printable
 from nasframe.cli.progress import shown_progress
 from nasframe.cli.startup import uncollected
 from nasframe.launch import launch
 
 if TYPE_CHECKING:
+    from nasframe.core import Executor
     from nasframe.recipe import Run
+    from nasframe.registry import Component
 
 
 def run(
@@ -28,6 +41,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the complete recipe that would be run, and stop.")
     ] = False,
+    jobs: Jobs = None,
+    on: On = None,
+    address: Address = None,
     plugin: Plugins = None,
     outside: Outside = False,
     quiet: Quiet = False,
@@ -43,6 +59,7 @@ def run(
     with joined():
         with uncollected():
             complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
+            executor = _executor(on, jobs, address)
         is_alone = launch().num_ranks == 1  # otherwise another rank may make it now, or have made it before
         if is_alone and out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise typer.BadParameter(f"--out {out} must be a new or empty folder, but holds something")
@@ -55,12 +72,15 @@ def run(
             _resumable(out or Path("runs") / complete.name, plugin or ()),
             shown_progress(quiet=quiet) as shown,
         ):
-            finished = run_recipe(complete, out, shown, shown.prefer)
+            finished = run_recipe(complete, out, shown, prefer=shown.prefer, executor=executor)
     _show(finished, as_json, quiet)
 
 
 def resume(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What an interrupted run left behind.")],
+    jobs: Jobs = None,
+    on: On = None,
+    address: Address = None,
     plugin: Plugins = None,
     outside: Outside = False,
     quiet: Quiet = False,
@@ -75,10 +95,19 @@ def resume(
     if launch().is_first and not (run_dir / "recipe.yaml").is_file():  # others may not see it
         raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
     import_modules(plugin or ())
+    executor = _executor(on, jobs, address)
     keep_freed_memory()
     with _resumable(run_dir, plugin or ()), shown_progress(quiet=quiet) as shown:
-        finished = resume_run(run_dir, shown, shown.prefer, outside=outside)
+        finished = resume_run(run_dir, shown, prefer=shown.prefer, outside=outside, executor=executor)
     _show(finished, as_json, quiet)
+
+
+def _executor(on: str | None, jobs: int | None, address: str | None) -> "Component[Executor] | None":
+    """Where scores are worked out, if anything is said of it."""
+    from nasframe.recipe.executing import read_executor
+
+    said = executor_overrides(on, jobs, address)
+    return read_executor(said) if said else None
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 
 from nasframe.core.dataset import Dataset
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
+from nasframe.core.prediction import Predictor
 from nasframe.registry import Registry
 
 
@@ -27,6 +28,8 @@ class FinishedRun:
         objective: That of the retraining.
         describe: Tells the plain data that `nasframe.load` builds the network from; raises an
             `UnsupportedError` where it takes more than that.
+        load: Builds it from a folder of ``config.json``, which holds that, and ``model.safetensors``.
+        recipe: The complete recipe, as plain data.
         report: What ``report.json`` says.
         predicted_latency_ms: What the search took the network's latency for; None where it had no such cost.
     """
@@ -36,6 +39,8 @@ class FinishedRun:
     data: Dataset
     objective: Objective
     describe: Callable[[], Mapping[str, Any]]
+    load: Callable[[Path], Predictor]
+    recipe: Mapping[str, Any]
     report: Mapping[str, Any]
     predicted_latency_ms: float | None = None
 
@@ -68,9 +73,11 @@ class Exporter(ABC):
     Attributes:
         max_difference: By how much an output of the last file differed from the network's at most; None
             where the two were not compared.
+        needs_run: Whether a network alone is not enough, so that `export` refuses it.
     """
 
     max_difference: float | None = None
+    needs_run: ClassVar[bool] = False
 
     @abstractmethod
     def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:

@@ -1,14 +1,16 @@
-"""Files of tensors from outside: read without running code, and taking no more memory than they are large."""
+"""Files of tensors: read without running code, and taking no more memory than they are large."""
 
 import pickletools
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
+from nasframe.core.storage import written_whole
 from nasframe.errors import FormatError
 
 
@@ -52,3 +54,17 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise FormatError(f"{path}: must be a safetensors file: {error}") from error
+
+
+def save_weights(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors by name, such as a network's ``state_dict()``, as safetensors, whole or not at all.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
+    # copies, because the format has no place for parameters that several cells share
+    copies = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
+    }
+    with written_whole(path) as file:
+        file.write(save(copies))

@@ -53,6 +53,7 @@ class Job:
         note: Hears what a reader of the result must know, in a sentence; one that is said twice counts once.
         interrupts: Asks to save a checkpoint and to stop; a step is `deferred`, so that it is whole.
         guard: Looks at the model after each epoch, where the trainer `heeds_guard`.
+        label: What people are told of the training where a stage has several, such as ``retrain 2/3``.
         num_outputs: What the task says; how many classes there are where targets are labels.
     """
 
@@ -73,6 +74,7 @@ class Job:
     note: Callable[[str], None] = _nobody_reads
     interrupts: Interrupts = field(default_factory=Interrupts)
     guard: Guard | None = None
+    label: str | None = None
     num_outputs: int | None = None
 
 

@@ -30,9 +30,10 @@ class Text(Reader):
     def read(self, path: Path) -> torch.Tensor:
         try:
             text = read_bounded(path).decode("utf-8-sig")
-        except (FormatError, UnicodeDecodeError) as error:
-            where = "" if isinstance(error, FormatError) else f"{path}: "
-            raise DataError(f"{where}{error}; the text must be in UTF-8") from error
+        except FormatError as error:
+            raise DataError(str(error)) from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: the text must be in UTF-8, but: {error}; convert it") from error
         encoded = text.rstrip("\r\n").encode()[: self._length]
         tokens_T = torch.zeros(self._length, dtype=torch.int64)
         tokens_T[: len(encoded)] = torch.tensor(list(encoded), dtype=torch.int64) + 1

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors.torch import save
 
 import nasframe
 from nasframe.core import (
@@ -26,7 +25,6 @@ from nasframe.core import (
     objectives,
 )
 from nasframe.core.json_text import read_json_file
-from nasframe.core.storage import written_whole
 from nasframe.core.tensor_file import load_weights
 from nasframe.errors import FormatError, RecipeError, UnsupportedError
 from nasframe.recipe.schema import plain, read_sections
@@ -127,17 +125,6 @@ def describe(
     }
 
 
-def save_weights(model: Model, path: Path) -> None:
-    """Write a network's weights as safetensors, whole or not at all."""
-    # copies, because the format has no place for parameters that several cells share
-    weights = {
-        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
-    }
-    with written_whole(path) as file:
-        file.write(save(weights))
-
-
 def set_weights(model: Model, path: Path) -> None:
     """Give a network the weights that a file has.
 
@@ -147,7 +134,7 @@ def set_weights(model: Model, path: Path) -> None:
     try:
         model.load_state_dict(load_weights(path))
     except RuntimeError as error:
-        raise FormatError(f"{path}: must be the weights of the run's network: {error}") from error
+        raise FormatError(f"{path}: must be the weights of the network: {error}") from error
 
 
 def read_model_folder(folder: Path) -> Predictor:
@@ -164,29 +151,30 @@ def read_model_folder(folder: Path) -> Predictor:
     task = Task(shapes.input_shape, shapes.num_outputs, shapes.vocabulary)
     _check(path, description)
     try:
-        network = _network(description.space, task, genotype, folder / WEIGHTS)
-        objective = description.objective()
-    except UnsupportedError as error:
+        objective, space = description.objective(), description.space(task)
+        with torch.device("meta"):
+            blueprint = derived(space, genotype).state_dict()
+    except Exception as error:  # a space may make anything of numbers that nobody would choose
         raise FormatError(f"{path}: must describe a network that can be built, but: {error}") from error
+    _check_weights(folder / WEIGHTS, blueprint)
+    network = derived(space, genotype)
+    set_weights(network, folder / WEIGHTS)
     normalized = NormalizeImages(preprocessing.mean, preprocessing.std) if preprocessing.mean else None
     preprocess: Preprocess = normalized or AsGiven()
+    network.eval()
     return Predictor(network, task, preprocess, objective, description.classes, preprocessing.reader)
 
 
-def _network(component: Component[Space], task: Task, genotype: Genotype, weights: Path) -> Model:
-    space = component(task)
-    with torch.device("meta"):
-        expected = {name: tuple(each.shape) for name, each in derived(space, genotype).state_dict().items()}
-    found = {name: tuple(each.shape) for name, each in load_weights(weights).items()}
+def _check_weights(path: Path, blueprint: Mapping[str, torch.Tensor]) -> None:
+    """Refuse other tensors than those of a network."""
+    expected = {name: tuple(each.shape) for name, each in blueprint.items()}
+    found = {name: tuple(each.shape) for name, each in load_weights(path).items()}
     if different := sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name)):
         name = different[0]
         raise FormatError(
-            f"{weights}: must hold the tensors of the network that {CONFIG} describes, but {len(different)} "
+            f"{path}: must hold the tensors of the network that {CONFIG} describes, but {len(different)} "
             f"differ; `{name:.80}` must be {expected.get(name, 'absent')}, got {found.get(name, 'none')}"
         )
-    model = derived(space, genotype)
-    set_weights(model, weights)
-    return model.eval()
 
 
 def _read(path: Path) -> tuple[_Description, Genotype]:

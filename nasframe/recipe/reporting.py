@@ -3,7 +3,7 @@
 import json
 import shlex
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -36,7 +36,7 @@ def write_report(
     metrics: dict[str, float],
     task: Task,
     standing: Standing | None,
-    rows: Sequence[Mapping[str, float]] = (),
+    rows: list[dict[str, float]],
 ) -> None:
     """Write ``report.json``.
 
@@ -48,7 +48,7 @@ def write_report(
         metrics: Figures of the retrained network; the costs that a search told of are added.
         task: What is learned.
         standing: Where the found architecture truly stands, if a table says so.
-        rows: Figures of each retraining, where there are several.
+        rows: Figures of each seed of the retraining.
     """
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
@@ -63,7 +63,7 @@ def write_report(
         "verdict": health_of(directory).get("verdict", ""),
         "task": asdict(task),
         "metrics": metrics,
-        "seeds": list(rows),
+        "seeds": rows,
         "benchmark": _benchmark_entry(recipe, standing),
         "architecture": space.key(genotype),
         "genotype": json.loads(genotype.to_json()),
@@ -90,19 +90,6 @@ def write_report(
         "command": _command(environment["command"]),
     }
     write_whole(directory.report, json.dumps(content, indent=2) + "\n")
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """What a finished run told of itself.
-
-    Raises:
-        FormatError: It is no finished run.
-    """
-    path = folder / "report.json"
-    content = read_json_file(path, f"finish the run with `nasframe resume {folder}`")
-    if not isinstance(content, dict) or not isinstance(content.get("name"), str):
-        raise FormatError(f"{path}: must be the report of a run, with its `name`")
-    return content
 
 
 def reported_graphs(path: Path) -> dict[str, Graph]:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, final
 
@@ -22,6 +22,7 @@ from nasframe.core import (
     Curves,
     Dataset,
     Deriver,
+    Executor,
     Explorer,
     Exported,
     Genotype,
@@ -63,6 +64,7 @@ from nasframe.core.curves import Series
 from nasframe.core.dataset import checked
 from nasframe.core.ranks import is_first, num_ranks, shared
 from nasframe.core.storage import write_whole
+from nasframe.core.tensor_file import save_weights
 from nasframe.errors import (
     FormatError,
     HealthWarning,
@@ -70,16 +72,28 @@ from nasframe.errors import (
     UnsupportedError,
 )
 from nasframe.recipe.additions import Additions, figures_of
+from nasframe.recipe.ahead import Ahead
 from nasframe.recipe.confusion import Counted, drawn_confusion
 from nasframe.recipe.consumption import EnergyMeter
 from nasframe.recipe.devices import default_threads, kernels_for, lost_by, peak_memory, threads_for
+from nasframe.recipe.discovery import import_modules, imported_modules
 from nasframe.recipe.evaluation import Evaluation, evaluate
-from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
+from nasframe.recipe.exploring import (
+    Answer,
+    CostLimit,
+    Exploration,
+    Outcome,
+    Scored,
+    ScoreLog,
+    ScoreTraining,
+    outcome_of,
+    trains_supernet,
+)
 from nasframe.recipe.exporting import export, finished_run, report_of
 from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
-from nasframe.recipe.model_folder import describe, read_model_folder, save_weights, set_weights
+from nasframe.recipe.model_folder import describe, read_model_folder, set_weights
 from nasframe.recipe.notebook import shown_run
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
@@ -127,13 +141,13 @@ class Run:
     @property
     def alphas(self) -> Alphas:
         """The weights of the candidates over the epochs of the search; empty where there was none."""
-        return Alphas(_reported(self.folder / "report.json", "alphas"))
+        return Alphas(_reported(self.folder, "alphas"))
 
     @property
     def curves(self) -> dict[str, Curves]:
         """The figures over the epochs of ``search`` and ``retrain``, and of the search's ``health``."""
         stages: dict[str, dict[str, Series]] = {}
-        for tag, values in _reported(self.folder / "report.json", "curves").items():
+        for tag, values in _reported(self.folder, "curves").items():
             stage, _, name = tag.partition("/")
             stages.setdefault(stage, {})[name] = values
         return {stage: Curves(curves) for stage, curves in stages.items()}
@@ -144,7 +158,7 @@ class Run:
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
         recipe = self._recipe()
-        described = _reported(self.folder / "report.json", "task")
+        described = _reported(self.folder, "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
         set_weights(model, self.folder / "retrain" / "model.safetensors")
@@ -192,7 +206,7 @@ class Run:
         directory = RunDirectory(self.folder)
         with threads_for(recipe.threads):
             finished = finished_run(directory, recipe, self.genotype, self.network(), recipe.data())
-            return export(write, finished, folder or directory.export, directory)
+            return export(write, finished, folder or directory.export, directory, recipe.report)
 
     def write_report(self) -> Path:
         """Write the report for people again, from ``report.json``: such as with a newer nasframe."""
@@ -206,7 +220,9 @@ def run(
     recipe: Recipe,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    *,
     prefer: Prefer | None = None,
+    executor: Callable[[], Executor] | None = None,
 ) -> Run:
     """Take a recipe through the whole search.
 
@@ -217,8 +233,12 @@ def run(
         out: The run directory; by default a new one below ``runs/<name>/``.
         progress: Hears each step.
         prefer: Hears which architecture the search prefers, in one line, when that changes.
+        executor: Where the scores of an explorer are worked out, side by side.
+
+    Raises:
+        UnsupportedError: There is an executor, but nothing that it could do.
     """
-    return _run(recipe, out, progress or _silent, prefer=prefer)
+    return _run(recipe, out, progress or _silent, prefer=prefer, executor=executor)
 
 
 def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None = None) -> Run:
@@ -239,8 +259,10 @@ def _run(
     progress: Progress,
     fit: Fit | None = None,
     prefer: Prefer | None = None,
+    executor: Callable[[], Executor] | None = None,
 ) -> Run:
     folder = None if out is None else Path(out)
+    _check_executor(recipe, executor)
     with joined():
         check_ranks(recipe)
         device, text = str(device_of_rank(recipe.device)), dump_recipe(recipe)
@@ -254,15 +276,16 @@ def _run(
             return directory
 
         with held_directory(lambda: run_directory_for(text, folder, create)) as directory:
-            return _Stages(recipe, directory, progress, fit, prefer).run()
+            return _Stages(recipe, directory, progress, fit, prefer, executor).run()
 
 
 def resume(
     run_dir: Path,
     progress: Progress | None = None,
-    prefer: Prefer | None = None,
     *,
+    prefer: Prefer | None = None,
     outside: bool = False,
+    executor: Callable[[], Executor] | None = None,
 ) -> Run:
     """Go on with a run from its last checkpoint, or its first unfinished stage.
 
@@ -272,6 +295,7 @@ def resume(
         prefer: Hears which architecture the search prefers, in one line, when that changes.
         outside: Let it write files outside of the run directory, and of the folder that this runs in, that
             its recipe names.
+        executor: As `run`; it need not be that of before.
 
     Raises:
         FormatError: `run_dir` is not a run directory.
@@ -287,7 +311,38 @@ def resume(
         # the other ranks' copy lies elsewhere, so that nothing is inside of it; the first has looked
         recipe = load_recipe(directory.recipe, check=False, outside=outside or not is_first())
         check_ranks(recipe)
-        return _Stages(recipe, directory, progress or _silent, prefer=prefer).run()
+        _check_executor(recipe, executor)
+        return _Stages(recipe, directory, progress or _silent, prefer=prefer, executor=executor).run()
+
+
+def _check_executor(recipe: Recipe, executor: Callable[[], Executor] | None) -> None:
+    search = recipe.search
+    if executor is not None and (recipe.genotype or not search.score or trains_supernet(search.score)):
+        what = "one supernet is trained" if recipe.genotype is None else "the architecture is known"
+        raise UnsupportedError(
+            "search.explorer: must ask for scores that need no trained supernet, to be worked out "
+            f"side by side, but {what}; leave out --jobs and --on"
+        )
+
+
+def score_elsewhere(folder: Path, modules: tuple[Path, ...], genotype: Genotype, budget: float) -> Outcome:
+    """Score an architecture for a run of another process.
+
+    Args:
+        folder: The run directory.
+        modules: The user's own, imported first.
+        genotype: The architecture.
+        budget: Share of the whole budget.
+    """
+    import_modules(modules)
+    return _scoring(folder).score(genotype, budget)
+
+
+@lru_cache(maxsize=1)
+def _scoring(folder: Path) -> "_Stages":
+    """What scores for a run; data are read once by each process."""
+    recipe = load_recipe(folder / "recipe.yaml", check=False, outside=True)
+    return _Stages(recipe, RunDirectory(folder), _silent)
 
 
 def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
@@ -307,8 +362,10 @@ class _Stages:
         progress: Progress,
         fit: Fit | None = None,
         prefer: Prefer | None = None,
+        executor: Callable[[], Executor] | None = None,
     ) -> None:
         self._recipe, self._directory, self._progress = recipe, directory, progress
+        self._executor = executor
         self._fit_by = fit or _plainly
         self._prefer = prefer
         self._preferred: Genotype | None = None
@@ -538,25 +595,50 @@ class _Stages:
             num_records = self._fit("search", section, model, objective, make_algorithm, describe)
         limit = self._cost_limit(space)
         self._directory.stage("search")
-        exploration = Exploration(
-            component(space, self._recipe.seed),
-            lambda: self._score(space, trained),
-            ScoreLog(self._directory.scores),
-            section.evaluations,
-            self._recipe.seed,
-            self._interrupts,
-            limit,
-        )
-        best = self._explored(exploration, space, num_records + 1)
+        with self._ahead(space) as ahead:
+            exploration = Exploration(
+                component(space, self._recipe.seed),
+                lambda: self._score(space, trained),
+                ScoreLog(self._directory.scores),
+                section.evaluations,
+                self._recipe.seed,
+                self._interrupts,
+                limit,
+                ahead,
+            )
+            best = self._explored(exploration, space, num_records + 1)
         self._bequeath(best.genotype, trained)
         self._keep_found(best.genotype, space)
+
+    @contextmanager
+    def _ahead(self, space: Space) -> Iterator[Answer | None]:
+        """What works scores out side by side, if that is wanted."""
+        if self._executor is None:
+            yield None
+            return
+        root = self._directory.root
+        log = ScoreLog(self._directory.stage("search") / "ahead.jsonl")
+        score = partial(score_elsewhere, root, imported_modules())
+        with self._executor().opened(root, lasting=True) as workers:
+            yield Ahead(workers, log, score, space).outcome
+
+    def score(self, genotype: Genotype, budget: float) -> Outcome:
+        """Score an architecture with new weights, in a process that does nothing else."""
+        recipe = self._recipe
+        kernels = kernels_for(self._device, deterministic=recipe.deterministic)
+        with threads_for(recipe.threads or 1), self._interrupts, kernels:
+            return outcome_of(self._own_score, genotype, budget, recipe.seed)
+
+    @cached_property
+    def _own_score(self) -> Score:
+        return self._score(self._recipe.space(self._data.task), None)
 
     def _bequeath(self, found: Genotype, model: Model | None) -> None:
         """Write what an architecture inherits from the supernet, if the retraining begins with that."""
         section = self._recipe.retrain
         if section.inherit and model is not None:
             heir = derived(section.space(self._data.task), found)
-            save_weights(inherit(heir, model, found), self._directory.inherited)
+            save_weights(inherit(heir, model, found).state_dict(), self._directory.inherited)
 
     def _explored(self, exploration: Exploration, space: Space, start: int) -> Scored:
         """The best of what an explorer had scored; each score is a record, from the step `start` on."""
@@ -693,7 +775,7 @@ class _Stages:
             return replace(record, heat_maps=self._confusion(objective, "valid"))
 
         self._fit("retrain", section, model, objective, algorithm, with_confusion, stretch=stretch)
-        save_weights(model, weights)
+        save_weights(model.state_dict(), weights)
         return model
 
     def _confusion(self, objective: Counted, split: str) -> dict[str, HeatMap]:
@@ -749,10 +831,6 @@ class _Stages:
 
                 return track
 
-            def note(sentence: str) -> None:
-                prefix = f"{label}: " if stretch.records else f"{stage}: "
-                self._directory.note(prefix + sentence.removeprefix(f"{stage}: "))
-
             def hear(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
                 self._hear(label, step, num_steps, epoch, metrics)
 
@@ -773,9 +851,10 @@ class _Stages:
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(folder),
                     progress=hear,
-                    note=note,
+                    note=self._directory.note,
                     interrupts=self._interrupts,
                     guard=guard,
+                    label=label,
                     num_outputs=self._data.task.num_outputs,
                 ),
             )
@@ -866,7 +945,7 @@ class _Stages:
             finished = finished_run(self._directory, self._recipe, genotype, model, self._data)
             self._directory.export.mkdir(exist_ok=True)
             for component in self._recipe.export:
-                export(component, finished, self._directory.export, self._directory)
+                export(component, finished, self._directory.export, self._directory, self._recipe.report)
 
     def _tested(self, model: Model, objective: Objective) -> dict[str, float]:
         """Figures on all test examples."""
@@ -895,7 +974,7 @@ def open_run(folder: Path) -> Run:
     directory = RunDirectory.open(folder)
     if "report" not in directory.status()["finished"]:
         raise FormatError(f"{folder}: must be a finished run; finish it with `nasframe resume {folder}`")
-    metrics = _reported(directory.report, "metrics")
+    metrics = _reported(directory.root, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
     genotype, key = Genotype.load(directory.genotype), directory.status().get("architecture")
     genotype = replace(genotype, graphs=reported_graphs(directory.report))
@@ -903,11 +982,11 @@ def open_run(folder: Path) -> Run:
     return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None, verdict)
 
 
-def _reported(path: Path, part: str) -> dict[str, Any]:
+def _reported(folder: Path, part: str) -> dict[str, Any]:
     """An object that the report has."""
-    found = report_of(path).get(part)
+    found = report_of(folder / "report.json").get(part)
     if not isinstance(found, dict):
-        raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
+        raise FormatError(f"{folder / 'report.json'}: must be the report of a run, but has no `{part}`")
     return found
 
 

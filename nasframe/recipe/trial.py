@@ -235,6 +235,15 @@ class _Trial:
         if declared(self._parts.get("search.score"), "takes_budgets"):
             plain, path = algorithms.component("weights_only"), "search.trainer"
             self._check_step(derived(space, genotype), plain, path, Additions((), None), path)
+            if (trainer := self._get(path)) is not None and trainer().uses_valid:
+                rule = (
+                    f"`{trainer.name}` must not decide by held-out examples where it trains networks to be "
+                )
+                advice = "leave out patience and the like"
+                problem = self._parts.problem(
+                    kinds.IMPOSSIBLE_STEP, path, rule + "scored, which see none", "", advice
+                )
+                self.problems.append(problem)
 
     def _check_step(
         self,

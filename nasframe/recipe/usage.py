@@ -211,7 +211,7 @@ def _with_companions(fragment: dict[str, Any], without: Names, most: int = 3) ->
     for path, registry in slots:
         for name in _complete(registry, without):
             both: dict[str, Any] = _merged(fragment, _at(path, name))
-            if not _pairing(both):
+            if both != fragment and not _pairing(both):
                 return both
     blamed = [tuple(problem.path.split(".")) for problem in problems] if most else []
     for path, registry in slots:

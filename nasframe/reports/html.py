@@ -7,15 +7,16 @@ from typing import Any, Final, final
 
 from nasframe.core import Report, reports
 from nasframe.core.json_text import read_json_file
-from nasframe.core.quantity import spell_bytes
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
 from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
 from nasframe.pages.drawing import drawn, graph_from, strip
+from nasframe.pages.measured import table_of
 from nasframe.pages.page import rendered
 from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
+from nasframe.quantity import spell_bytes
 
 _MOST_DOTS: Final = 500
 
@@ -71,6 +72,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
         "metrics": [(spell(name), figure(name, value)) for name, value in content.get("metrics", {}).items()],
+        "seeds": _seeds(content.get("seeds", [])),
         "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),
         "total": duration(sum(seconds.values())) if seconds else "",
@@ -94,8 +96,10 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
             for title, series in health_curves.items()
         ),
         "tradeoff": _tradeoff(content.get("tradeoff", {})),
+        "tradeoff_note": _tradeoff_note(content.get("tradeoff", {})),
         "random": _random(content.get("random", {})),
         "scores": _scores(content.get("random", {})),
+        "exports": [(name, *table_of(each["figures"])) for name, each in content.get("exports", {}).items()],
         "cost": _cost(content),
         "peak": _peak(content),
         "environment": [
@@ -131,6 +135,16 @@ def _sentence(content: Mapping[str, Any], seconds: float) -> str:
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
+def _named(metric: str, tradeoff: Mapping[str, Any]) -> str:
+    """A metric's name; of costs with what they are of, and the unit."""
+    what = f", {_cost_name(tradeoff)}" if tradeoff and metric.endswith("_cost") else ""
+    return f"{spell(metric)}{what}"
+
+
+def _cost_name(tradeoff: Mapping[str, Any]) -> str:
+    return spell(tradeoff["cost"]) + (f" in {tradeoff['unit']}" if tradeoff["unit"] else "")
+
+
 def _standing(benchmark: Mapping[str, Any]) -> str:
     if not benchmark:
         return ""
@@ -139,6 +153,14 @@ def _standing(benchmark: Mapping[str, Any]) -> str:
         f"{benchmark['rank']:,} of {benchmark['count']:,}, at least as accurate as "
         f"{benchmark['percentile']:.2f}% of them. A random one is no better with that probability."
     )
+
+
+def _seeds(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The figures of each seed of the retraining."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [spell(name) for name in names], [
+        [figure(name, row.get(name, "")) for name in names] for row in rows
+    ]
 
 
 def _parted(
@@ -170,7 +192,6 @@ def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
     points = found.get("points", [])
     if not points:
         return None
-    cost = spell(found["cost"]) + (f" in {found['unit']}" if found["unit"] else "")
     limit = found["max_cost"]
     by_score = found["quality"] == "score"
     best = max(points, key=lambda each: each["value"]) if by_score else points[-1]
@@ -185,9 +206,17 @@ def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
         )
         for each in shown
     ]
-    return scatter(
-        str(found["quality"]).capitalize(), cost, dots, None if limit is None else (limit, "budget")
-    )
+    title, mark = str(found["quality"]).capitalize(), None if limit is None else (limit, "budget")
+    return scatter(title, _cost_name(found), dots, mark)
+
+
+def _tradeoff_note(found: Mapping[str, Any]) -> str:
+    """What the points are."""
+    if found.get("quality") == "score":
+        return "Each architecture that was scored with the whole budget."
+    is_true = "table" in found.get("quality", "")
+    learning = "" if is_true else " Accuracy also grows because the supernet learns meanwhile."
+    return f"The architecture that the search preferred after each epoch.{learning}"
 
 
 def _random(found: Mapping[str, Any]) -> str:

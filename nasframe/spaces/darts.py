@@ -166,7 +166,8 @@ class Darts(Space):
         preprocess = [halve(before_last, channels, affine=affine), ReLUConvBN(last, channels, affine=affine)]
         nodes = [self._node(filler, name, node, channels) for node in self._node_states]
         kept = filler.subset(self._concat_choice(name))
-        return _Cell(preprocess, nodes, [_NUM_INPUTS + index for index in kept], channels)
+        title = "ReductionCell" if reduction else "NormalCell"
+        return _Cell(preprocess, nodes, [_NUM_INPUTS + index for index in kept], channels, title)
 
     @property
     def _node_states(self) -> range:
@@ -226,7 +227,15 @@ class _Stem(nn.Module):
 
 @final
 class _Cell(Block):
-    """Nodes on two inputs, concatenated; `concat` are the states that make the output."""
+    """Nodes on two inputs, concatenated.
+
+    Args:
+        preprocess: What the inputs go through.
+        nodes: Each takes all states before it.
+        concat: The states that make the output.
+        channels: Of a node.
+        written_as: The name of its class where it is written down.
+    """
 
     def __init__(
         self,
@@ -234,8 +243,10 @@ class _Cell(Block):
         nodes: Sequence[nn.Module],
         concat: Sequence[int],
         channels: int,
+        written_as: str,
     ) -> None:
         super().__init__()
+        self.written_as = written_as
         self.preprocess, self.nodes = nn.ModuleList(preprocess), nn.ModuleList(nodes)
         self.concat, self.out_channels = tuple(concat), channels * len(concat)
 
@@ -248,7 +259,10 @@ class _Cell(Block):
 
 @final
 class _Network(nn.Module):
-    """Stem, cells and classifier; in training with an auxiliary head, (logits, auxiliary logits)."""
+    """Stem, cells and classifier.
+
+    In training with an auxiliary head it returns (logits, auxiliary logits).
+    """
 
     def __init__(
         self,

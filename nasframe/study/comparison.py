@@ -6,7 +6,6 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nasframe.core.quantity import spell_bytes
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter
@@ -15,10 +14,11 @@ from nasframe.pages.curve import numbered
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.page import rendered
 from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
+from nasframe.quantity import spell_bytes
+from nasframe.recipe.exporting import report_of
 from nasframe.recipe.loading import load_with_places
 from nasframe.recipe.minimal import minimal_mapping
 from nasframe.recipe.provenance import both_in_order, dotted, sourced_values
-from nasframe.recipe.reporting import read_report
 from nasframe.recipe.tree import KeyPath
 
 Row: TypeAlias = tuple[str, list[str]]
@@ -38,9 +38,9 @@ def compare(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> dict[str, 
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise FormatError("compare: must be different runs, but one is given twice; leave it out")
-    reports = [read_report(folder) for folder in folders]
+    reports = [report_of(folder / "report.json") for folder in folders]
     try:
-        labels = _labels([report["name"] for report in reports], folders)
+        labels = _labels([str(report["name"]) for report in reports], folders)
         told: dict[str, Any] = {
             "runs": [_told(*each) for each in zip(labels, folders, reports, strict=True)],
             "metrics": _by_name([report.get("metrics", {}) for report in reports]),
@@ -70,7 +70,7 @@ def _told(label: str, folder: Path, report: Mapping[str, Any]) -> dict[str, Any]
     return {
         "label": label,
         "folder": str(folder),
-        "name": report["name"],
+        "name": str(report["name"]),
         "architecture": report.get("architecture"),
         "health": report.get("verdict", ""),
     }
@@ -186,7 +186,7 @@ def write_comparison(path: Path, found: Mapping[str, Any]) -> None:
         FormatError: A run's report is not what it must be.
     """
     folders = [Path(run["folder"]) for run in found["runs"]]
-    reports = [read_report(folder) for folder in folders]
+    reports = [report_of(folder / "report.json") for folder in folders]
     try:
         page = rendered("study", "comparison.html", _view(found, reports))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:

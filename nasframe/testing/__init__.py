@@ -7,7 +7,7 @@ gives, such as ``check_algorithm(MyMethod)`` or ``check_op(lambda *given: MyOp(*
 from nasframe.testing._example import example_space
 from nasframe.testing.architecture import check_mixed_op, check_op, check_space
 from nasframe.testing.component import check_component
-from nasframe.testing.data import check_augmentation, check_dataset, check_objective
+from nasframe.testing.data import check_augmentation, check_dataset, check_objective, check_reader
 from nasframe.testing.outcome import check_benchmark, check_cost, check_exporter, check_tracker
 from nasframe.testing.score import check_score, example_testbed
 from nasframe.testing.search import (
@@ -34,6 +34,7 @@ __all__ = [
     "check_op",
     "check_optimizer",
     "check_perturbation",
+    "check_reader",
     "check_regularizer",
     "check_schedule",
     "check_score",

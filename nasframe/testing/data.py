@@ -3,11 +3,13 @@
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from nasframe.core import Augmentation, Batch, Dataset, Objective, generator_for, map_tensors
+from nasframe.core import Augmentation, Batch, Dataset, Objective, Reader, generator_for, map_tensors
+from nasframe.errors import DataError
 from nasframe.testing._verdict import check_metrics, plain, require, same, shapes
 
 
@@ -39,6 +41,10 @@ def check_dataset(factory: Callable[[], Dataset]) -> None:
         )
         _check_inputs(where, dataset, split.batch(indices))
         _check_classes(where, dataset, batch)
+    require(
+        dataset.reader is None or isinstance(dataset.reader(), Reader),
+        'dataset: reader must be one of the readers; write readers.component("image", height=…, width=…)',
+    )
 
 
 def _check_inputs(where: str, dataset: Dataset, batch: Batch) -> None:
@@ -71,6 +77,34 @@ def _check_classes(where: str, dataset: Dataset, batch: Batch) -> None:
             f"{where}: classes must be from 0 to {count - 1}, got {targets.tolist()}; "
             "correct them or the task",
         )
+
+
+def check_reader(factory: Callable[[], Reader], file: Path) -> None:
+    """Check a reader: the same each time, of one shape, and what cannot be read is refused by name.
+
+    Args:
+        factory: Builds the reader.
+        file: One that it can read.
+
+    Raises:
+        ComponentError: What must be changed.
+    """
+    reader, where = factory(), type(factory()).__name__
+    require(
+        all(suffix.startswith(".") and suffix == suffix.lower() for suffix in reader.suffixes),
+        f"{where}: suffixes must be such as `.png`, in lower case, got {reader.suffixes}; correct them",
+    )
+    require(
+        torch.equal(reader.read(file), factory().read(file)),
+        f"{where}: must read a file the same each time; draw nothing",
+    )
+    absent = file.with_name(f"no {file.name}")
+    try:
+        reader.read(absent)
+    except DataError as error:
+        require(absent.name in str(error), f"{where}: an error must name its file, got {error}; add the path")
+    else:
+        require(False, f"{where}: must refuse a file that is not there; raise a DataError")
 
 
 def check_augmentation(factory: Callable[[], Augmentation], batch: Batch | None = None) -> None:

@@ -22,7 +22,7 @@ from nasframe.core import (
     sample,
     spaces,
 )
-from nasframe.errors import FormatError
+from nasframe.errors import FormatError, UnsupportedError
 from nasframe.registry import Component
 from nasframe.testing._example import NUM_CLASSES, NUM_INPUTS, example_space
 from nasframe.testing._verdict import fail, require, same, state_of
@@ -63,6 +63,8 @@ def check_tracker(factory: Callable[[Path, int], Tracker], directory: Path) -> N
 def check_exporter(factory: Callable[[], Exporter], folder: Path) -> None:
     """Check an exporter: the file exists where it says, and the model is as it was.
 
+    One that needs a finished run must refuse a network alone.
+
     Args:
         factory: Builds the exporter.
         folder: Empty; for its files.
@@ -75,12 +77,25 @@ def check_exporter(factory: Callable[[], Exporter], folder: Path) -> None:
     before = state_of(model)
     exporter = factory()
     where = type(exporter).__name__
-    path = exporter.export(model, torch.randn(4, NUM_INPUTS), folder)
+    example = torch.randn(4, NUM_INPUTS)
+    if exporter.needs_run:
+        _check_refuses(exporter, model, example, folder)
+        return
+    path = exporter.export(model, example, folder)
     require(
         path.exists() and folder in path.parents,
         f"{where}: must return the path of what it wrote into {folder}, got {path}; write `folder / name`",
     )
     require(same(before, state_of(model)), f"{where}: must leave the model as it was; export a copy")
+
+
+def _check_refuses(exporter: Exporter, model: Model, example: torch.Tensor, folder: Path) -> None:
+    try:
+        exporter.export(model, example, folder)
+    except UnsupportedError:
+        return
+    where = type(exporter).__name__
+    require(False, f"{where}: says needs_run, so export must raise an UnsupportedError; or write the network")
 
 
 def check_cost(factory: Callable[[], Cost], model: Model | None = None, task: Task | None = None) -> None:

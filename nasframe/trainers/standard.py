@@ -210,21 +210,22 @@ class Standard(Trainer):
 
     def _end(self, job: Job, state: "_State") -> None:
         """Give the model the weights that the training ends with; they follow from the checkpoints."""
+        label = job.label or job.stage
         if self._is_out_of_patience(state):
             job.note(
-                f"{job.stage}: ended after {state.epoch} of {self._epochs} epochs, because the validation "
+                f"{label}: ended after {state.epoch} of {self._epochs} epochs, because the validation "
                 f"loss was lowest after epoch {state.best_epoch}"
             )
         if self._ends_with == "best" and state.best_epoch < state.epoch:
             saved = job.checkpoints.best()
             if saved is None:
                 raise StorageError(
-                    f"{job.stage}: there must be a checkpoint of epoch {state.best_epoch}, which was best, "
+                    f"{label}: there must be a checkpoint of epoch {state.best_epoch}, which was best, "
                     "but none could be written; make room, and resume with ends_with=last"
                 )
             state.load_weights(saved)
             job.note(
-                f"{job.stage}: the network is that of epoch {saved['epoch']} of {state.epoch}, with the "
+                f"{label}: the network is that of epoch {saved['epoch']} of {state.epoch}, with the "
                 "lowest validation loss"
             )
         if state.average is not None:

@@ -1,5 +1,6 @@
 """The checks for authors of components catch what is wrong, and say what to change."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from nasframe.core import (
     Objective,
     Perturbation,
     Prices,
+    Reader,
     Regularizer,
     Schedule,
     Space,
@@ -46,15 +48,17 @@ from nasframe.core import (
     WeightUpdate,
     cheapest,
     derivers,
+    generator_for,
     kind_of,
     mixed_ops,
     objectives,
     projected,
+    sample,
     schedules,
     spaces,
     trainers,
 )
-from nasframe.errors import ComponentError, FormatError
+from nasframe.errors import ComponentError, DataError, FormatError
 from nasframe.registry import Registry
 from nasframe.types import Metrics
 
@@ -548,13 +552,50 @@ def test_explorer_that_ignores_its_seed() -> None:
             self.space = space
 
         def ask(self) -> Genotype:
-            from nasframe.core import generator_for, sample
-
             return sample(self.space, generator_for(int(torch.randint(1 << 30, ()))))
 
         def tell(self, genotype: Genotype, score: float) -> None: ...
 
     refused("same for the same seed", testing.check_explorer, Unseeded)
+
+
+def test_explorer_whose_copy_goes_on_with_its_state() -> None:
+    class Sharing(Explorer):
+        def __init__(self, space: Space, seed: int) -> None:
+            from nasframe.core import generator_for
+
+            self.space, self.shared = space, [generator_for(seed)]
+
+        def __deepcopy__(self, memo: Any) -> Explorer:
+            return copy.copy(self)
+
+        def ask(self) -> Genotype:
+            from nasframe.core import sample
+
+            return sample(self.space, self.shared[0])
+
+        def tell(self, genotype: Genotype, score: float) -> None: ...
+
+    refused("a copy of it must propose the same", testing.check_explorer, Sharing)
+
+
+def test_explorer_that_learns_from_what_it_calls_random() -> None:
+    class Greedy(Explorer):
+        def __init__(self, space: Space, seed: int) -> None:
+            self.space, self.generator, self.best = space, generator_for(seed), float("-inf")
+
+        @property
+        def num_random(self) -> int:
+            return 8
+
+        def ask(self) -> Genotype:
+            return sample(self.space, self.generator)
+
+        def tell(self, genotype: Genotype, score: float) -> None:
+            if score > self.best:
+                self.best, _ = score, self.ask()  # what comes next depends on the score
+
+    refused("drawn whatever was told", testing.check_explorer, Greedy)
 
 
 def small_dataset(**changes: Any) -> Dataset:
@@ -688,13 +729,43 @@ def test_exporter_and_cost_that_change_the_model(tmp_path: Path) -> None:
         def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
             return folder / "nothing"
 
+    class Pretending(Halving):
+        needs_run: ClassVar[bool] = True
+
     class Negative(Cost):
         def of(self, model: Model, task: Task) -> float:
             return -1.0
 
     refused("as it was", testing.check_exporter, Halving, tmp_path)
     refused("return the path", testing.check_exporter, Elsewhere, tmp_path)
+    refused("must raise an UnsupportedError", testing.check_exporter, Pretending, tmp_path)
     refused("not negative", testing.check_cost, Negative)
+
+
+def test_readers_that_shout_draw_or_invent(tmp_path: Path) -> None:
+    class Inventing(Reader):
+        def read(self, path: Path) -> torch.Tensor:
+            return torch.zeros(3)
+
+    class Drawing(Reader):
+        def read(self, path: Path) -> torch.Tensor:
+            return torch.rand(3)
+
+    class Shouting(Inventing):
+        suffixes: ClassVar[tuple[str, ...]] = (".PNG",)
+
+    class Nameless(Inventing):
+        def read(self, path: Path) -> torch.Tensor:
+            if not path.exists():
+                raise DataError("the file cannot be read")
+            return torch.zeros(3)
+
+    file = tmp_path / "file"
+    file.touch()
+    refused("is not there", testing.check_reader, Inventing, file)
+    refused("same each time", testing.check_reader, Drawing, file)
+    refused("in lower case", testing.check_reader, Shouting, file)
+    refused("name its file", testing.check_reader, Nameless, file)
 
 
 def test_benchmarks_that_lie() -> None:

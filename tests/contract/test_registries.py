@@ -32,6 +32,7 @@ from nasframe.core import (
     ops,
     optimizers,
     perturbations,
+    readers,
     regularizers,
     sample,
     schedules,
@@ -79,6 +80,8 @@ PROMISED = {
     "ops": {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_5x5"},
     "objectives": {"cross_entropy"},
     "costs": {"parameters", "flops"},
+    "exporters": {"onnx", "onnx_int8", "torch_export", "hub"},
+    "readers": {"image", "text"},
     "benchmarks": {"nas_bench_macro", "nas_bench_201"},
     "penalties": {"linear", "mul_log", "budget"},
     "regularizers": {"beta_decay", "zero_one", "dirichlet_anchor"},
@@ -381,6 +384,15 @@ def test_tracker(name: str, tmp_path: Path) -> None:
 @each(exporters)
 def test_exporter(name: str, tmp_path: Path) -> None:
     testing.check_exporter(exporters[name], tmp_path)
+
+
+@each(readers)
+def test_reader(name: str, tmp_path: Path) -> None:
+    Image.new("RGB", (5, 4), (10, 20, 30)).save(tmp_path / "image.png")
+    (tmp_path / "text.txt").write_text("a text")
+    files = {"image": "image.png", "text": "text.txt"}
+    settings: dict[str, dict[str, int]] = {"image": {"height": 3, "width": 2}, "text": {"length": 8}}
+    testing.check_reader(partial(readers[name], **settings[name]), tmp_path / files[name])
 
 
 @each(costs)

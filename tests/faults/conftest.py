@@ -5,11 +5,6 @@ import subprocess
 import pytest
 
 
-@pytest.fixture(scope="module", autouse=True)
-def disk():
-    """The real one, that of other folders does not wait until anything is written."""
-
-
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 1 MiB of its own."""

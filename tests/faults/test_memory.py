@@ -273,9 +273,9 @@ SHORT = """
 name: short
 device: cpu
 threads: 1
-data: {type: synthetic, num_train: 512, num_test: 8, num_classes: 2, height: 32, width: 32}
+data: {type: synthetic, num_train: 256, num_test: 8, num_classes: 2, height: 32, width: 32}
 space: {type: darts, channels: 8, cells: 2, nodes: 1, operations: [skip_connect, sep_conv_3x3]}
-search: {trainer: {epochs: 1, batch_size: 64}}
+search: {trainer: {epochs: 1, batch_size: 32}}
 retrain: {trainer: {epochs: 1, batch_size: 16, max_steps: 1}}
 """
 
@@ -288,7 +288,7 @@ def test_a_run_whose_address_space_ends_goes_on_in_pieces_and_says_so_everywhere
     folder = tmp_path / "run"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run(
-        [sys.executable, "-c", _SHORT, str(recipe), str(folder), "64"],
+        [sys.executable, "-c", _SHORT, str(recipe), str(folder), "32"],
         capture_output=True, text=True, check=False,
         # blocks that are freed go back to the system, so that the limit is met
         env={**environment, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},

@@ -24,7 +24,7 @@ from nasframe.costs._latency_table import LatencyTable
 from nasframe.datasets.cifar10 import cifar10
 from nasframe.datasets.image_folder import image_folder
 from nasframe.errors import NasframeError
-from nasframe.recipe import dump_recipe, load_recipe
+from nasframe.recipe import dump_recipe, load, load_recipe
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.reports.html import Html
 from nasframe.spaces.mobile import Mobile
@@ -113,6 +113,11 @@ def _weights(content: bytes) -> None:
     load_weights(_file(content, "model.safetensors"))
 
 
+def _description(content: bytes) -> None:
+    _file(inputs_of("weights")["small"], "model/model.safetensors")
+    load(_file(content, "model/config.json").parent)
+
+
 def _image(content: bytes) -> None:
     path = _file(content, "images/a/1.png")
     _file(_pixel(), "images/a/2.png")
@@ -151,6 +156,7 @@ READERS: Final = MappingProxyType(
         "metrics": _metrics,
         "checkpoint": _checkpoint,
         "weights": _weights,
+        "description": _description,
         "image": _image,
         "parquet": _parquet,
         "amount": _amount,

@@ -5,7 +5,9 @@ Commands run in processes of their own, searches and retrainings small and of tw
 they must print what is shown. Commands that install something or start a server are left out.
 """
 
+import importlib
 import os
+import pkgutil
 import re
 import runpy
 import shlex
@@ -15,8 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch._dynamo  # noqa: F401 (what runs import, once, before pages and commands branch off)
-
+import nasframe
 from nasframe.cli import main
 
 BLOCK = re.compile(r"(?:<!-- file: (\S+) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -31,6 +32,20 @@ SHORT += [
     "search.valid_fraction=0.05",
     "search.evaluations=3",
 ]
+
+
+IMPORTED = (
+    "jinja2", "matplotlib.backends.backend_agg", "matplotlib.textpath", "rich.progress", "rich.table",
+    "torch._dynamo", "torch.utils.tensorboard",
+)  # fmt: skip
+
+
+def import_once() -> None:
+    """Import what runs need, before pages and commands branch off."""
+    found = pkgutil.walk_packages(nasframe.__path__, "nasframe.")
+    modules = (module.name for module in found if module.name != "nasframe.__main__")
+    for name in (*IMPORTED, *modules):
+        importlib.import_module(name)
 
 
 def blocks(text: str) -> Iterator[tuple[str, str, str]]:
@@ -99,7 +114,7 @@ def call(words: list[str]) -> None:
         sys.argv = words[1:]
         runpy.run_path(words[1], run_name="__main__")
     elif words[0] == "nasframe":
-        shortened = words[1] == "run" and "--dry-run" not in words
+        shortened = words[1] in ("run", "sweep") and "--dry-run" not in words
         main([*words[1:], *(SHORT if shortened else [])])
     else:
         sys.exit(f"{words[0]}: no command that the pages may have")
@@ -115,6 +130,7 @@ def run_page(page: Path) -> None:
 
 
 if __name__ == "__main__":
+    import_once()
     ended = {page: branched(lambda page=page: run_page(Path(page))) for page in sys.argv[1:]}
     failed = {page: printed for page, (status, printed) in ended.items() if status}
     sys.exit("\n\n".join(f"{page}\n{printed}" for page, printed in failed.items()) or 0)

@@ -642,14 +642,16 @@ def test_alpha_gradients_scale_with_the_loss() -> None:
     assert not overflown.isfinite().all()
 
 
-RANK = """
-import sys, torch
-from torch import distributed, nn
+RANKS = """
+import os, sys, torch
+from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from nasframe import supernet
 from nasframe.testing import example_space
-rank, folder = int(sys.argv[1]), sys.argv[2]
+folder = sys.argv[1]
 torch.set_num_threads(1)
+other = os.fork()  # torch is imported once for both
+rank = int(other == 0)
 distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
 torch.manual_seed(0)
 torch.set_default_dtype(torch.float64)
@@ -665,16 +667,15 @@ together = [alpha.grad for alpha in model.parameters_at("upper")]
 active = [op.active for op in model.mixed_ops.values()]
 torch.save({"alone": alone, "together": together, "active": active}, f"{folder}/{rank}.pt")
 distributed.destroy_process_group()
+if other:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
 """
 
 
 def test_two_ranks_draw_one_architecture_and_average_its_gradients(tmp_path: Path) -> None:
     """B-15: the hook's gradient was never reduced, and each rank drew its own path."""
-    ranks = [
-        subprocess.Popen([sys.executable, "-W", "ignore", "-c", RANK, str(rank), str(tmp_path)])
-        for rank in range(2)
-    ]
-    assert [process.wait(120) for process in ranks] == [0, 0]
+    command = [sys.executable, "-W", "ignore", "-c", RANKS, str(tmp_path)]
+    subprocess.run(command, timeout=120, check=True)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert first["active"] == second["active"]
     for index, (one, other) in enumerate(zip(first["alone"], second["alone"], strict=True)):

@@ -14,7 +14,7 @@ def test_each_plugin_is_probed_apart_and_each_failure_has_its_reason(
     third_party: Callable[..., Path],
 ) -> None:
     sources = {
-        "good": GOOD,
+        "good": "import os\nos.environ['UNIT_PROBED'] = '1'\n" + GOOD,
         "missing": "import not_there_at_all",
         "crashing": "import os; os._exit(7)",
         "positional": GOOD.replace("self, *", "self, x, *"),
@@ -30,15 +30,8 @@ def test_each_plugin_is_probed_apart_and_each_failure_has_its_reason(
         "positional": "must take nothing by position",
     }.items():
         assert words in str(states[f"unit_{name}"].failure)
+    assert "UNIT_PROBED" not in os.environ, "probing changes nothing here"
 
 
 def test_nothing_is_probed_where_there_are_no_plugins() -> None:
     assert probe_plugins(["reports"]) == []
-
-
-def test_probing_changes_nothing_here(third_party: Callable[..., Path]) -> None:
-    third_party(
-        "marking", "import os\nos.environ['UNIT_PROBED'] = '1'\n" + GOOD, schedules="unit_marking = Mine"
-    )
-    probe_plugins(["schedules"])
-    assert "UNIT_PROBED" not in os.environ

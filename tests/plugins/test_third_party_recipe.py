@@ -1,11 +1,10 @@
-"""A stranger's package, as it would be installed: found by the command line of another process."""
+"""A stranger's package, as it would be installed."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from nasframe import load_recipe, run
 
 ALGORITHM = '''
     from typing import final
@@ -35,23 +34,12 @@ retrain: {trainer: {epochs: 1, batch_size: 8, max_steps: 1}}
 """
 
 
-def test_an_installed_algorithm_is_listed_shown_validated_and_run(
+def test_an_installed_algorithm_is_run_with_its_settings(
     tmp_path: Path, third_party: Callable[..., Path]
 ) -> None:
-    folder = third_party("stranger", ALGORITHM, algorithms="stranger = Mine")
+    third_party("stranger", ALGORITHM, algorithms="stranger = Mine")
     recipe = tmp_path / "stranger.yaml"
     recipe.write_text(RECIPE)
-    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-
-    def nas(*arguments: str) -> str:
-        command = [sys.executable, "-m", "nasframe", *arguments]
-        return subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
-        ).stdout
-
-    shown = json.loads(nas("show", "algorithms", "stranger", "--json"))
-    assert shown["from"] == "stranger 1.0"
-    assert [setting["default"] for setting in shown["settings"]] == [2.5]
-    told = json.loads(nas("run", str(recipe), "--out", "run", "--json"))
-    lines = (Path(told["folder"]) / "search" / "metrics.jsonl").read_text().splitlines()
+    folder = run(load_recipe(recipe), tmp_path / "run").folder
+    lines = (folder / "search" / "metrics.jsonl").read_text().splitlines()
     assert any(value == 4 for tag, value in json.loads(lines[0]).items() if tag.endswith("eagerness"))

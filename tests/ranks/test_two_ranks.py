@@ -35,6 +35,7 @@ from nasframe.core import (
     Space,
     Task,
     TensorSplit,
+    WeightAverage,
     WeightUpdate,
     algorithms,
     averaged,
@@ -127,11 +128,13 @@ class Case:
         model.anneal(0.5)
         algorithm.begin_epoch(0, 2)
         said: dict[str, Any] = {}
+        average = WeightAverage(model, 0.9)
         for step in range(self.steps):
             train, valid = share(self.batch(2 * step)), share(self.batch(2 * step + 1))
             metrics = algorithm.step(train, valid, update)
             said |= {f"step {step}: {name}": each for name, each in metrics.items()}
-        return said
+            average.update()
+        return said | {f"average of {name}": mean for name, mean in average.state_dict()["means"].items()}
 
 
 CASES = {
@@ -169,7 +172,9 @@ retrain:
   inherit: true
   augment: [flip]
   valid_fraction: 0.5
-  trainer: {epochs: 2, batch_size: 8, eval_batch_size: 7, optimizer: {lr: 0.1}}
+  seeds: 2
+  trainer:
+    {epochs: 2, batch_size: 8, eval_batch_size: 7, optimizer: {lr: 0.1}, ema_decay: 0.9, ends_with: best}
 trackers: [jsonl]
 """
 REFUSED = {
@@ -386,7 +391,7 @@ def test_the_figures_of_a_run_are_of_all_examples(folder: Path, found: list[dict
 
 def test_what_ranks_share_is_told_with_the_effective_batch(folder: Path) -> None:
     report = json.loads((folder / "whole" / "report.json").read_text())
-    search, retrain = report["notes"]
+    search, retrain, *_ = report["notes"]
     assert search.startswith("search: 2 ranks shared each batch of 8 examples, 4 each, at the learning rate")
     assert search.endswith("batch norms saw the whole batch")
     assert retrain.endswith("batch norms saw the share of their rank")

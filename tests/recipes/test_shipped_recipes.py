@@ -52,7 +52,7 @@ def test_a_recipe_opens_with_what_it_is(name, field):
 
 def test_cifar_darts_has_the_settings_of_the_paper():
     # Liu et al. 2019, sections 3.1, A.1.1 and A.2
-    recipe = recipe_to_mapping(load_recipe("cifar_darts"))
+    recipe = recipe_to_mapping(load_recipe("cifar_darts", check=False))
     search, retrain = recipe["search"], recipe["retrain"]
     assert (recipe["space"]["channels"], recipe["space"]["cells"], recipe["space"]["nodes"]) == (16, 8, 4)
     assert len(recipe["space"]["operations"]) == 8
@@ -78,7 +78,7 @@ def test_cifar_darts_has_the_settings_of_the_paper():
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_one_override_chooses_the_order(order):
-    recipe = load_recipe("cifar_darts", [f"search.algorithm.order={order}"])
+    recipe = load_recipe("cifar_darts", [f"search.algorithm.order={order}"], check=False)
     assert recipe.search.algorithm.settings["order"] == order
 
 
@@ -118,7 +118,7 @@ def test_cifar_darts_runs_in_second_order_from_end_to_end_on_the_real_images(tmp
 def test_cifar_proxyless_has_the_settings_of_the_paper():
     # Cai et al. 2019, section 4.1 (schedules, held-out images, alphas) and 4.2 (blocks); the rest is that
     # of the authors' imagenet_arch_search.py
-    recipe = recipe_to_mapping(load_recipe("cifar_proxyless"))
+    recipe = recipe_to_mapping(load_recipe("cifar_proxyless", check=False))
     search, retrain, space = recipe["search"], recipe["retrain"], recipe["space"]
     assert (search["trainer"]["epochs"], retrain["trainer"]["epochs"]) == (200, 300)
     assert search["valid_fraction"] * 50_000 == 5_000
@@ -141,7 +141,7 @@ def test_cifar_proxyless_has_the_settings_of_the_paper():
 
 
 def test_macro_proxyless_retrains_a_network_of_the_table():
-    recipe = recipe_to_mapping(load_recipe("macro_proxyless"))
+    recipe = recipe_to_mapping(load_recipe("macro_proxyless", check=False))
     widths = {name: recipe["retrain"]["space"][name] for name in ("channels", "stages", "features")}
     assert widths == {"channels": 32, "stages": [2, 3, 3], "features": 1280}
     assert recipe["search"]["benchmark"] is None
@@ -174,7 +174,7 @@ def test_cifar_proxyless_runs_from_end_to_end_on_the_real_images(tmp_path, cifar
 def test_nas_bench_201_darts_has_the_settings_of_the_benchmark():
     # Dong and Yang 2020, section 2.2 (training of the networks), and the authors' DARTS.config, 200E.config
     # and DARTS-V1.sh
-    recipe = recipe_to_mapping(load_recipe("nas_bench_201_darts"))
+    recipe = recipe_to_mapping(load_recipe("nas_bench_201_darts", check=False))
     search, retrain, space = recipe["search"], recipe["retrain"], recipe["space"]
     assert (space["channels"], space["cells"]) == (retrain["space"]["channels"], retrain["space"]["cells"])
     assert (space["channels"], space["cells"], len(space["operations"])) == (16, 5, 5)

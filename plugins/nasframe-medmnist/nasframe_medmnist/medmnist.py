@@ -11,7 +11,16 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from nasframe.core import Dataset, NormalizeImages, Preview, Task, TensorSplit, datasets, previewed_by
+from nasframe.core import (
+    Dataset,
+    NormalizeImages,
+    Preview,
+    Task,
+    TensorSplit,
+    datasets,
+    previewed_by,
+    readers,
+)
 from nasframe.errors import DataError
 from nasframe.types import ExistingFile
 
@@ -50,12 +59,14 @@ def medmnist(*, path: ExistingFile, join_val: bool = True) -> Dataset:
         images = {split: _images(file, split) for split in {*_for_training(join_val), "test"}}
     used = _for_training(join_val)
     train_images = torch.cat([images[split] for split in used])
+    channels, height, width = task.input_shape
     return Dataset(
         TensorSplit(train_images, torch.cat([labels[split] for split in used])),
         TensorSplit(images["test"], labels["test"]),
         task,
         NormalizeImages.of(train_images),
         tuple(map(str, range(task.num_outputs))),
+        readers.component("image", channels=channels, height=height, width=width),
     )
 
 

@@ -1,13 +1,8 @@
 """The verbs: what they print where, and exit codes."""
 
 import json
-import os
 import platform
-import signal
-import subprocess
-import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -538,19 +533,3 @@ def test_a_run_keeps_freed_memory_unless_the_user_does_not_want_it(
     assert nas("run", "tiny.yaml", "--out", "here")[0] == 0
     environment = json.loads(Path("here/environment.json").read_text())
     assert ("MALLOC_MMAP_MAX_" in environment["allocator"]) is kept
-
-
-def test_an_interrupted_run_exits_with_130_and_says_how_to_go_on(nas: Verb) -> None:
-    overrides = ["search.trainer.epochs=100000", "--out", "long"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nasframe", "run", "tiny.yaml", *overrides],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not Path("long/search/checkpoints").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.rstrip().endswith("interrupted; go on with: nasframe resume long")
-    assert "Traceback" not in err

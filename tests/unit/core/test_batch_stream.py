@@ -1,5 +1,6 @@
 from itertools import islice
 
+import pytest
 import torch
 
 from nasframe.core import AsGiven, Augmentation, Batch, BatchStream, NormalizeImages, TensorSplit
@@ -102,3 +103,22 @@ def test_an_augmentation_works_before_or_after_normalization_as_it_says():
     torch.testing.assert_close(before.seen[0], expected)
     torch.testing.assert_close(after.seen[0], (expected - 0.2) / 0.5)
     assert torch.equal(batch.inputs, after.seen[0])
+
+
+class _Mixing(_Remember):
+    mixes_targets = True
+
+
+@pytest.mark.parametrize("targets", [torch.tensor([2, 0, 1, 2]), torch.tensor([0.5, 2.0, 1.0, 0.0])])
+def test_labels_become_shares_of_the_classes_where_they_may_be_mixed(targets):
+    images = torch.rand(4, 1, 2, 2)
+    settings = {"batch_size": 4, "device": CPU, "training": True, "num_classes": 3}
+    streams = [
+        BatchStream(TensorSplit(images, targets), AsGiven(), augment=augment, **settings)
+        for augment in ([], [_Remember(), _Mixing()])
+    ]
+    (plain,), (mixed,) = (list(stream.epoch(0)) for stream in streams)
+    assert torch.equal(plain.inputs, mixed.inputs)
+    expected = torch.eye(3)[plain.targets] if plain.targets.dtype == torch.int64 else plain.targets
+    assert torch.equal(mixed.targets, expected)
+    assert set(plain.targets.tolist()) == set(targets.tolist())

@@ -107,3 +107,28 @@ def test_reading_a_checkpoint_runs_no_code(tmp_path):
     with pytest.raises(FormatError, match="no checkpoint can be read"):
         Checkpoints(tmp_path).latest()
     assert not witness.exists()
+
+
+def test_the_best_state_is_that_of_the_lowest_validation_loss_the_newer_of_two_equal_ones(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.best() is None
+    for step, loss in enumerate((0.9, 0.4, 0.7, 0.4, 0.6, None), 1):
+        checkpoints.save(step, _state(step), keep=1, valid_loss=loss)
+    assert checkpoints.best()["step"] == 4
+    assert checkpoints.best()["model"]["weight"].tolist() == [4.0, 4.0]
+
+
+def test_a_step_that_is_saved_again_keeps_the_validation_loss_that_was_measured(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, _state(1), valid_loss=0.3)
+    checkpoints.save(1, _state(1))
+    checkpoints.save(2, _state(2), keep=1, valid_loss=0.5)
+    assert checkpoints.best()["step"] == 1
+
+
+def test_a_best_state_that_is_damaged_is_refused_by_name(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, _state(1), valid_loss=0.3)
+    (tmp_path / "step-000000001.pt").write_bytes(b"torn")
+    with pytest.raises(FormatError, match=r"step-000000001\.pt: must be the checkpoint of the lowest"):
+        checkpoints.best()

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from nasframe.core import datasets
 from nasframe.datasets.digits import digits
@@ -20,6 +19,8 @@ def test_digits_are_registered_by_name():
 
 
 def test_train_and_test_are_the_1797_real_images_without_loss():
+    from sklearn.datasets import load_digits  # where it is needed, since it takes long
+
     data = digits()
     train, test = _all(data.train), _all(data.test)
     real = load_digits()

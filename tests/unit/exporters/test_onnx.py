@@ -1,4 +1,5 @@
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -10,13 +11,17 @@ from nasframe.core import Model, Task, derived, derivers, mixed_ops, spaces
 from nasframe.errors import UnsupportedError
 from nasframe.exporters.onnx import Onnx
 
-onnx = pytest.importorskip("onnx")
-runtime = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
+# each worker collects all tests, and importing these takes long
+pytestmark = pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")),
+    reason="needs nasframe[onnx]",
+)
 
 
 def _outputs(path, inputs):
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return session.run(["outputs"], {"inputs": inputs.numpy()})[0]
 
 
@@ -42,6 +47,8 @@ def test_the_file_computes_what_the_network_computes_for_any_batch_size(exported
 
 
 def test_the_file_is_one_and_valid(exported):
+    import onnx
+
     _, path = exported
     assert [each.name for each in path.parent.iterdir()] == ["model.onnx"]
     onnx.checker.check_model(onnx.load(path), full_check=True)

@@ -81,6 +81,10 @@ def _content():
             {"path": "seed", "value": 0, "origin": "default"},
             {"path": "search.trainer.epochs", "value": 3, "origin": "command line"},
         ],
+        "seeds": [
+            {"seed": 0, "valid_loss": 0.5, "test_accuracy": 0.9},
+            {"seed": 1, "valid_loss": 0.25, "test_accuracy": 0.95},
+        ],
         "seconds": {"search": 65.2, "retrain": 3725.0, "report": 0.4},
         "environment": {"torch": "2.13.0", "device": "cpu", "command": ["nasframe", "run"]},
         "recipe": "name: digits_darts\nseed: 0\n",
@@ -161,6 +165,7 @@ def test_the_page_shows_what_the_run_cost_and_how_random_architectures_do(tmp_pa
     assert page.says("search 1 min 5 s 33 2 Wh")
     assert page.says("retrain 1 h 2 min 1,000")
     assert page.says("Peak memory: 512 MiB")
+    assert page.says("1 0.25 95.00%")
     assert page.says(
         "The best score is 0.75. Of 1 architecture drawn at random, the median is 0.5 (0.25 less) and the "
         "best 0.5."

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -22,10 +23,11 @@ from nasframe.core import (
     Model,
     Record,
     TensorSplit,
+    WeightAverage,
     optimizers,
     schedules,
 )
-from nasframe.errors import DataError, UnsupportedError
+from nasframe.errors import DataError, FaultWarning, UnsupportedError
 from nasframe.objectives.cross_entropy import CrossEntropy
 from nasframe.trainers import standard
 from nasframe.trainers.standard import Standard
@@ -34,6 +36,7 @@ CPU = torch.device("cpu")
 CLASSES = 3
 SGD = optimizers.component("sgd", lr=0.3, momentum=0.9, weight_decay=0.01)
 COSINE = schedules.component("cosine", min_lr=0.02)
+CONSTANT = schedules.component("constant")
 
 
 class _Network(nn.Module):
@@ -138,11 +141,18 @@ def _noted(watched, **settings):
     return algorithms[0]
 
 
-@pytest.mark.parametrize("max_grad_norm", [None, 0.2])
-def test_the_weights_are_those_of_a_plain_loop_bit_for_bit(tmp_path, max_grad_norm):
+@pytest.mark.parametrize(
+    ("max_grad_norm", "weight_decay_on"), [(None, "all"), (0.2, "all"), (None, "matrices")]
+)
+def test_the_weights_are_those_of_a_plain_loop_bit_for_bit(tmp_path, max_grad_norm, weight_decay_on):
     watched = _Watched(tmp_path)
     plain = copy.deepcopy(watched.job.model).train()
-    optimizer = torch.optim.SGD(plain.parameters(), lr=0.3, momentum=0.9, weight_decay=0.01)
+    of_biases = {} if weight_decay_on == "all" else {"weight_decay": 0}
+    groups = [
+        {"params": [layer.weight for layer in plain.network.layers[::3]]},
+        {"params": [layer.bias for layer in plain.network.layers[::3]], **of_biases},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.3, momentum=0.9, weight_decay=0.01)
     batches = BatchStream(
         watched.job.train,
         AsGiven(),
@@ -164,7 +174,7 @@ def test_the_weights_are_those_of_a_plain_loop_bit_for_bit(tmp_path, max_grad_no
                 nn.utils.clip_grad_norm_(plain.parameters(), max_grad_norm)
             optimizer.step()
             losses.append(loss.item())
-    watched.fit(max_grad_norm=max_grad_norm)
+    watched.fit(max_grad_norm=max_grad_norm, weight_decay_on=weight_decay_on)
     assert _equal(_weights(watched.job.model), _weights(plain))
     means = [sum(losses[start : start + 5]) / 5 for start in (0, 5, 10)]
     assert [record.scalars["search/train_loss"] for record in watched.records] == pytest.approx(means)
@@ -489,3 +499,137 @@ def test_a_finished_training_is_not_trained_again(tmp_path):
     again = _bilevel(tmp_path).fit()
     assert (again.steps, again.records, again.starts) == ([], [], [4])
     assert _equal(again.job.model.state_dict(), whole.job.model.state_dict())
+
+
+def _followed(folder, **settings):
+    """A training, and its weights before the first step and after each."""
+    watched = _Watched(folder)
+    seen = [_weights(watched.job.model)]
+
+    class Follow(_Noted):
+        def step(self, train, valid, update_weights):
+            metrics = update_weights(train)
+            seen.append(_weights(self.model[0]))
+            return metrics
+
+    watched.job = replace(watched.job, make_algorithm=Follow)
+    return watched.fit(**settings), seen
+
+
+def test_a_training_ends_with_the_average_of_its_weights_and_goes_on_from_themselves(tmp_path):
+    _, plain = _followed(tmp_path / "plain")
+    watched, seen = _followed(tmp_path / "averaged", ema_decay=0.4)
+    assert all(_equal(one, other) for one, other in zip(seen, plain, strict=True))
+    want = seen[0]
+    for step, weights in enumerate(seen[1:], 1):
+        decay = min(0.4, (1 + step) / (10 + step))
+        want = {name: decay * want[name] + (1 - decay) * value for name, value in weights.items()}
+        if step % 5 == 0:  # the end of an epoch, where the averages are validated
+            model = _model()
+            model.load_state_dict(want)
+            valid = nn.functional.cross_entropy(
+                model.eval()(_split(10, 1)._all.inputs), _split(10, 1)._all.targets
+            )
+            found = watched.records[step // 5 - 1].scalars["search/valid_loss"]
+            assert found == pytest.approx(valid.item(), rel=1e-5)
+    for name, value in _weights(watched.job.model).items():
+        torch.testing.assert_close(value, want[name])
+    assert not _equal(_weights(watched.job.model), seen[-1])
+
+
+def test_a_step_that_is_left_out_is_left_out_of_the_average(tmp_path):
+    def fit(name, train):
+        watched = _Watched(tmp_path / name, train=train, valid=_split(0))
+        settings = {"ema_decay": 0.9, "epochs": 1, "schedule": CONSTANT, "on_non_finite": "skip"}
+        return _weights(watched.fit(batch_size=4, **settings).job.model)
+
+    good = _split(8)
+    with pytest.warns(FaultWarning, match="its step is left out"):
+        found = fit("bad", _Poisoned(good, torch.tensor([0])))
+    model = _model()
+    average = WeightAverage(model, 0.9)
+    order = BatchStream(
+        good, AsGiven(), batch_size=4, device=CPU, training=True, seed=3, purpose=("search", "train")
+    )
+    (batch,) = (each for each in order.epoch(0) if not (each.inputs == good._all.inputs[0]).all(1).any())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9, weight_decay=0.01)
+    nn.functional.cross_entropy(model.train()(batch.inputs), batch.targets).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+    optimizer.step()
+    average.update()
+    average.take()
+    assert _equal(found, _weights(model))
+
+
+class _Poisoned:
+    """A split some inputs of which are no numbers."""
+
+    def __init__(self, split, poisoned):
+        self._split, self._poisoned = split, poisoned
+
+    def __len__(self):
+        return len(self._split)
+
+    def batch(self, indices):
+        batch = self._split.batch(indices)
+        wrong = torch.isin(indices, self._poisoned)[:, None]
+        return Batch(batch.inputs.masked_fill(wrong, math.nan), batch.targets)
+
+
+def _contrary(count):
+    """Held-out examples that a network does the worse on the more it learns."""
+    inputs, targets = _split(count, seed=1)._all.inputs, _split(count, seed=1)._all.targets
+    return TensorSplit(inputs, (targets + 1) % CLASSES)
+
+
+def test_a_training_ends_when_patience_does_with_the_weights_of_the_best_epoch(tmp_path):
+    notes = []
+    changes = {"valid": _contrary(40), "note": notes.append}
+    settings = {"schedule": CONSTANT, "epochs": 9, "patience": 2, "keep_checkpoints": 1}
+    ended = _Watched(tmp_path / "ended", **changes).fit(ends_with="best", **settings)
+    losses = [record.scalars["search/valid_loss"] for record in ended.records]
+    best = min(range(len(losses)), key=losses.__getitem__) + 1
+    assert len(losses) == best + 2 < 9
+    one = _Watched(tmp_path / "one", valid=_contrary(40)).fit(**{**settings, "epochs": best})
+    assert _equal(ended.job.model.state_dict(), one.job.model.state_dict())
+    assert notes == [
+        f"search: ended after {best + 2} of 9 epochs, because the validation loss was lowest after epoch "
+        f"{best}",
+        f"search: the network is that of epoch {best} of {best + 2}, with the lowest validation loss",
+    ]
+    again = _Watched(tmp_path / "ended", **changes).fit(ends_with="best", **settings)
+    assert (again.steps, again.records) == ([], [])
+    assert _equal(again.job.model.state_dict(), ended.job.model.state_dict())
+    last = _Watched(tmp_path / "last", valid=_contrary(40)).fit(**settings)
+    three = _Watched(tmp_path / "three", valid=_contrary(40)).fit(**{**settings, "epochs": best + 2})
+    assert _equal(last.job.model.state_dict(), three.job.model.state_dict())
+
+
+@pytest.mark.parametrize("stops", [(4,), (7, 12)])
+def test_averages_and_patience_survive_being_stopped(tmp_path, stops):
+    settings = {"ema_decay": 0.9, "patience": 2, "ends_with": "best", "weight_decay_on": "matrices"}
+    valid = _contrary(12)
+    whole = _bilevel(tmp_path / "whole", valid=valid).fit(**settings)
+    for at in stops:
+        with pytest.raises(_StoppedError):
+            _bilevel(tmp_path / "stopped", valid=valid, **_stop_at_step(at)).fit(**settings)
+    resumed = _bilevel(tmp_path / "stopped", valid=valid).fit(**settings)
+    assert _equal(resumed.job.model.state_dict(), whole.job.model.state_dict())
+
+
+@pytest.mark.parametrize("settings", [{"patience": 3}, {"ends_with": "best"}])
+def test_what_decides_by_held_out_examples_is_refused_without_any(tmp_path, settings):
+    assert Standard(**settings).uses_valid
+    with pytest.raises(DataError, match=r"search\.valid_fraction above 0"):
+        _Watched(tmp_path, valid=_split(0)).fit(**settings)
+
+
+def _rprop(params: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
+    """Resilient propagation, which has no weight decay."""
+    return torch.optim.Rprop(params)
+
+
+def test_an_optimizer_without_weight_decay_is_refused_where_it_matters(tmp_path, monkeypatch):
+    monkeypatch.setitem(optimizers._registered, "rprop", _rprop)
+    with pytest.raises(UnsupportedError, match="must be all where the optimizer has no weight decay"):
+        _Watched(tmp_path).fit(optimizer=optimizers.component("rprop"), weight_decay_on="matrices")
