@@ -71,7 +71,10 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
-        "metrics": [(spell(name), figure(name, value)) for name, value in content.get("metrics", {}).items()],
+        "metrics": [
+            (_named(name, content.get("tradeoff", {})), figure(name, value))
+            for name, value in content.get("metrics", {}).items()
+        ],
         "seeds": _seeds(content.get("seeds", [])),
         "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),
@@ -82,7 +85,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "genotype": json.dumps(content.get("genotype", {}), indent=2, ensure_ascii=False),
         "candidates": candidates,
         "frames": frames,
-        "heat_maps": heat_maps(alphas, frames),
+        "heat_maps": heat_maps(alphas, frames, content.get("genotype", {}).get("choices", {})),
         "alphas": _present(
             chart(_strongest_title(name, series), series, candidates, strongest(series))
             for name, series in alphas.items()
@@ -135,6 +138,16 @@ def _sentence(content: Mapping[str, Any], seconds: float) -> str:
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
+def _named(metric: str, tradeoff: Mapping[str, Any]) -> str:
+    """A metric's name; of costs with what they are of, and the unit."""
+    what = f", {_cost_name(tradeoff)}" if tradeoff and metric.endswith("_cost") else ""
+    return f"{spell(metric)}{what}"
+
+
+def _cost_name(tradeoff: Mapping[str, Any]) -> str:
+    return spell(tradeoff["cost"]) + (f" in {tradeoff['unit']}" if tradeoff["unit"] else "")
+
+
 def _standing(benchmark: Mapping[str, Any]) -> str:
     if not benchmark:
         return ""
@@ -182,7 +195,6 @@ def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
     points = found.get("points", [])
     if not points:
         return None
-    cost = spell(found["cost"]) + (f" in {found['unit']}" if found["unit"] else "")
     limit = found["max_cost"]
     by_score = found["quality"] == "score"
     best = max(points, key=lambda each: each["value"]) if by_score else points[-1]
@@ -197,9 +209,8 @@ def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
         )
         for each in shown
     ]
-    return scatter(
-        str(found["quality"]).capitalize(), cost, dots, None if limit is None else (limit, "budget")
-    )
+    title, mark = str(found["quality"]).capitalize(), None if limit is None else (limit, "budget")
+    return scatter(title, _cost_name(found), dots, mark)
 
 
 def _tradeoff_note(found: Mapping[str, Any]) -> str:

@@ -112,7 +112,7 @@ def _recipes(folders: Sequence[Path], plugins: Sequence[Path]) -> list[dict[str,
     found = []
     for path in paths:
         values = [{"value": recipe[path].value} if path in recipe else None for recipe in recipes]
-        is_nothing = all(each is None or each["value"] == [] for each in values)
+        is_nothing = all(each is None or each["value"] in ([], None) for each in values)
         if path in said and not is_nothing and any(each != values[0] for each in values):
             found.append({"path": dotted(path), "values": values})
     return found
