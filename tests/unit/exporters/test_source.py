@@ -20,7 +20,9 @@ from nasframe.core import (
     TensorSplit,
     derived,
     generator_for,
+    layers,
     networks,
+    ops,
     sample,
     spaces,
 )
@@ -117,6 +119,18 @@ class Odd(nn.Module):
         return torch.cat([product.reshape(x.shape[0], -1), rolled.flatten(1), x.amax((1, 2, 3))[:, None]], 1)
 
 
+class EveryOp(nn.Module):
+    """All that is registered for maps and for features, as it is and at stride 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.ops = nn.ModuleList(ops[name](3, 3, stride, True) for name in ops.names() for stride in (1, 2))
+        self.layers = nn.ModuleList(layers[name](8, 8) for name in layers.names())
+
+    def forward(self, x):
+        return torch.cat([part(x).flatten(1) for part in (*self.ops, *self.layers)], 1)
+
+
 def _hostile():
     """Names, and what was chosen, that would be code if they were written as they are."""
     code = '"""\nimport os\nos.abort()\n#'
@@ -160,6 +174,7 @@ MAKE = {
     "surgery": _surgery,
     "own": lambda: Model(Own()),
     "odd": lambda: Model(Odd()),
+    "every_op": lambda: Model(EveryOp()),
     "hostile": _hostile,
 }
 
