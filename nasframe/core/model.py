@@ -34,10 +34,11 @@ class Model(nn.Module):
         mixed_ops: The mixed op of each choice that has one.
         conditions: By choice id the (choice, candidate) pairs around each of its sites; one that is not
             there is always in effect.
-        decided: Of a derived network, what stands where: choice id, candidate and module of each site.
+        decided: What stands where in a derived network.
 
     Attributes:
         progress: The share of the stage's epochs that are done, 0 to 1, as `anneal` was told.
+        decided: Of a derived network, choice id, candidate and module of each site.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ from nasframe.exporters._layout import (
 from nasframe.exporters._parts import Decisions, Own, Part, Sequence, Titled, refused
 
 _OF_MODULE: Final = frozenset(dir(nn.Module)) | {"training"}
-_OF_FILE: Final = frozenset({"Tensor", "Path", "Any", "Optional"})
+_OF_FILE: Final = frozenset({"Network", "Tensor", "Path", "CLASSES", "MEAN", "STD", "WEIGHTS", "DTYPES"})
 _REQUIRED: Final = inspect.Parameter.empty
 Column: TypeAlias = tuple[Any, ...]
 """A setting's value in each module of a class."""
@@ -73,7 +73,7 @@ class Classes:
         self._root, self._decisions = root, decisions
         self._of: dict[Own, Written] = {}
         self._by_form: dict[Any, Written] = {}
-        self._names = {"Network", *_OF_FILE}
+        self._names = set(_OF_FILE)
         self._collect(root, "Network")
         for written in self._by_form.values():  # parts before what is made of them
             self._settle(written)

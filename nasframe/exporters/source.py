@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Final, final
 
 import torch
-from safetensors.torch import save
 
-from nasframe.core import Exporter, Model, exporters
-from nasframe.core.storage import write_whole, written_whole
+from nasframe.core import Dataset, Exported, Exporter, FinishedRun, Model, NormalizeImages, exporters
+from nasframe.core.storage import write_whole
+from nasframe.core.tensor_file import save_weights
 from nasframe.exporters._checked import check
 from nasframe.exporters._classes import Classes
+from nasframe.exporters._layout import Call, Text, lines, literal
 from nasframe.exporters._parts import Decisions, parts_of
 
 _HEAD: Final = '''\
@@ -18,7 +19,7 @@ _HEAD: Final = '''\
 
 `load()` makes it with the weights of model.safetensors, which lies beside this file, in
 evaluation mode; `Network()` makes it with new ones. A batch of inputs has the shape
-{shape}, normalized as the data were that it was trained with.
+{shape}, normalized {how}.
 Written by nasframe.
 """
 
@@ -29,7 +30,14 @@ import torch
 from torch import Tensor, nn
 {functional}
 INPUT_SHAPE = {input_shape}
-WEIGHTS = Path(__file__).with_name("model.safetensors")
+{constants}WEIGHTS = Path(__file__).with_name("model.safetensors")
+'''
+_NORMALIZE: Final = '''\
+def normalize(images: Tensor) -> Tensor:
+    """Make inputs of images whose values go from 0 to 255."""
+    mean = torch.tensor(MEAN, device=images.device)
+    std = torch.tensor(STD, device=images.device)
+    return (images / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
 '''
 _TAIL: Final = '''\
 def load(path: str | Path = WEIGHTS) -> Network:
@@ -75,7 +83,8 @@ DTYPES = {
 class Source(Exporter):
     """Writes ``model.py``, which imports PyTorch alone, and ``model.safetensors`` with its weights.
 
-    The file has a class for each sort of part, typed and formatted, and a function ``load``. It computes
+    The file has a class for each sort of part, typed and formatted, and a function ``load``; of a run also
+    the names of the classes, and how images are normalized. It computes
     what the network computes in evaluation, and can be trained: what the framework does in training alone
     (drop path, the auxiliary head) is not in it. It is loaded in a process that imports nothing of the
     framework, and compared with the network on the example, whole and on its first input alone.
@@ -86,33 +95,51 @@ class Source(Exporter):
     """
 
     def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
-        path = write_source(model, example, folder)
+        return self._checked(model, example, folder, None)
+
+    def export_run(self, run: FinishedRun, folder: Path) -> Exported:
+        path = self._checked(run.model, run.example, folder, run.data)
+        return Exported(path, self.max_difference, len(run.example))
+
+    def _checked(self, model: Model, example: torch.Tensor, folder: Path, data: Dataset | None) -> Path:
+        path = write_source(model, example, folder, data)
         network = copy.deepcopy(model.network).cpu().eval()
         weights = path.with_suffix(".safetensors")
         self.max_difference = check("source", path, network, example.detach().cpu(), beside=weights)
         return path
 
 
-def write_source(model: Model, example: torch.Tensor, folder: Path) -> Path:
-    """Write the files, and compare nothing."""
+def write_source(model: Model, example: torch.Tensor, folder: Path, data: Dataset | None = None) -> Path:
+    """Write the files, with what `data` says of inputs and outputs, and compare nothing."""
     model, inputs = copy.deepcopy(model).cpu().eval(), example.detach().cpu()
     decisions: Decisions = {}
     for choice, name, module in model.decided:
         decisions.setdefault(module, []).append((choice, name))
     classes = Classes(parts_of(model.network, inputs, decisions), decisions)
     path = folder / "model.py"
-    weights = {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format)
-        for name, tensor in classes.weights().items()
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(path.with_suffix(".safetensors")) as file:
-        file.write(save(weights))
+    save_weights(classes.weights(), path.with_suffix(".safetensors"))
+    constants = {} if data is None else _constants(data)
     shape = tuple(inputs.shape[1:])
     head = _HEAD.format(
         shape=" x ".join(["N", *map(str, shape)]),
+        how="by `normalize`" if "MEAN" in constants else "as the data were that it was trained with",
         functional="from torch.nn import functional\n" if classes.uses_functional else "",
         input_shape=shape,
+        constants="".join(_assigned(name, values) for name, values in constants.items()),
     )
-    write_whole(path, "\n\n".join([head, *(f"{code}\n" for code in classes), _TAIL]))
+    functions = [_NORMALIZE, _TAIL] if "MEAN" in constants else [_TAIL]
+    write_whole(path, "\n\n".join([head, *(f"{code}\n" for code in classes), *functions]))
     return path
+
+
+def _constants(data: Dataset) -> dict[str, tuple[str | float, ...]]:
+    """What a network's user has to know of the data."""
+    known: dict[str, tuple[str | float, ...]] = {"CLASSES": data.class_names} if data.class_names else {}
+    if isinstance(data.preprocess, NormalizeImages):
+        known |= {"MEAN": data.preprocess.mean, "STD": data.preprocess.std}
+    return known
+
+
+def _assigned(name: str, values: tuple[str | float, ...]) -> str:
+    items = tuple(Text(literal(value)) for value in values)
+    return "".join(f"{line}\n" for line in lines(f"{name} = ", Call("", items), "", 0))

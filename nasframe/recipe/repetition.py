@@ -43,7 +43,7 @@ class Repetition:
             retrained: Makes one.
             weights: Where those of the best are written.
         """
-        for stretch in self._stretches():
+        for stretch in map(self.stretch_of, self.seeds):
             outcome, own_weights = self._outcome(stretch.seed), self.weights(stretch.seed)
             if not (outcome.exists() and own_weights.exists()):
                 found = retrained(stretch, own_weights)
@@ -54,17 +54,11 @@ class Repetition:
             _copy(kept / _FIGURES, self.folder / _FIGURES)
         _copy(self.weights(self.kept), weights)
 
-    def _stretches(self) -> list[Stretch]:
-        count = self.recipe.retrain.seeds
-        return [
-            Stretch(
-                folder=f"{self.folder.name}/{_name(seed)}",
-                seed=seed,
-                label=f"{self.folder.name} {index}/{count}",
-                records=f"{self.folder.name}/{_name(seed)}",
-            )
-            for index, seed in enumerate(self.seeds, 1)
-        ]
+    def stretch_of(self, seed: int) -> Stretch:
+        """The training by a seed."""
+        folder, count = f"{self.folder.name}/{_name(seed)}", self.recipe.retrain.seeds
+        index = self.seeds.index(seed) + 1
+        return Stretch(folder, seed, label=f"{self.folder.name} {index}/{count}", records=folder)
 
     @property
     def seeds(self) -> Sequence[int]:

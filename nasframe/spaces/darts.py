@@ -18,6 +18,7 @@ from nasframe.core import (
     Space,
     States,
     Task,
+    cell_graphs,
     derived,
     global_average_pool,
     is_zero,
@@ -32,7 +33,6 @@ from nasframe.ops.relu_conv_bn import ReLUConvBN
 from nasframe.ops.skip_dropout import SkipDropout
 from nasframe.types import PositiveInt, ProperFraction
 
-_CELLS = ("normal", "reduce")
 _NUM_INPUTS = 2  # of a cell: the outputs of the two cells before it; and of a node, once derived
 
 
@@ -123,7 +123,7 @@ class Darts(Space):
     def graphs(self, genotype: Genotype) -> Mapping[str, Graph]:
         with torch.device("meta"):
             derived(self, genotype)  # refuses a genotype of another space
-        return {cell: self._graph(cell, genotype) for cell in _CELLS if f"{cell}_concat" in genotype.choices}
+        return cell_graphs(genotype)
 
     def genotype(self, key: str) -> Genotype:
         """The architecture that Liu et al. write so: ``Genotype(normal=[('sep_conv_3x3', 0), …], …)``."""
@@ -201,16 +201,6 @@ class Darts(Space):
         if drop_path > 0 and not isinstance(op, nn.Identity) and not is_zero(op):
             return nn.Sequential(op, DropPath(drop_path))
         return op
-
-    def _graph(self, cell: str, genotype: Genotype) -> Graph:
-        names = ("c_{k-2}", "c_{k-1}", *map(str, range(self._nodes)), "c_{k}")
-        edges: list[tuple[str, str, str]] = []
-        for node in self._node_states:
-            for state in dict.fromkeys(genotype[f"{cell}_{node}"]):
-                kept = genotype[f"{cell}_{node}_{state}"]
-                edges += [(names[int(state)], names[node], name) for name in kept]
-        edges += [(names[int(node)], names[-1], "") for node in genotype[f"{cell}_concat"]]
-        return Graph(f"{cell} cell", names, tuple(edges))
 
 
 def _conv_bn(

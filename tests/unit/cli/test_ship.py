@@ -50,7 +50,9 @@ def test_the_retrained_network_is_written_in_the_format_that_is_named(
     inputs = torch.randn(5, 3, 8, 8)
     with torch.no_grad():
         expected = open_run(folder).network()(inputs)
-        torch.testing.assert_close(runpy.run_path(str(path))["load"]()(inputs), expected)
+        module = runpy.run_path(str(path))
+        torch.testing.assert_close(module["load"]()(inputs), expected)
+    assert module["CLASSES"] == ("pattern 0", "pattern 1", "pattern 2")
 
 
 def test_a_file_goes_into_the_run_directory_where_nothing_else_is_said(

@@ -11,7 +11,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nasframe.core import Genotype, Model, Task, derived, generator_for, networks, sample, spaces
+from nasframe.core import (
+    Dataset,
+    Genotype,
+    Model,
+    NormalizeImages,
+    Task,
+    TensorSplit,
+    derived,
+    generator_for,
+    networks,
+    sample,
+    spaces,
+)
 from nasframe.errors import UnsupportedError
 from nasframe.exporters._checked import run_apart
 from nasframe.exporters.source import Source, write_source
@@ -28,6 +40,13 @@ DARTS = Genotype(
         "reduce_concat": ("2", "3"),
     }
 )  # fmt: skip
+DATA = Dataset(
+    TensorSplit(torch.zeros(1, 3, 8, 8), torch.zeros(1)),
+    TensorSplit(torch.zeros(1, 3, 8, 8), torch.zeros(1)),
+    TASK,
+    NormalizeImages((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+    ("a cat", 'it\'s "quoted"', 'three"""\nimport os\\'),
+)
 NAS_BENCH_201 = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
 ELASTIC = {"widths": ((4,), (4, 8)), "depths": ((1,), (1, 2)), "strides": (1, 2)}
 MOBILE = {"stem_channels": 4, "first_channels": 4, "features": 8, "stem": "cifar"}
@@ -120,7 +139,7 @@ def models(example):
 @pytest.fixture(scope="module")
 def written(models, example, tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
-    return {name: write_source(model, example, folder / name) for name, model in models.items()}
+    return {name: write_source(model, example, folder / name, DATA) for name, model in models.items()}
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +214,14 @@ def test_the_files_are_formatted_and_pass_lint_and_types(written, tmp_path):
     ):
         done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, cwd=root)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_file_says_what_classes_there_are_and_how_images_are_normalized(written):
+    module = _module(written["own"])
+    assert DATA.class_names == module.CLASSES
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    expected = DATA.preprocess.normalize(DATA.preprocess.scale(images))
+    assert torch.equal(module.normalize(images), expected)
 
 
 def test_names_from_outside_never_become_code(written):
