@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as ShownEvents
 
 import nasframe
 from nasframe.core import Checkpoints
@@ -139,7 +140,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _events(folder: Path) -> tuple[dict[str, Any], ...]:
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "images": 0})
-    events.Reload()
+    shown = ShownEvents(str(folder))  # as TensorBoard's server reads them
+    for each in (events, shown):
+        each.Reload()
     tags = events.Tags()
     scalars = {
         tag: [(event.step, None if _is_speed(tag) else event.value) for event in events.Scalars(tag)]
@@ -153,7 +156,11 @@ def _events(folder: Path) -> tuple[dict[str, Any], ...]:
         tag: [(event.step, event.encoded_image_string) for event in events.Images(tag)]
         for tag in tags["images"]
     }
-    return scalars, histograms, images
+    texts = {
+        tag: [(event.step, event.tensor_proto.string_val[0]) for event in shown.Tensors(tag)]
+        for tag in ("recipe/text_summary", "custom_scalars__config__")
+    }
+    return scalars, histograms, images, texts
 
 
 class Leg:

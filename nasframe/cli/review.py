@@ -57,10 +57,10 @@ def compare(
 def _show(found: dict[str, Any], page: Path) -> None:
     from nasframe.study.comparison import figure_rows, recipe_rows
 
-    labels = [run["label"] for run in found["runs"]]
+    labels = [printable(run["label"]) for run in found["runs"]]
     for title, rows in (("figure", figure_rows(found)), ("recipe", recipe_rows(found))):
         if rows:
-            print_table([title, *labels], [[name, *map(printable, values)] for name, values in rows])
+            print_table([title, *labels], [list(map(printable, (name, *values))) for name, values in rows])
             typer.echo()
     choices = found["choices"]
     typer.echo(f"{choices['alike']} of {choices['count']} choices are decided alike")

@@ -16,6 +16,7 @@ from nasframe.cli.arguments import (
     Outside,
     Overrides,
     Plugins,
+    Quiet,
     RecipeName,
     executor_overrides,
 )
@@ -45,6 +46,7 @@ def run(
     address: Address = None,
     plugin: Plugins = None,
     outside: Outside = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Take a recipe through the whole search; started by torchrun, on several ranks."""
@@ -66,9 +68,12 @@ def run(
                 typer.echo(dump_recipe(complete), nl=False)
             return
         keep_freed_memory()
-        with _resumable(out or Path("runs") / complete.name, plugin or ()), shown_progress() as progress:
-            finished = run_recipe(complete, out, progress, executor=executor)
-    _show(finished, as_json)
+        with (
+            _resumable(out or Path("runs") / complete.name, plugin or ()),
+            shown_progress(quiet=quiet) as shown,
+        ):
+            finished = run_recipe(complete, out, shown, prefer=shown.prefer, executor=executor)
+    _show(finished, as_json, quiet)
 
 
 def resume(
@@ -78,6 +83,7 @@ def resume(
     address: Address = None,
     plugin: Plugins = None,
     outside: Outside = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run that was interrupted."""
@@ -91,9 +97,9 @@ def resume(
     import_modules(plugin or ())
     executor = _executor(on, jobs, address)
     keep_freed_memory()
-    with _resumable(run_dir, plugin or ()), shown_progress() as progress:
-        finished = resume_run(run_dir, progress, outside=outside, executor=executor)
-    _show(finished, as_json)
+    with _resumable(run_dir, plugin or ()), shown_progress(quiet=quiet) as shown:
+        finished = resume_run(run_dir, shown, prefer=shown.prefer, outside=outside, executor=executor)
+    _show(finished, as_json, quiet)
 
 
 def _executor(on: str | None, jobs: int | None, address: str | None) -> "Component[Executor] | None":
@@ -132,7 +138,7 @@ def _writes_outside(recipe: Path) -> bool:
     return False
 
 
-def _show(finished: "Run", as_json: bool) -> None:
+def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     """What was found, and where it is; told by one rank."""
     if not launch().is_first:
         return
@@ -142,11 +148,16 @@ def _show(finished: "Run", as_json: bool) -> None:
         found = {"architecture": finished.architecture, "genotype": genotype, "health": finished.health}
         print_json({**paths, "metrics": finished.metrics, **found})
         return
+    if quiet:
+        typer.echo(str(finished.folder))
+        return
     rows = list(_figures(finished.metrics))
     rows += [["search", printable(finished.health)]] if finished.health else []
+    rows += [["found", printable(finished.genotype.summary)]]
     rows += [
         ["results", str(finished.folder)],
         ["report", str(finished.report)],
+        ["weights", str(finished.folder / "retrain" / "model.safetensors")],
         ["curves", f"tensorboard --logdir {finished.folder}"],
     ]
     notes = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))["notes"]

@@ -167,6 +167,22 @@ def check_explorer(factory: Callable[[Space, int], Explorer], *, num_asked: int 
     explorer = factory(space, 3)
     asked, of_copy = ([each.ask() for _ in range(num_asked)] for each in (copy.deepcopy(explorer), explorer))
     require(asked == of_copy, f"{where}: a copy of it must propose the same; keep all of its state in itself")
+    require(
+        _first_drawn(factory, space, num_asked, 1.0) == _first_drawn(factory, space, num_asked, -1.0),
+        f"{where}: the first {factory(space, 3).num_random} must be drawn whatever was told, because "
+        "`num_random` says so; correct it",
+    )
+
+
+def _first_drawn(
+    factory: Callable[[Space, int], Explorer], space: Space, most: int, better: float
+) -> list[Genotype]:
+    """What an explorer says that it draws at random, while scores rise or fall."""
+    explorer, drawn = factory(space, 3), []
+    for index in range(min(explorer.num_random, most)):
+        drawn.append(explorer.ask())
+        explorer.tell(drawn[-1], better * index)
+    return drawn
 
 
 def check_algorithm(
