@@ -35,13 +35,13 @@ import signal
 import time
 from pathlib import Path
 
-from nasframe.core import trackers
+from nasframe.core import Tracker, trackers
 
 HERE = Path(__file__).parent
 
 
 @trackers.register("counting")
-class Counting:
+class Counting(Tracker):
     """Writes a line for each epoch."""
 
     def __init__(self, directory, start):
