@@ -39,6 +39,7 @@ from nasframe.errors import FaultWarning
 from nasframe.recipe import resume
 
 STAGES = ("search", "retrain")
+_LAYOUT = "custom_scalars__config__"
 _SOON = 0.2
 _INTERRUPTED = 130
 _FLIPS = 200
@@ -156,11 +157,9 @@ def _events(folder: Path) -> tuple[dict[str, Any], ...]:
         tag: [(event.step, event.encoded_image_string) for event in events.Images(tag)]
         for tag in tags["images"]
     }
-    texts = {
-        tag: [(event.step, event.tensor_proto.string_val[0]) for event in shown.Tensors(tag)]
-        for tag in ("recipe/text_summary", "custom_scalars__config__")
-    }
-    return scalars, histograms, images, texts
+    layout = [(event.step, event.tensor_proto.string_val[0]) for event in shown.Tensors(_LAYOUT)]
+    recipe = [event.step for event in shown.Tensors("recipe/text_summary")]  # which is compared as a file
+    return scalars, histograms, images, layout, recipe
 
 
 class Leg:

@@ -28,12 +28,12 @@ def executed(path: Path) -> Any:
         nbclient.exceptions.CellExecutionError: A cell raises.
     """
     notebook = nbformat.read(path, nbformat.NO_CONVERT)
-    # sockets of the file system, since those of the network could be listened to
-    config = Config({"KernelManager": {"transport": "ipc"}})
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(
-            notebook, config=config, timeout=_SECONDS, resources={"metadata": {"path": folder}}
-        ).execute()
+        # sockets of the file system, since those of the network could be listened to
+        kernel = {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}
+        config = Config({"KernelManager": kernel})
+        resources = {"metadata": {"path": folder}}
+        NotebookClient(notebook, config=config, timeout=_SECONDS, resources=resources).execute()
     return notebook
 
 

@@ -251,9 +251,7 @@ class Classes:
                 if not (is_fixed and _is_among(default, (value,))):
                     is_told = default is _REQUIRED and _is_positional(index, name, len(given))
                     given.append(("" if is_told else name, code))
-            return Call(
-                part.made_by, tuple(Text(code) for _, code in given), tuple(name for name, _ in given)
-            )
+            return _call(part.made_by, given)
         if isinstance(part, Sequence):
             comments = tuple(self._told([site]) for site in part.sites)
             return Call(
@@ -266,7 +264,8 @@ class Classes:
         for index, name in enumerate(_ordered(written)):
             code, is_fixed = codes[name]
             if not (is_fixed and name in written.defaults and code == literal(written.defaults[name])):
-                given.append(("" if _is_positional(index, name, len(given)) else name, code))
+                is_told = _is_size(name) and _is_positional(index, name, len(given))
+                given.append(("" if is_told else name, code))
         return _call(written.name, given)
 
 

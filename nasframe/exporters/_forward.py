@@ -43,8 +43,8 @@ _IN_PLACE: Final[Mapping[Any, str]] = {
 _FUNCTIONS: Final[Mapping[Any, str]] = {operator.pow: "torch.pow", operator.abs: "torch.abs"}
 _SIGNS: Final[Mapping[Any, str]] = {operator.neg: "-", operator.invert: "~"}
 _RESULTS: Final[Mapping[str, str]] = {
-    "add": "total", "sub": "difference", "mul": "product", "truediv": "quotient", "cat": "joined",
-    "getitem": "item", "getattr": "value",
+    "add": "total", "sub": "difference", "mul": "product", "matmul": "product", "truediv": "quotient",
+    "floordiv": "quotient", "cat": "joined", "getitem": "item", "getattr": "value",
 }  # fmt: skip
 _TAKEN: Final = frozenset({"self", "torch", "nn", "functional", "Tensor"})
 _COMPARISON: Final = 7

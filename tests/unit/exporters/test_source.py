@@ -20,7 +20,9 @@ from nasframe.core import (
     TensorSplit,
     derived,
     generator_for,
+    layers,
     networks,
+    ops,
     sample,
     spaces,
 )
@@ -74,6 +76,61 @@ class Own(nn.Module):
         return {"logits": (y.mean((2, 3)) - attended.mean(1) ** 2)[:, :2], "each": [y.amax((2, 3))]}
 
 
+class Mix(nn.Module):
+    """Takes a list, and a number that says how."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(2))
+
+    def forward(self, states, *, power=1):
+        total = sum(conv(state) for conv, state in zip(self.convs, states, strict=True))
+        return total**power
+
+
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x, scale=1.0, mask=None):
+        x = x if mask is None else x * mask
+        return self.dropout(x) * torch.sigmoid(x * scale), x
+
+
+class Odd(nn.Module):
+    """Modules that are called twice, by keyword, with lists and numbers, and Python's operators."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.gate, self.shared = Mix(), Gate(), nn.Conv2d(3, 3, 3, padding=1)
+        self.same = self.shared
+        self.register_buffer("steps", torch.arange(8))
+
+    def forward(self, x):
+        half = x.shape[3] // 2
+        left, right = x[..., :half], x[..., half - 4 + 4 :]
+        first, second = torch.chunk(self.shared(x), 2, dim=3)
+        gated, before = self.gate(x, scale=0.5)
+        mixed = self.mix([gated, self.same(before)], power=2)
+        masked, _ = self.gate(x=mixed, mask=(mixed > 0.1) & (mixed <= 5))
+        product = (left - right) @ (first * -second).transpose(-1, -2)
+        rolled = (abs(masked) / (1 + self.steps % 3))[:, [2, 0, 1]][:, :, ::2, None].squeeze(3)
+        return torch.cat([product.reshape(x.shape[0], -1), rolled.flatten(1), x.amax((1, 2, 3))[:, None]], 1)
+
+
+class EveryOp(nn.Module):
+    """All that is registered for maps and for features, as it is and at stride 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.ops = nn.ModuleList(ops[name](3, 3, stride, True) for name in ops.names() for stride in (1, 2))
+        self.layers = nn.ModuleList(layers[name](8, 8) for name in layers.names())
+
+    def forward(self, x):
+        return torch.cat([part(x).flatten(1) for part in (*self.ops, *self.layers)], 1)
+
+
 def _hostile():
     """Names, and what was chosen, that would be code if they were written as they are."""
     code = '"""\nimport os\nos.abort()\n#'
@@ -116,6 +173,8 @@ MAKE = {
     "macro": lambda: _drawn("macro", channels=4, stages=(2, 1), features=8),
     "surgery": _surgery,
     "own": lambda: Model(Own()),
+    "odd": lambda: Model(Odd()),
+    "every_op": lambda: Model(EveryOp()),
     "hostile": _hostile,
 }
 
