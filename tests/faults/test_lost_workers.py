@@ -15,8 +15,6 @@ from nasframe.core import executors
 from nasframe.recipe import load_recipe, run
 from nasframe.study.sweep import load_sweep, run_sweep
 
-ray = pytest.importorskip("ray")
-
 RECIPE = """\
 name: killed
 device: cpu
@@ -35,13 +33,13 @@ import signal
 import time
 from pathlib import Path
 
-from nasframe.core import trackers
+from nasframe.core import Tracker, trackers
 
 HERE = Path(__file__).parent
 
 
 @trackers.register("counting")
-class Counting:
+class Counting(Tracker):
     """Writes a line for each epoch."""
 
     def __init__(self, directory, start):
@@ -78,6 +76,8 @@ def first(what):
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a cluster of two workers."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", list(sys.path))  # which importing Ray makes longer
+        ray = pytest.importorskip("ray")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(
