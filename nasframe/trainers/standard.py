@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Literal, final
@@ -39,6 +39,7 @@ from nasframe.core import (
     set_random_state,
     trainers,
 )
+from nasframe.core.compiled import check_compiles, compiled
 from nasframe.core.finite import non_finite
 from nasframe.core.memory import give_back_memory, is_out_of_memory
 from nasframe.core.ranks import check_same, gathered, num_ranks, on_any, rank, shared
@@ -84,6 +85,9 @@ class Standard(Trainer):
         precision: `bfloat16` runs forward passes under autocast; losses and weights stay float32. `auto` does
             so where the device is at least 1.5 times faster with it, as measured when a stage begins, and the
             algorithm takes no finite differences.
+        compile: Let PyTorch compile forward and backward passes, when each sort of them is first made. That
+            takes from seconds to many minutes, and is paid again by whoever resumes. Sums may be added in
+            another order, so that last bits differ from those of passes that are not compiled.
         channels_last: Keep images and convolution weights in the channels-last memory format.
         chunks: Pieces that a batch is split into for the weight step, to save memory. Each has batch-norm
             statistics of its own, and moves the running ones.
@@ -126,6 +130,7 @@ class Standard(Trainer):
         ema_decay: ProperFraction | None = None,
         max_grad_norm: PositiveFloat | None = 5.0,
         precision: Literal["auto", "float32", "bfloat16"] = "float32",
+        compile: bool = False,
         channels_last: bool = False,
         chunks: PositiveInt = 1,
         max_steps: PositiveInt | None = None,
@@ -146,6 +151,7 @@ class Standard(Trainer):
         self._weight_decay_on, self._ema_decay = weight_decay_on, ema_decay
         self._patience, self._ends_with = patience, ends_with
         self._precision, self._channels_last, self._chunks = precision, channels_last, chunks
+        self._compile = compile
         self._eval_batch_size = eval_batch_size
         self._checkpoint_seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
         self._checkpoint_steps = math.inf if checkpoint_steps is None else checkpoint_steps
@@ -160,7 +166,16 @@ class Standard(Trainer):
     def fit(self, job: Job) -> None:
         together = self._batch_norm == "synchronized" and num_ranks() > 1
         try:
-            with synchronized(job.model) if together else nullcontext():
+            with ExitStack() as stack:
+                if together:
+                    stack.enter_context(synchronized(job.model))
+                if self._compile:
+                    check_compiles(job.model, "standard")
+                    stack.enter_context(compiled(job.model))
+                    job.note(
+                        f"{job.stage}: passes were compiled by PyTorch {torch.__version__}: last bits may "
+                        "differ from those of a training that is not"
+                    )
                 self._fit(job)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -262,6 +277,8 @@ class Standard(Trainer):
     def check(
         self, model: Model, objective: Objective, make_algorithm: Callable[[Model, Objective], Algorithm]
     ) -> None:
+        if self._compile:
+            check_compiles(model, "standard")
         self._learners(model, objective, make_algorithm)
 
     def evaluate(self, model: Model, objective: Objective, split: Split, preprocess: Preprocess) -> Metrics:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import nasframe
 from nasframe.algorithms.darts_bilevel import DartsBilevel
 from nasframe.algorithms.weights_only import WeightsOnly
 from nasframe.core import (
@@ -22,6 +23,7 @@ from nasframe.core import (
     Job,
     Model,
     Record,
+    Task,
     TensorSplit,
     WeightAverage,
     optimizers,
@@ -633,3 +635,29 @@ def test_an_optimizer_without_weight_decay_is_refused_where_it_matters(tmp_path,
     monkeypatch.setitem(optimizers._registered, "rprop", _rprop)
     with pytest.raises(UnsupportedError, match="must be all where the optimizer has no weight decay"):
         _Watched(tmp_path).fit(optimizer=optimizers.component("rprop"), weight_decay_on="matrices")
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # PyTorch's compiler, of PyTorch
+def test_a_compiled_training_is_said_to_be_one_and_goes_on_exactly(tmp_path):
+    def fit(folder, **settings):
+        torch.manual_seed(0)
+        notes = []
+        model = Model(nn.Sequential(nn.Linear(4, CLASSES, bias=False)))  # of which no C++ is made
+        watched = _Watched(tmp_path / folder, model, valid=_split(0), note=notes.append)
+        watched.fit(**{"epochs": 2, **settings})
+        return _weights(model), notes
+
+    plain, _ = fit("plain")
+    whole, notes = fit("whole", compile=True)
+    fit("parts", compile=True, max_steps=5)  # an epoch
+    parts, _ = fit("parts", compile=True)
+    assert _equal(parts, whole)
+    torch.testing.assert_close(whole, plain, rtol=1e-5, atol=1e-6)
+    assert notes[0].startswith("search: passes were compiled by PyTorch")
+
+
+def test_what_cannot_be_compiled_is_refused_before_anything_is_computed():
+    space = nasframe.registries["spaces"]["nas_bench_201"](Task(), channels=2, cells=1)
+    model = nasframe.supernet(space, "uniform_path")
+    with pytest.raises(UnsupportedError, match="compile must be false where passes run drawn paths"):
+        Standard(compile=True).check(model, CrossEntropy(), WeightsOnly)
