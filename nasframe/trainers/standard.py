@@ -40,8 +40,9 @@ from nasframe.core import (
     trainers,
 )
 from nasframe.core.compiled import check_compiles, compiled
+from nasframe.core.dataset import ResidentSplit, is_in_memory, size_in_bytes
 from nasframe.core.finite import non_finite
-from nasframe.core.memory import give_back_memory, is_out_of_memory
+from nasframe.core.memory import fits, give_back_memory, is_out_of_memory
 from nasframe.core.ranks import check_same, gathered, num_ranks, on_any, rank, shared
 from nasframe.core.synchronized import synchronized
 from nasframe.core.undo import Undo
@@ -89,6 +90,9 @@ class Standard(Trainer):
             takes from seconds to many minutes, and is paid again by whoever resumes. Sums may be added in
             another order, so that last bits differ from those of passes that are not compiled.
         channels_last: Keep images and convolution weights in the channels-last memory format.
+        resident: Whether all examples are put on the device at the start, as they were read, so that a step
+            copies none: batches are the same. `auto` does so on CUDA, where the host holds them anyway and they
+            take no more than a quarter of the free memory there. Each of several ranks holds all of them.
         chunks: Pieces that a batch is split into for the weight step, to save memory. Each has batch-norm
             statistics of its own, and moves the running ones.
         max_steps: End after so many steps even if epochs are left.
@@ -132,6 +136,7 @@ class Standard(Trainer):
         precision: Literal["auto", "float32", "bfloat16"] = "float32",
         compile: bool = False,
         channels_last: bool = False,
+        resident: Literal["auto", "always", "never"] = "auto",
         chunks: PositiveInt = 1,
         max_steps: PositiveInt | None = None,
         patience: PositiveInt | None = None,
@@ -151,7 +156,12 @@ class Standard(Trainer):
         self._weight_decay_on, self._ema_decay = weight_decay_on, ema_decay
         self._patience, self._ends_with = patience, ends_with
         self._precision, self._channels_last, self._chunks = precision, channels_last, chunks
-        self._compile = compile
+        self._compile, self._resident = compile, resident
+        if resident == "always" and on_unreadable == "skip":
+            raise UnsupportedError(
+                "standard: resident must be auto or never where examples that cannot be read are left out "
+                "(on_unreadable: skip), got always, which reads all of them before; change one of them"
+            )
         self._eval_batch_size = eval_batch_size
         self._checkpoint_seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
         self._checkpoint_steps = math.inf if checkpoint_steps is None else checkpoint_steps
@@ -446,7 +456,7 @@ class Standard(Trainer):
                 f"fewer than batch_size, got {len(split)}; set batch_size to less"
             )
         return BatchStream(
-            split,
+            self._placed(job, name, split),
             job.preprocess,
             batch_size=self._batch_size,
             device=job.device,
@@ -458,6 +468,17 @@ class Standard(Trainer):
             skip_unreadable=self._on_unreadable == "skip",
             num_classes=job.num_outputs,
         )
+
+    def _placed(self, job: Job, name: str, split: Split) -> Split:
+        """The split itself, or what is held of it by the device."""
+        if self._resident == "never":
+            return split
+        if self._resident == "auto" and not (
+            self._on_unreadable == "stop" and is_in_memory(split) and fits(size_in_bytes(split), job.device)
+        ):
+            return split
+        job.note(f"{job.stage}: all {len(split)} {name} examples were held by {job.device}")
+        return ResidentSplit(split, job.device)
 
     def _train_epoch(self, job: Job, state: "_State") -> None:
         """The steps of an epoch that are still to come, each whole."""

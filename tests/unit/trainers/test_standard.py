@@ -661,3 +661,31 @@ def test_what_cannot_be_compiled_is_refused_before_anything_is_computed():
     model = nasframe.supernet(space, "uniform_path")
     with pytest.raises(UnsupportedError, match="compile must be false where passes run drawn paths"):
         Standard(compile=True).check(model, CrossEntropy(), WeightsOnly)
+
+
+def test_a_training_on_resident_examples_is_the_same_and_says_so(tmp_path):
+    notes = []
+    host = _Watched(tmp_path / "host").fit()
+    resident = _Watched(tmp_path / "resident", note=notes.append).fit(resident="always")
+    assert _equal(_weights(resident.job.model), _weights(host.job.model))
+    assert notes == ["search: all 22 train examples were held by cpu"]
+
+
+def test_examples_stay_with_the_host_where_the_device_is_the_host(tmp_path):
+    notes = []
+    _Watched(tmp_path, note=notes.append).fit(epochs=1)
+    assert notes == []
+
+
+def test_examples_that_are_all_read_before_cannot_be_left_out():
+    with pytest.raises(UnsupportedError, match="resident must be auto or never"):
+        Standard(resident="always", on_unreadable="skip")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_examples_that_fit_are_held_by_a_gpu(tmp_path):
+    notes = []
+    watched = _Watched(tmp_path, note=notes.append, device=torch.device("cuda")).fit(epochs=1)
+    assert notes == ["search: all 22 train examples were held by cuda"]
+    assert all(parameter.is_cuda for parameter in watched.job.model.parameters())
