@@ -78,7 +78,7 @@ class ResidentSplit:
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self._split, self._device = split, device
-        pieces = [split.batch(some).to(device) for some in torch.arange(len(split)).split(_PIECE)]
+        pieces = [split.batch(some).to(device) for some in torch.split(torch.arange(len(split)), _PIECE)]
         others = iter(zip(*(tensors_of((each.inputs, each.targets)) for each in pieces), strict=True))
 
         def joined(_: torch.Tensor) -> torch.Tensor:

@@ -91,8 +91,8 @@ class Standard(Trainer):
             another order, so that last bits differ from those of passes that are not compiled.
         channels_last: Keep images and convolution weights in the channels-last memory format.
         resident: Whether all examples are put on the device at the start, as they were read, so that a step
-            copies none: batches are the same. `auto` does so on CUDA, where the host holds them anyway and they
-            take no more than a quarter of the free memory there. Each of several ranks holds all of them.
+            copies none: batches are the same. `auto` does so on CUDA, where the host holds them anyway and
+            they take a quarter of the free memory at most. Each of several ranks holds all of them.
         chunks: Pieces that a batch is split into for the weight step, to save memory. Each has batch-norm
             statistics of its own, and moves the running ones.
         max_steps: End after so many steps even if epochs are left.
