@@ -22,6 +22,7 @@ from nasframe.core import (
     schedules,
     set_learning_rate,
     swapped,
+    uncompiled,
     with_penalty,
 )
 from nasframe.errors import UnsupportedError
@@ -50,7 +51,7 @@ class DartsBilevel(Algorithm):
     Args:
         order: 1 takes the weights as they are, 2 differentiates through their next step.
         hessian: How ∇²a,w L_t·v is computed with order 2: `finite_difference` is the paper's central
-            difference (eq. 8), `exact` is double backward.
+            difference (eq. 8), `exact` is double backward, which is never compiled.
         epsilon: Length of the finite difference in weight space, ε = epsilon / ‖v‖. With ReLUs and max pools
             a shorter one is noisier (docs/second_order.md); the default is the paper's.
         second_order_from: Epoch (from 0) that order 2 begins at; first order before it.
@@ -185,7 +186,7 @@ class DartsBilevel(Algorithm):
     ) -> Sequence[torch.Tensor | None]:
         total: list[torch.Tensor | None] = [None] * len(self._alphas)
         inputs = [weights[name] for name in v]
-        with kept_random_state(inputs[0].device), swapped(self._model, {}):
+        with kept_random_state(inputs[0].device), uncompiled(self._model), swapped(self._model, {}):
             for loss in self._losses(train):
                 gradients = _grad([loss], inputs, create_graph=True)
                 pairs = [

@@ -11,6 +11,7 @@ from nasframe.core.benchmark import Benchmark, Standing, benchmarks
 from nasframe.core.block import Block, recompute
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
+from nasframe.core.compiled import uncompiled
 from nasframe.core.cost import COUNT_UNITS, Cost, costs, on_meta
 from nasframe.core.curvature import largest_eigenvalue, rise, upper_curvature
 from nasframe.core.curves import Alphas, Curves
@@ -358,6 +359,7 @@ __all__ = [
     "tensors_of",
     "trackers",
     "trainers",
+    "uncompiled",
     "unmoved",
     "upper_curvature",
     "with_penalty",

@@ -6,6 +6,7 @@ from typing import Final
 import torch
 
 from nasframe.core.batch import Batch
+from nasframe.core.compiled import uncompiled
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
 from nasframe.core.random_state import kept_random_state
@@ -90,7 +91,7 @@ def upper_curvature(
     was_training = model.training
     model.train()
     try:
-        with kept_random_state(alphas[0].device), swapped(model, {}):
+        with kept_random_state(alphas[0].device), uncompiled(model), swapped(model, {}):
             torch.manual_seed(seed)
             loss = objective.loss(model(batch.inputs), batch.targets)
             gradients = torch.autograd.grad(loss, alphas, create_graph=True, materialize_grads=True)

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, final
+from typing import Any, Final, Protocol, TypeVar, final
 
 import torch
 
-from nasframe.core.batch import Batch, map_tensors
+from nasframe.core.batch import Batch, map_tensors, tensors_of
 from nasframe.core.random_state import generator_for
 from nasframe.core.reader import Reader
 from nasframe.core.task import Task
 from nasframe.errors import DataError
 from nasframe.registry import Component, Registry
+
+_PIECE: Final = 4096  # examples that are read at once
 
 
 class Split(Protocol):
@@ -65,8 +67,52 @@ class Subset:
         return self._split.batch(self.indices[indices])
 
 
+@final
+class ResidentSplit:
+    """A split whose examples were all read and put on a device, where batches are picked.
+
+    Args:
+        split: Its batches are equal in shape but for their number, whichever examples they have.
+        device: Where they are held; it must have the memory.
+    """
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        self._split, self._device = split, device
+        pieces = [split.batch(some).to(device) for some in torch.split(torch.arange(len(split)), _PIECE)]
+        others = iter(zip(*(tensors_of((each.inputs, each.targets)) for each in pieces), strict=True))
+
+        def joined(_: torch.Tensor) -> torch.Tensor:
+            return torch.cat(next(others))
+
+        inputs, targets = map_tensors(joined, (pieces[0].inputs, pieces[0].targets))
+        self._all = TensorSplit(inputs, targets)
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def batch(self, indices: torch.Tensor) -> Batch:
+        return self._all.batch(indices.to(self._device))
+
+
+def is_in_memory(split: Split) -> bool:
+    """Whether the examples are held by the host, so that none has to be read from a file."""
+    while isinstance(split, (Subset, CheckedSplit)):
+        split = split._split
+    return isinstance(split, TensorSplit)
+
+
+def size_in_bytes(split: Split) -> int:
+    """What all examples take, if each takes what the first one does; 0 without any."""
+    if not len(split):
+        return 0
+    first = split.batch(torch.arange(1))
+    return len(split) * sum(tensor.nbytes for tensor in tensors_of((first.inputs, first.targets)))
+
+
 def origin(split: Split, indices: torch.Tensor) -> torch.Tensor:
     """What examples of a split are counted as in the split that it is, after all, a part of."""
+    if isinstance(split, ResidentSplit):
+        return origin(split._split, indices)
     return origin(split._split, split.indices[indices]) if isinstance(split, Subset) else indices
 
 

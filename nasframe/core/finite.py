@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nasframe.core.batch import tensors_of
+from nasframe.core.compiled import uncompiled
 from nasframe.core.random_state import kept_random_state
 from nasframe.types import Metrics
 
@@ -55,7 +56,7 @@ def _first_layer(model: nn.Module, inputs: Any) -> str:
         return hook
 
     device = next(model.parameters()).device
-    with torch.no_grad(), kept_random_state(device), ExitStack() as stack:
+    with torch.no_grad(), kept_random_state(device), uncompiled(model), ExitStack() as stack:
         for name, module in model.named_modules():
             if name:
                 stack.callback(module.register_forward_hook(look(name)).remove)

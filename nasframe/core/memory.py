@@ -19,6 +19,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_memory or (isinstance(error, RuntimeError) and any(each in str(error) for each in _WORDS))
 
 
+def fits(num_bytes: int, device: torch.device) -> bool:
+    """Whether so many bytes may be held by a device: on CUDA, a quarter of what is free at most."""
+    return device.type == "cuda" and num_bytes <= torch.cuda.mem_get_info(device)[0] // 4
+
+
 def give_back_memory(device: torch.device) -> None:
     """Free what nobody holds any more; to be called when the error itself is gone, for it holds a step."""
     gc.collect()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from nasframe.core.ranks import num_ranks, rank
+from nasframe.ops._mask import drawn_mask
 from nasframe.types import ProperFraction
 
 
@@ -37,7 +38,7 @@ class DropPath(nn.Module):
         if not self.training or self._probability == 0:
             return x
         keep = 1 - self._probability
-        mask = x.new_empty(num_ranks() * len(x), *[1] * (x.dim() - 1)).bernoulli_(keep)
+        mask = drawn_mask(x, (num_ranks() * len(x), *[1] * (x.dim() - 1)), keep)
         return x / keep * mask[rank() * len(x) :][: len(x)]
 
     def extra_repr(self) -> str:

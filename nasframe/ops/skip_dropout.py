@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nasframe.ops._mask import drawn_mask
 from nasframe.types import ProperFraction
 
 _DECAY: Final = 5.0  # over a stage; the authors' is 0.2 an epoch, of 25
@@ -33,6 +34,9 @@ class SkipDropout(nn.Module):
         self._probability = self._first_probability * math.exp(-_DECAY * progress)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and torch.compiler.is_compiling():  # a dropout's chance would be compiled into it
+            keep = 1 - self._probability
+            return x / keep * drawn_mask(x, x.shape, keep)
         return functional.dropout(x, self._probability, self.training)
 
     def extra_repr(self) -> str:

@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Literal, final
@@ -39,8 +39,10 @@ from nasframe.core import (
     set_random_state,
     trainers,
 )
+from nasframe.core.compiled import check_compiles, compiled
+from nasframe.core.dataset import ResidentSplit, is_in_memory, size_in_bytes
 from nasframe.core.finite import non_finite
-from nasframe.core.memory import give_back_memory, is_out_of_memory
+from nasframe.core.memory import fits, give_back_memory, is_out_of_memory
 from nasframe.core.ranks import check_same, gathered, num_ranks, on_any, rank, shared
 from nasframe.core.synchronized import synchronized
 from nasframe.core.undo import Undo
@@ -84,7 +86,13 @@ class Standard(Trainer):
         precision: `bfloat16` runs forward passes under autocast; losses and weights stay float32. `auto` does
             so where the device is at least 1.5 times faster with it, as measured when a stage begins, and the
             algorithm takes no finite differences.
+        compile: Let PyTorch compile forward and backward passes, when each sort of them is first made. That
+            takes from seconds to many minutes, and is paid again by whoever resumes. Sums may be added in
+            another order, so that last bits differ from those of passes that are not compiled.
         channels_last: Keep images and convolution weights in the channels-last memory format.
+        resident: Whether all examples are put on the device at the start, as they were read, so that a step
+            copies none: batches are the same. `auto` does so on CUDA, where the host holds them anyway and
+            they take a quarter of the free memory at most. Each of several ranks holds all of them.
         chunks: Pieces that a batch is split into for the weight step, to save memory. Each has batch-norm
             statistics of its own, and moves the running ones.
         max_steps: End after so many steps even if epochs are left.
@@ -126,7 +134,9 @@ class Standard(Trainer):
         ema_decay: ProperFraction | None = None,
         max_grad_norm: PositiveFloat | None = 5.0,
         precision: Literal["auto", "float32", "bfloat16"] = "float32",
+        compile: bool = False,
         channels_last: bool = False,
+        resident: Literal["auto", "always", "never"] = "auto",
         chunks: PositiveInt = 1,
         max_steps: PositiveInt | None = None,
         patience: PositiveInt | None = None,
@@ -146,6 +156,12 @@ class Standard(Trainer):
         self._weight_decay_on, self._ema_decay = weight_decay_on, ema_decay
         self._patience, self._ends_with = patience, ends_with
         self._precision, self._channels_last, self._chunks = precision, channels_last, chunks
+        self._compile, self._resident = compile, resident
+        if resident == "always" and on_unreadable == "skip":
+            raise UnsupportedError(
+                "standard: resident must be auto or never where examples that cannot be read are left out "
+                "(on_unreadable: skip), got always, which reads all of them before; change one of them"
+            )
         self._eval_batch_size = eval_batch_size
         self._checkpoint_seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
         self._checkpoint_steps = math.inf if checkpoint_steps is None else checkpoint_steps
@@ -160,7 +176,16 @@ class Standard(Trainer):
     def fit(self, job: Job) -> None:
         together = self._batch_norm == "synchronized" and num_ranks() > 1
         try:
-            with synchronized(job.model) if together else nullcontext():
+            with ExitStack() as stack:
+                if together:
+                    stack.enter_context(synchronized(job.model))
+                if self._compile:
+                    check_compiles(job.model, "standard")
+                    stack.enter_context(compiled(job.model))
+                    job.note(
+                        f"{job.stage}: passes were compiled by PyTorch {torch.__version__}: last bits may "
+                        "differ from those of a training that is not"
+                    )
                 self._fit(job)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -266,6 +291,8 @@ class Standard(Trainer):
     def check(
         self, model: Model, objective: Objective, make_algorithm: Callable[[Model, Objective], Algorithm]
     ) -> None:
+        if self._compile:
+            check_compiles(model, "standard")
         self._learners(model, objective, make_algorithm)
 
     def evaluate(self, model: Model, objective: Objective, split: Split, preprocess: Preprocess) -> Metrics:
@@ -433,7 +460,7 @@ class Standard(Trainer):
                 f"fewer than batch_size, got {len(split)}; set batch_size to less"
             )
         return BatchStream(
-            split,
+            self._placed(job, name, split),
             job.preprocess,
             batch_size=self._batch_size,
             device=job.device,
@@ -445,6 +472,17 @@ class Standard(Trainer):
             skip_unreadable=self._on_unreadable == "skip",
             num_classes=job.num_outputs,
         )
+
+    def _placed(self, job: Job, name: str, split: Split) -> Split:
+        """The split itself, or what is held of it by the device."""
+        if self._resident == "never":
+            return split
+        if self._resident == "auto" and not (
+            self._on_unreadable == "stop" and is_in_memory(split) and fits(size_in_bytes(split), job.device)
+        ):
+            return split
+        job.note(f"{job.stage}: all {len(split)} {name} examples were held by {job.device}")
+        return ResidentSplit(split, job.device)
 
     def _train_epoch(self, job: Job, state: "_State") -> None:
         """The steps of an epoch that are still to come, each whole."""

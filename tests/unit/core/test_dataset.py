@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasframe.core import AsGiven, NormalizeImages, Subset, TensorSplit, hold_out
+from nasframe.core.dataset import CheckedSplit, ResidentSplit, is_in_memory, origin, size_in_bytes
 from nasframe.errors import DataError
 
 
@@ -104,3 +105,31 @@ def test_a_channel_without_variation_stays_finite():
 def test_inputs_may_be_taken_as_they_are():
     inputs = {"tokens": torch.arange(3)}
     assert AsGiven().normalize(AsGiven().scale(inputs)) is inputs
+
+
+def test_a_resident_split_has_the_batches_of_the_split_and_knows_its_examples():
+    images = torch.arange(24, dtype=torch.uint8).reshape(6, 1, 2, 2)
+    split = Subset(
+        CheckedSplit(TensorSplit({"image": images}, torch.arange(6) % 3), "train", 3),
+        torch.tensor([5, 3, 1, 2]),
+    )
+    resident = ResidentSplit(split, torch.device("cpu"))
+    indices = torch.tensor([2, 0, 3])
+    batch = resident.batch(indices)
+    assert len(resident) == len(split) == 4
+    assert torch.equal(batch.inputs["image"], images[[1, 5, 2]])
+    assert batch.targets.tolist() == [1, 2, 2]
+    assert origin(resident, indices).tolist() == [1, 5, 2]
+    assert size_in_bytes(split) == 4 * (4 + 8)  # four pixels of a byte, and a label
+    assert is_in_memory(split)
+
+
+def test_a_split_of_files_is_not_in_memory():
+    class Files:
+        def __len__(self):
+            return 1
+
+        def batch(self, indices):
+            raise AssertionError("nothing is to be read")
+
+    assert not is_in_memory(Subset(Files(), torch.tensor([0])))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import nasframe
 from nasframe.algorithms.darts_bilevel import DartsBilevel
 from nasframe.algorithms.weights_only import WeightsOnly
 from nasframe.core import (
@@ -22,6 +23,7 @@ from nasframe.core import (
     Job,
     Model,
     Record,
+    Task,
     TensorSplit,
     WeightAverage,
     optimizers,
@@ -633,3 +635,57 @@ def test_an_optimizer_without_weight_decay_is_refused_where_it_matters(tmp_path,
     monkeypatch.setitem(optimizers._registered, "rprop", _rprop)
     with pytest.raises(UnsupportedError, match="must be all where the optimizer has no weight decay"):
         _Watched(tmp_path).fit(optimizer=optimizers.component("rprop"), weight_decay_on="matrices")
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # PyTorch's compiler, of PyTorch
+def test_a_compiled_training_is_said_to_be_one_and_goes_on_exactly(tmp_path):
+    def fit(folder, **settings):
+        torch.manual_seed(0)
+        notes = []
+        model = Model(nn.Sequential(nn.Linear(4, CLASSES, bias=False)))  # of which no C++ is made
+        watched = _Watched(tmp_path / folder, model, valid=_split(0), note=notes.append)
+        watched.fit(**{"epochs": 2, **settings})
+        return _weights(model), notes
+
+    plain, _ = fit("plain")
+    whole, notes = fit("whole", compile=True)
+    fit("parts", compile=True, max_steps=5)  # an epoch
+    parts, _ = fit("parts", compile=True)
+    assert _equal(parts, whole)
+    torch.testing.assert_close(whole, plain, rtol=1e-5, atol=1e-6)
+    assert notes[0].startswith("search: passes were compiled by PyTorch")
+
+
+def test_what_cannot_be_compiled_is_refused_before_anything_is_computed():
+    space = nasframe.registries["spaces"]["nas_bench_201"](Task(), channels=2, cells=1)
+    model = nasframe.supernet(space, "uniform_path")
+    with pytest.raises(UnsupportedError, match="compile must be false where passes run drawn paths"):
+        Standard(compile=True).check(model, CrossEntropy(), WeightsOnly)
+
+
+def test_a_training_on_resident_examples_is_the_same_and_says_so(tmp_path):
+    notes = []
+    host = _Watched(tmp_path / "host").fit()
+    resident = _Watched(tmp_path / "resident", note=notes.append).fit(resident="always")
+    assert _equal(_weights(resident.job.model), _weights(host.job.model))
+    assert notes == ["search: all 22 train examples were held by cpu"]
+
+
+def test_examples_stay_with_the_host_where_the_device_is_the_host(tmp_path):
+    notes = []
+    _Watched(tmp_path, note=notes.append).fit(epochs=1)
+    assert notes == []
+
+
+def test_examples_that_are_all_read_before_cannot_be_left_out():
+    with pytest.raises(UnsupportedError, match="resident must be auto or never"):
+        Standard(resident="always", on_unreadable="skip")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_examples_that_fit_are_held_by_a_gpu(tmp_path):
+    notes = []
+    watched = _Watched(tmp_path, note=notes.append, device=torch.device("cuda")).fit(epochs=1)
+    assert notes == ["search: all 22 train examples were held by cuda"]
+    assert all(parameter.is_cuda for parameter in watched.job.model.parameters())
