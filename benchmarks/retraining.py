@@ -218,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found["environment"] = machine()
 
     def write(part: str, row: dict[str, Any]) -> None:
-        found[part].append({**row, **settings, "commit": _commit()})
+        found[part].append({**settings, **row, "commit": _commit()})
         write_json(options.result, found)
         print(part, row, flush=True)
 
@@ -229,7 +229,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             medians = {who: statistics.median(each) for who, each in times.items()}
             least = {who: min(each) for who, each in times.items()}
             ratios = [one / other for one, other in zip(*times.values(), strict=True)]
-            row = {"network": name, "steps": len(ratios), "median_seconds": medians, "least_seconds": least}
+            row = {
+                "network": name,
+                "epochs": epochs,
+                "steps": len(ratios),
+                "median_seconds": medians,
+                "least_seconds": least,
+            }
             write("speed", {**row, "median_ratio": statistics.median(ratios)})
             continue
         for seed in options.seeds:
