@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as ShownEvents
 
 import nasframe
 from nasframe.core import Checkpoints
@@ -38,6 +39,7 @@ from nasframe.errors import FaultWarning
 from nasframe.recipe import resume
 
 STAGES = ("search", "retrain")
+_LAYOUT = "custom_scalars__config__"
 _SOON = 0.2
 _INTERRUPTED = 130
 _FLIPS = 200
@@ -139,7 +141,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _events(folder: Path) -> tuple[dict[str, Any], ...]:
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "images": 0})
-    events.Reload()
+    shown = ShownEvents(str(folder))  # as TensorBoard's server reads them
+    for each in (events, shown):
+        each.Reload()
     tags = events.Tags()
     scalars = {
         tag: [(event.step, None if _is_speed(tag) else event.value) for event in events.Scalars(tag)]
@@ -153,7 +157,9 @@ def _events(folder: Path) -> tuple[dict[str, Any], ...]:
         tag: [(event.step, event.encoded_image_string) for event in events.Images(tag)]
         for tag in tags["images"]
     }
-    return scalars, histograms, images
+    layout = [(event.step, event.tensor_proto.string_val[0]) for event in shown.Tensors(_LAYOUT)]
+    recipe = [event.step for event in shown.Tensors("recipe/text_summary")]  # which is compared as a file
+    return scalars, histograms, images, layout, recipe
 
 
 class Leg:

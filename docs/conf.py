@@ -12,6 +12,7 @@ sys.path.insert(0, str(HERE))
 
 import pages  # noqa: E402 (the package beside this file)
 import pages.studies  # noqa: E402
+from pages import notebooks  # noqa: E402
 
 project = "nasframe"
 author = "the authors of nasframe"
@@ -49,5 +50,6 @@ html_theme_options = {
 
 
 def setup(app: Sphinx) -> None:
-    """Write what is made from the code before pages are looked for."""
+    """Write what is made from the code, and by notebooks, before pages are looked for."""
     app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir)))
+    app.connect("builder-inited", lambda app: notebooks.write(Path(app.srcdir)))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nasframe.recipe import Run as Run
     from nasframe.recipe import load as load
     from nasframe.recipe import load_recipe as load_recipe
+    from nasframe.recipe import open_run as open_run
     from nasframe.recipe import run as run
     from nasframe.registry import Component as Component
     from nasframe.registry import registries as registries
@@ -40,7 +41,7 @@ _HOMES = {
         "Prediction", "Predictor", "Task", "WeightUpdate",
         "derived", "inherit", "sample", "supernet",
     ),
-    "nasframe.recipe": ("Evaluation", "Recipe", "Run", "load", "load_recipe", "run"),
+    "nasframe.recipe": ("Evaluation", "Recipe", "Run", "load", "load_recipe", "open_run", "run"),
     "nasframe.registry": ("Component", "registries"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -205,8 +205,9 @@ def _autocontrast(x: torch.Tensor, amount: torch.Tensor, fill: float) -> torch.T
 def _equalize(x: torch.Tensor, amount: torch.Tensor, fill: float) -> torch.Tensor:
     """Make the levels of each channel as frequent as each other, as far as that goes."""
     level = _levels(x).long().flatten(2)
-    count = torch.zeros(*x.shape[:2], _LEVELS + 1, dtype=torch.long, device=x.device)
-    count.scatter_add_(2, level, torch.ones_like(level))
+    first = (_LEVELS + 1) * torch.arange(level[..., 0].numel(), device=x.device).view(*x.shape[:2], 1)
+    count = torch.bincount((first + level).flatten(), minlength=first.numel() * (_LEVELS + 1))
+    count = count.view(*x.shape[:2], _LEVELS + 1)
     highest = level.amax(2, keepdim=True)
     step = (level.shape[2] - count.gather(2, highest)) // _LEVELS
     below = count.cumsum(2) - count

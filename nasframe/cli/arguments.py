@@ -32,6 +32,9 @@ Outside: TypeAlias = Annotated[
     bool,
     typer.Option("--outside", help="Let the recipe include, and write, files outside of its folder."),
 ]
+Quiet: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the run directory alone, and what is wrong.")
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 On: TypeAlias = Annotated[
     str | None,

@@ -9,7 +9,7 @@ import typer
 from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
 from nasframe.cli.output import print_json, print_table
 from nasframe.cli.startup import uncollected
-from nasframe.core.quantity import spell_bytes, spell_count, spell_seconds
+from nasframe.quantity import spell_bytes, spell_count, spell_seconds
 
 if TYPE_CHECKING:
     from nasframe.recipe import Plan, Survey

@@ -1,99 +1,144 @@
-"""How far a run is: a bar on a terminal, a line an epoch elsewhere."""
+"""How far a run is: a bar on a terminal, lines now and then elsewhere."""
 
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 import typer
 
 from nasframe.launch import launch
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
-
-    from nasframe.core import Progress
     from nasframe.types import Metrics
 
-_SHOWN = {"train_loss": "loss", "train_accuracy": "accuracy", "best_score": "best score"}
-_LINES = 10  # of scores: they have no epochs
+_MOST_LINES: Final = 100  # of a stage's epochs, besides those that long epochs make
+_SCORE_LINES: Final = 10  # they have no epochs
+_SECONDS_SILENT: Final = 60.0  # within an epoch
+
+
+class ShownProgress(Protocol):
+    """Shows each step of a run, and the architecture that a search prefers."""
+
+    def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: "Metrics") -> None: ...
+
+    def prefer(self, architecture: str) -> None:
+        """Show an architecture, which is one line."""
 
 
 @contextmanager
-def shown_progress() -> Iterator["Progress"]:
-    """Progress on standard error, by what that is connected to; of several ranks the first shows it."""
-    if not launch().is_first:
-        yield lambda *told: None
-        return
-    if not sys.stderr.isatty():
+def shown_progress(*, quiet: bool = False) -> Iterator[ShownProgress]:
+    """Progress on standard error, by what that is connected to; of several ranks the first shows it.
+
+    Args:
+        quiet: Show nothing.
+    """
+    if quiet or not launch().is_first:
+        yield Silence()
+    elif draws_bars(os.environ, is_terminal=sys.stderr.isatty()):
+        from nasframe.cli.bars import bars
+
+        with bars() as shown:
+            yield shown
+    else:
         lines = PlainLines()
         try:
             yield lines
         finally:
             lines.flush()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
-        yield TerminalBars(bars)
+
+def draws_bars(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
+    """Whether lines can be drawn over: on a terminal, but not in a notebook's cell or a log of CI."""
+    if environment.get("TERM", "dumb") == "dumb" or "JPY_PARENT_PID" in environment:
+        return False
+    return is_terminal and environment.get("CI", "").lower() in ("", "0", "false")
+
+
+@final
+class Silence:
+    """Shows nothing."""
+
+    def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: "Metrics") -> None:
+        """Nobody hears it."""
+
+    def prefer(self, architecture: str) -> None:
+        """Nobody hears it."""
 
 
 @final
 class PlainLines:
-    """One line an epoch, or some scores, after the last step that was heard of."""
+    """A line after the last step of an epoch, or some scores; more of long epochs, fewer of many.
 
-    def __init__(self) -> None:
-        self._started = time.monotonic()
+    Args:
+        clock: Tells the seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started = self._printed = clock()
         self._last: tuple[str, int, int, int, Metrics] | None = None
+        self._begun: dict[str, tuple[int, float]] = {}
+        self._next = 0
+        self._architecture = ""
 
     def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: "Metrics") -> None:
-        is_next = self._last is not None and (self._last[0], self._last[3]) != (stage, epoch)
-        if is_next or (epoch == 0 and (step - 1) % max(1, num_steps // _LINES) == 0):
+        now = self._clock()
+        if stage not in self._begun:
+            self.flush()
+            self._begun[stage], self._next, self._printed = (step - 1, now), 0, now
+        elif self._last is not None and self._is_due(epoch, self._last, now):
             self.flush()
         self._last = (stage, step, num_steps, epoch, metrics)
 
+    def prefer(self, architecture: str) -> None:
+        self._architecture = architecture
+
+    def _is_due(self, epoch: int, last: "tuple[str, int, int, int, Metrics]", now: float) -> bool:
+        _, step, num_steps, last_epoch, _ = last
+        if epoch == 0:
+            return step % max(1, num_steps // _SCORE_LINES) == 0
+        return (epoch != last_epoch and step >= self._next) or now - self._printed >= _SECONDS_SILENT
+
     def flush(self) -> None:
         """Print what is not printed yet."""
-        if self._last is not None:
-            stage, step, num_steps, epoch, metrics = self._last
-            seconds = time.monotonic() - self._started
-            figures = _figures(epoch, metrics)
-            typer.echo(f"{stage}: step {step}/{num_steps}, {figures}, {seconds:.0f} s", err=True)
-            self._last = None
-
-
-@final
-class TerminalBars:
-    """A bar for each stage, with its epoch and figures."""
-
-    _SECONDS_BETWEEN = 0.2  # figures may lie on an accelerator; reading them each step would slow it down
-
-    def __init__(self, bars: "Bars") -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-        self._read = 0.0
-
-    def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: "Metrics") -> None:
-        now = time.monotonic()
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=num_steps, completed=step - 1, figures="")
-        elif step < num_steps and now - self._read < self._SECONDS_BETWEEN:
+        if self._last is None:
             return
-        self._read = now
-        self._bars.update(self._tasks[stage], completed=step, figures=_figures(epoch, metrics))
+        stage, step, num_steps, epoch, metrics = self._last
+        now = self._clock()
+        first, begun = self._begun[stage]
+        parts = [
+            f"{stage}: step {step}/{num_steps}",
+            *figures(epoch, metrics),
+            clock_time(now - self._started),
+        ]
+        if step < num_steps:
+            parts.append(f"{clock_time((now - begun) / (step - first) * (num_steps - step))} left")
+        typer.echo(", ".join(parts), err=True)
+        if self._architecture:
+            typer.echo(f"  {self._architecture}", err=True)
+        self._last, self._printed, self._architecture = None, now, ""
+        self._next = step + num_steps // _MOST_LINES
 
 
-def _figures(epoch: int, metrics: "Metrics") -> str:
-    shown = [f"{word} {float(metrics[name]):.4g}" for name, word in _SHOWN.items() if name in metrics]
-    return ", ".join([f"epoch {epoch}", *shown] if epoch else shown)
+def figures(epoch: int, metrics: "Metrics", *, short: bool = False) -> list[str]:
+    """What is known of a step, in words or short ones."""
+    shown = [f"epoch {epoch}"] if epoch else []
+    if "train_loss" in metrics:
+        shown.append(f"loss {float(metrics['train_loss']):.4g}")
+    if "train_accuracy" in metrics:
+        shown.append(f"{'acc' if short else 'accuracy'} {float(metrics['train_accuracy']):.1%}")
+    if "best_score" in metrics:
+        shown.append(f"{'best' if short else 'best score'} {float(metrics['best_score']):.4g}")
+    if "images_per_second" in metrics:
+        shown.append(f"{float(metrics['images_per_second']):,.0f} {'img' if short else 'images'}/s")
+    return shown
+
+
+def clock_time(seconds: float) -> str:
+    """Hours, minutes and seconds as a clock shows them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

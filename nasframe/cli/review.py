@@ -30,7 +30,10 @@ def report(
 
 def compare(
     run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN_DIR...", help="What finished runs left behind.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN_DIR...", help="What finished runs left behind; a sweep's folder for all of its runs."
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The page; one that is there is replaced.")
@@ -40,8 +43,10 @@ def compare(
 ) -> None:
     """Put finished runs side by side: figures, networks, curves, and what differs between their recipes."""
     from nasframe.study import comparison
+    from nasframe.study.sweep import runs_in
 
-    found = comparison.compare(run_dirs, plugin or ())
+    folders = [run for folder in run_dirs for run in runs_in(folder)]
+    found = comparison.compare(folders, plugin or ())
     comparison.write_comparison(out, found)
     if as_json:
         print_json({**found, "page": str(out)})
@@ -52,10 +57,10 @@ def compare(
 def _show(found: dict[str, Any], page: Path) -> None:
     from nasframe.study.comparison import figure_rows, recipe_rows
 
-    labels = [run["label"] for run in found["runs"]]
+    labels = [printable(run["label"]) for run in found["runs"]]
     for title, rows in (("figure", figure_rows(found)), ("recipe", recipe_rows(found))):
         if rows:
-            print_table([title, *labels], [[name, *map(printable, values)] for name, values in rows])
+            print_table([title, *labels], [list(map(printable, (name, *values))) for name, values in rows])
             typer.echo()
     choices = found["choices"]
     typer.echo(f"{choices['alike']} of {choices['count']} choices are decided alike")

@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
+from nasframe.cli.arguments import (
+    Address,
+    AsJson,
+    Jobs,
+    On,
+    Outside,
+    Overrides,
+    Plugins,
+    Quiet,
+    RecipeName,
+    executor_overrides,
+)
 from nasframe.cli.output import print_json, print_table, printable
 from nasframe.cli.progress import shown_progress
 from nasframe.cli.startup import uncollected
 from nasframe.launch import launch
 
 if TYPE_CHECKING:
+    from nasframe.core import Executor
     from nasframe.recipe import Run
+    from nasframe.registry import Component
 
 
 def run(
@@ -28,8 +41,12 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the complete recipe that would be run, and stop.")
     ] = False,
+    jobs: Jobs = None,
+    on: On = None,
+    address: Address = None,
     plugin: Plugins = None,
     outside: Outside = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Take a recipe through the whole search; started by torchrun, on several ranks."""
@@ -42,6 +59,7 @@ def run(
     with joined():
         with uncollected():
             complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
+            executor = _executor(on, jobs, address)
         is_alone = launch().num_ranks == 1  # otherwise another rank may make it now, or have made it before
         if is_alone and out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise typer.BadParameter(f"--out {out} must be a new or empty folder, but holds something")
@@ -50,15 +68,22 @@ def run(
                 typer.echo(dump_recipe(complete), nl=False)
             return
         keep_freed_memory()
-        with _resumable(out or Path("runs") / complete.name, plugin or ()), shown_progress() as progress:
-            finished = run_recipe(complete, out, progress)
-    _show(finished, as_json)
+        with (
+            _resumable(out or Path("runs") / complete.name, plugin or ()),
+            shown_progress(quiet=quiet) as shown,
+        ):
+            finished = run_recipe(complete, out, shown, prefer=shown.prefer, executor=executor)
+    _show(finished, as_json, quiet)
 
 
 def resume(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What an interrupted run left behind.")],
+    jobs: Jobs = None,
+    on: On = None,
+    address: Address = None,
     plugin: Plugins = None,
     outside: Outside = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run that was interrupted."""
@@ -70,10 +95,19 @@ def resume(
     if launch().is_first and not (run_dir / "recipe.yaml").is_file():  # others may not see it
         raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
     import_modules(plugin or ())
+    executor = _executor(on, jobs, address)
     keep_freed_memory()
-    with _resumable(run_dir, plugin or ()), shown_progress() as progress:
-        finished = resume_run(run_dir, progress, outside=outside)
-    _show(finished, as_json)
+    with _resumable(run_dir, plugin or ()), shown_progress(quiet=quiet) as shown:
+        finished = resume_run(run_dir, shown, prefer=shown.prefer, outside=outside, executor=executor)
+    _show(finished, as_json, quiet)
+
+
+def _executor(on: str | None, jobs: int | None, address: str | None) -> "Component[Executor] | None":
+    """Where scores are worked out, if anything is said of it."""
+    from nasframe.recipe.executing import read_executor
+
+    said = executor_overrides(on, jobs, address)
+    return read_executor(said) if said else None
 
 
 @contextmanager
@@ -104,7 +138,7 @@ def _writes_outside(recipe: Path) -> bool:
     return False
 
 
-def _show(finished: "Run", as_json: bool) -> None:
+def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     """What was found, and where it is; told by one rank."""
     if not launch().is_first:
         return
@@ -114,11 +148,16 @@ def _show(finished: "Run", as_json: bool) -> None:
         found = {"architecture": finished.architecture, "genotype": genotype, "health": finished.health}
         print_json({**paths, "metrics": finished.metrics, **found})
         return
+    if quiet:
+        typer.echo(str(finished.folder))
+        return
     rows = list(_figures(finished.metrics))
     rows += [["search", printable(finished.health)]] if finished.health else []
+    rows += [["found", printable(finished.genotype.summary)]]
     rows += [
         ["results", str(finished.folder)],
         ["report", str(finished.report)],
+        ["weights", str(finished.folder / "retrain" / "model.safetensors")],
         ["curves", f"tensorboard --logdir {finished.folder}"],
     ]
     notes = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))["notes"]

@@ -1,6 +1,5 @@
 """The verbs that take a finished run further."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,6 @@ import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
 from nasframe.cli.output import print_json, print_table
-from nasframe.core.quantity import spell_bytes, spell_seconds
 
 
 def export(
@@ -27,6 +25,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the network of a finished run in other formats, each checked against it on test examples."""
+    from nasframe.pages.measured import table_of
     from nasframe.recipe import open_run
     from nasframe.recipe.discovery import import_modules
 
@@ -41,24 +40,5 @@ def export(
         if each.max_difference is not None:
             typer.echo(f"  off by {each.max_difference:.2g} at most, on {each.num_examples} test examples")
         if each.figures:
-            _show(each.figures)
-
-
-def _show(figures: Mapping[str, Mapping[str, float]]) -> None:
-    """A table of what was measured, a row for each that it was measured of."""
-    names = list(dict.fromkeys(name for each in figures.values() for name in each))
-    rows = [[of, *(_spell(name, each.get(name)) for name in names)] for of, each in figures.items()]
-    typer.echo()
-    print_table(["", *(name.removesuffix("_ms").replace("_", " ") for name in names)], rows)
-
-
-def _spell(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    if name.endswith("accuracy"):
-        return f"{value:.2%}"
-    if name.endswith("_ms"):
-        return spell_seconds(value / 1000)
-    if name == "bytes":
-        return spell_bytes(round(value))
-    return f"{value:.4g}"
+            typer.echo()
+            print_table(*table_of(each.figures))

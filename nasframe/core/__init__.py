@@ -14,6 +14,7 @@ from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.compiled import uncompiled
 from nasframe.core.cost import COUNT_UNITS, Cost, costs, on_meta
 from nasframe.core.curvature import largest_eigenvalue, rise, upper_curvature
+from nasframe.core.curves import Alphas, Curves
 from nasframe.core.dataset import (
     AsGiven,
     Dataset,
@@ -36,9 +37,10 @@ from nasframe.core.explorer import Explorer, explorers
 from nasframe.core.exporter import Exported, Exporter, FinishedRun, exporters
 from nasframe.core.filler import AnyChoice, DerivedFiller, Filler, SamplingFiller, SupernetFiller
 from nasframe.core.fused import FusedSum, States
-from nasframe.core.genotype import Genotype
+from nasframe.core.genotype import Genotype, cell_graphs
 from nasframe.core.graph import Graph, draw
 from nasframe.core.guard import Guard
+from nasframe.core.heat_map import HeatMap
 from nasframe.core.in_two_steps import InTwoSteps
 from nasframe.core.indicators import (
     Idle,
@@ -92,6 +94,7 @@ from nasframe.core.penalized import Constrained, Penalized
 from nasframe.core.penalty import CostScale, Penalty, cost_scale, penalties, read_amount
 from nasframe.core.perturbation import Mixtures, Perturbation, Perturbed, perturbations, projected
 from nasframe.core.phases import AS_IT_IS, PHASES, arrangement_of, every
+from nasframe.core.picture import Picture
 from nasframe.core.pooling import GlobalAveragePool, global_average_pool
 from nasframe.core.precision import bfloat16_speedup, fast_precision
 from nasframe.core.prediction import Prediction, Predictor
@@ -135,7 +138,7 @@ from nasframe.core.space_size import num_architectures
 from nasframe.core.succession import take_alphas, take_weights
 from nasframe.core.swapped import normalized_by_batch, swapped, unmoved
 from nasframe.core.task import Task
-from nasframe.core.tracker import Record, Tracker, trackers
+from nasframe.core.tracker import Conclusion, Record, Tracker, trackers
 from nasframe.core.trainer import Job, Progress, Trainer, trainers
 from nasframe.core.virtual_step import VirtualStep, check_modelled
 from nasframe.core.watched import is_watched
@@ -150,6 +153,7 @@ __all__ = [
     "PHASES",
     "WEIGHT",
     "Algorithm",
+    "Alphas",
     "Annealed",
     "AnyChoice",
     "ArchParam",
@@ -164,9 +168,11 @@ __all__ = [
     "Candidate",
     "Checkpoints",
     "Choice",
+    "Conclusion",
     "Constrained",
     "Cost",
     "CostScale",
+    "Curves",
     "Dataset",
     "DerivedFiller",
     "Deriver",
@@ -187,6 +193,7 @@ __all__ = [
     "HasConcentration",
     "HasGates",
     "HasLogits",
+    "HeatMap",
     "Idle",
     "IdleEdges",
     "InTwoSteps",
@@ -213,6 +220,7 @@ __all__ = [
     "Penalty",
     "Perturbation",
     "Perturbed",
+    "Picture",
     "Prediction",
     "Predictor",
     "Preprocess",
@@ -260,6 +268,7 @@ __all__ = [
     "averaged",
     "benchmarks",
     "bfloat16_speedup",
+    "cell_graphs",
     "cheapest",
     "check_modelled",
     "choices_of",

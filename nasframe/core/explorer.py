@@ -11,7 +11,8 @@ class Explorer(ABC):
     """Proposes architectures and hears their scores; the higher the better.
 
     What it proposes follows from the space, the seed and the scores alone: a search that was interrupted
-    goes on by asking and telling again what was scored.
+    goes on by asking and telling again what was scored. It can be copied by `copy.deepcopy`, and the copy
+    proposes the same: so scores are worked out side by side, before they are asked for.
 
     Attributes:
         uses_budgets: Whether it asks for scores that cost less than the whole budget.

@@ -209,6 +209,9 @@ class DerivedFiller(Filler):
 
     Args:
         genotype: Must keep legal candidates for each choice that the blueprint asks for.
+
+    Attributes:
+        decided: What stands where: choice id, candidate and module of each site.
     """
 
     mixed = False
@@ -216,9 +219,10 @@ class DerivedFiller(Filler):
     def __init__(self, genotype: Genotype) -> None:
         self._genotype = genotype
         self.choices: dict[str, Choice] = {}
+        self.decided: list[tuple[str, str, nn.Module]] = []
 
     def layer(self, choice: LayerChoice, make: Callable[[str], nn.Module]) -> nn.Module:
-        return _one_or_sum([make(name) for name in self._kept(choice)])
+        return _one_or_sum([self._made(choice, name, make(name)) for name in self._kept(choice)])
 
     def inputs(self, choice: InputChoice, make: Callable[[int], nn.Module]) -> nn.Module:
         kept = self.subset(choice)
@@ -240,7 +244,11 @@ class DerivedFiller(Filler):
             raise FormatError(
                 f"genotype: choice `{choice.id}` must keep one of {choice.candidates}, got {[value, *others]}"
             )
-        return make(int(value))
+        return self._made(choice, value, make(int(value)))
+
+    def _made(self, choice: Choice, name: str, module: nn.Module) -> nn.Module:
+        self.decided.append((choice.id, name, module))
+        return module
 
     def _kept(self, choice: Choice) -> tuple[str, ...]:
         _note(self.choices, choice)

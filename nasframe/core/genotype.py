@@ -1,21 +1,26 @@
 """Genotype: a found architecture as plain, versioned data."""
 
 import ast
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from nasframe.core.graph import Graph, draw
 from nasframe.core.json_text import read_bounded, read_json
+from nasframe.core.picture import Picture
 from nasframe.core.storage import write_whole
-from nasframe.errors import FormatError
+from nasframe.errors import FormatError, UnsupportedError
 
 _FORMAT = "nasframe.genotype"
 _VERSION = 1
 _CELLS = ("normal", "reduce")
+_CONCAT = "_concat"
 _EDGE = re.compile(r"(.+?)_\d+_\d+")
 _MAX_LENGTH = 100_000  # of a text in the DARTS format, some fifty times what a large cell takes
 
@@ -28,11 +33,16 @@ class Genotype:
     ``<cell>_<node>_<state>`` (the operation between them), and ``<cell>_concat`` (the cell's
     output), so that `from_darts` and `to_darts` can read and write the format of Liu et al. 2019.
 
+    Attributes:
+        choices: What each choice keeps.
+        graphs: How its space draws it, where it comes from a run; no part of what it is.
+
     Raises:
         FormatError: `choices` does not map texts to sequences of texts.
     """
 
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    graphs: Mapping[str, Graph] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_choices(self.choices)
@@ -43,10 +53,45 @@ class Genotype:
         return hash(tuple(self.choices.items()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Genotype, (dict(self.choices),)
+        return Genotype, (dict(self.choices), dict(self.graphs))
 
     def __getitem__(self, choice_id: str) -> tuple[str, ...]:
         return self.choices[choice_id]
+
+    @property
+    def summary(self) -> str:
+        """What is kept, in one line: how often in each kind of cell; in order where there are no cells."""
+        names = sorted(self.choices, key=_natural)
+        cells: dict[str, list[str]] = {}
+        for name in names:
+            if cell := cell_of(name):
+                cells.setdefault(cell, []).extend(self.choices[name])
+        if not cells:
+            kept = [" + ".join(self.choices[name]) or "nothing" for name in names]
+            runs = [(len(list(same)), each) for each, same in itertools.groupby(kept)]
+            return ", ".join(_times(count, each) for count, each in runs)
+        counts = {cell: Counter(kept).most_common() for cell, kept in cells.items()}
+        return "; ".join(
+            f"{cell}: {', '.join(_times(count, each) for each, count in found)}"
+            for cell, found in counts.items()
+        )
+
+    def draw(self) -> Picture:
+        """Draw the cells, or what its space shows of it, one below the other.
+
+        Raises:
+            UnsupportedError: It is neither of cells nor of a run.
+        """
+        graphs = self.graphs or cell_graphs(self)
+        if not graphs:
+            raise UnsupportedError(
+                "genotype: must be of cells, or of a run, to be drawn by itself; let its space draw it: "
+                "`draw(*space.graphs(genotype).values())`"
+            )
+        return Picture(draw(*graphs.values()))
+
+    def _repr_svg_(self) -> str | None:
+        return self.draw()._repr_svg_() if self.graphs or cell_graphs(self) else None
 
     def to_json(self) -> str:
         """The JSON text that `from_json` reads."""
@@ -139,6 +184,42 @@ def cell_of(choice_id: str) -> str:
     """The kind of cell that an edge is in, as cell spaces name them (see `Genotype`); empty for others."""
     found = _EDGE.fullmatch(choice_id)
     return found[1] if found else ""
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Orders names as one counts: 2 before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _times(count: int, name: str) -> str:
+    return name if count == 1 else f"{count} {name}"
+
+
+def cell_graphs(genotype: Genotype) -> dict[str, Graph]:
+    """The cells of a genotype of cells (see `Genotype`), by their names; none of another.
+
+    Raises:
+        FormatError: A cell is not whole.
+    """
+    cells = [name.removesuffix(_CONCAT) for name in genotype.choices if name.endswith(_CONCAT)]
+    try:
+        return {cell: _cell_graph(genotype, cell) for cell in cells}
+    except (LookupError, ValueError) as error:
+        raise FormatError(
+            f"genotype: each state of a cell must be decided, but one is not: {error}"
+        ) from error
+
+
+def _cell_graph(genotype: Genotype, cell: str) -> Graph:
+    count = next(node for node in itertools.count(2) if f"{cell}_{node}" not in genotype.choices)
+    names = ("c_{k-2}", "c_{k-1}", *map(str, range(count - 2)), "c_{k}")
+    edges: list[tuple[str, str, str]] = []
+    for node in range(2, count):
+        for state in dict.fromkeys(genotype[f"{cell}_{node}"]):
+            kept = genotype[f"{cell}_{node}_{state}"]
+            edges += [(names[int(state)], names[node], name) for name in kept]
+    edges += [(names[int(node)], names[-1], "") for node in genotype[f"{cell}{_CONCAT}"]]
+    return Graph(f"{cell} cell", names, tuple(edges))
 
 
 def _check_choices(choices: Any) -> None:

@@ -40,24 +40,33 @@ class Graph:
     edges: tuple[tuple[str, str, str], ...]
 
 
-def draw(graph: Graph) -> "Figure":
-    """Draw a graph with matplotlib, one column for each depth; an edge's color is its label's family."""
+def draw(*graphs: Graph) -> "Figure":
+    """Draw graphs with matplotlib, one below the other.
+
+    Each has one column for each depth; an edge's color is its label's family.
+    """
     # matplotlib takes half a second to import, which whoever draws nothing need not wait for
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    layout = lay_out(graph.nodes, graph.edges, _node_size, _label_size)
-    width = max(layout.width, _text_width(graph.title, _NODE_FONT)) + 2 * _MARGIN
-    height = layout.height + 2 * _MARGIN + _TITLE_HEIGHT
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    layouts = [lay_out(graph.nodes, graph.edges, _node_size, _label_size) for graph in graphs]
+    widths = [
+        max(layout.width, _text_width(graph.title, _NODE_FONT))
+        for graph, layout in zip(graphs, layouts, strict=True)
+    ]
+    heights = [layout.height + 2 * _MARGIN + _TITLE_HEIGHT for layout in layouts]
+    bottom = sum(heights)
+    figure = Figure(figsize=(max(widths) + 2 * _MARGIN, bottom), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    page = _Page(figure)
-    page.write(0, height - 2 * _MARGIN - 0.11, graph.title, _NODE_FONT, _INK, at=0, font="bold")
-    for index, (_, _, label) in enumerate(graph.edges):
-        _draw_edge(page, layout, index, label)
-    for item, center in layout.centers.items():
-        if item.name:
-            _draw_node(page, item, center)
+    for graph, layout, height in zip(graphs, layouts, heights, strict=True):
+        bottom -= height
+        page = _Page(figure, bottom)
+        page.write(0, height - 2 * _MARGIN - 0.11, graph.title, _NODE_FONT, _INK, at=0, font="bold")
+        for index, (_, _, label) in enumerate(graph.edges):
+            _draw_edge(page, layout, index, label)
+        for item, center in layout.centers.items():
+            if item.name:
+                _draw_node(page, item, center)
     return figure
 
 
@@ -105,13 +114,17 @@ class _Page:
     """A figure that is drawn on in inches, from the lower left within its margin.
 
     Axes would take as long as the rest of a picture, and matplotlib's texts three times as long.
+
+    Args:
+        figure: The figure.
+        bottom: Where the page begins.
     """
 
-    def __init__(self, figure: "Figure") -> None:
+    def __init__(self, figure: "Figure", bottom: float) -> None:
         from matplotlib.transforms import Affine2D
 
         self._figure = figure
-        self._inches = Affine2D().translate(_MARGIN, _MARGIN) + figure.dpi_scale_trans
+        self._inches = Affine2D().translate(_MARGIN, bottom + _MARGIN) + figure.dpi_scale_trans
 
     def add(self, patch: "Patch") -> None:
         patch.set_transform(self._inches)

@@ -1,6 +1,6 @@
 """Model: a network together with what is searched in it, and its parameters by kind."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, cast, final, runtime_checkable
 
@@ -34,9 +34,11 @@ class Model(nn.Module):
         mixed_ops: The mixed op of each choice that has one.
         conditions: By choice id the (choice, candidate) pairs around each of its sites; one that is not
             there is always in effect.
+        decided: What stands where in a derived network.
 
     Attributes:
         progress: The share of the stage's epochs that are done, 0 to 1, as `anneal` was told.
+        decided: Of a derived network, choice id, candidate and module of each site.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Model(nn.Module):
         choices: Mapping[str, Choice] | None = None,
         mixed_ops: Mapping[str, MixedOp] | None = None,
         conditions: Mapping[str, Collection[frozenset[tuple[str, str]]]] | None = None,
+        decided: Iterable[tuple[str, str, nn.Module]] = (),
     ) -> None:
         super().__init__()
         self.network = network
         self.choices = dict(choices or {})
         self.mixed_ops = _MixedOps(mixed_ops or {})
         self._conditions = dict(conditions or {})
+        self.decided = list(decided)
         self._autocast: torch.dtype | None = None
         self.progress = 0.0
         parameter_kinds.keep_kinds_on_load(self)

@@ -17,7 +17,7 @@ def global_average_pool(x_BCHW: torch.Tensor) -> torch.Tensor:
 
 @final
 class GlobalAveragePool(nn.Module):
-    """`global_average_pool` as a module."""
+    """The mean of each channel over its map, B C; see `global_average_pool`."""
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return global_average_pool(x_BCHW)

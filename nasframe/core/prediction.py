@@ -77,7 +77,7 @@ class Predictor:
         self,
         files: Iterable[str | Path],
         *,
-        top: int = 5,
+        top: int = 3,
         unreadable: Callable[[DataError], None] | None = None,
     ) -> list[Prediction]:
         """Ask about files.

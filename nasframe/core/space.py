@@ -128,7 +128,7 @@ def derived(space: Space, genotype: Genotype, *, recomputed: bool = False) -> Mo
     filler.check_complete()
     if recomputed:
         _recompute(network)
-    return Model(network)
+    return Model(network, decided=filler.decided)
 
 
 def _recompute(network: nn.Module) -> None:

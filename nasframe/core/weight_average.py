@@ -24,13 +24,20 @@ class WeightAverage:
     """
 
     def __init__(self, model: Model, decay: float) -> None:
-        self._model, self._decay, self._step = model, decay, 0
+        self._decay, self._step = decay, 0
+        self._parameters: dict[str, torch.Tensor] = dict(model.named_parameters_at("lower"))
+        self._places = {
+            f"{prefix}.{name}": (module._buffers, name)
+            for prefix, module in model.named_modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None and buffer.is_floating_point()
+        }
         self._means = {name: tensor.detach().clone() for name, tensor in self._live().items()}
 
     def _live(self) -> dict[str, torch.Tensor]:
         """The tensors of the model that are averaged; buffers may be others than before."""
-        buffers = {name: each for name, each in self._model.named_buffers() if each.is_floating_point()}
-        return {**dict(self._model.named_parameters_at("lower")), **buffers}
+        buffers = {key: held[name] for key, (held, name) in self._places.items()}
+        return self._parameters | {key: each for key, each in buffers.items() if each is not None}
 
     @torch.no_grad()
     def update(self) -> None:

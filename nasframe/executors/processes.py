@@ -17,7 +17,7 @@ from typing import Any, Final, final
 
 import torch
 
-from nasframe.core import Ended, Executor, Interrupts, Work, Workers, as_they_end, executors
+from nasframe.core import Ended, Executor, Work, Workers, as_they_end, executors
 from nasframe.types import NonNegativeInt, PositiveInt
 
 _SECONDS_TO_END: Final = 60.0
@@ -45,14 +45,10 @@ class Processes(Executor):
             yield Workers(1, _here)
             return
         crew = _Crew(self._jobs, self._retries, lasting)
-        with Interrupts():
-            try:
-                yield Workers(self._jobs, crew.run)
-            except BaseException:
-                crew.end()
-                raise
-            finally:
-                crew.close()
+        try:
+            yield Workers(self._jobs, crew.run)
+        finally:
+            crew.end()
 
 
 def _here(works: Iterable[Work | None]) -> Iterator[Ended]:
@@ -119,13 +115,11 @@ class _Crew:
         self._places.put(process.place)
 
     def end(self) -> None:
-        """Tell all that run to end; their runs end with a checkpoint."""
+        """Tell all that run to end, which their runs do with a checkpoint, and wait for them."""
         with self._starting:
             self._is_ending = True
             for child in multiprocessing.active_children():
                 child.terminate()
-
-    def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
         while not self._idle.empty():
             self._stop(self._idle.get())

@@ -2,14 +2,16 @@
 
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, final
 
-from nasframe.core import Ended, Executor, Interrupts, Work, Workers, as_they_end, executors
+from nasframe.core import Ended, Executor, Work, Workers, as_they_end, executors
 from nasframe.errors import UnsupportedError
 from nasframe.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -53,8 +55,7 @@ class Ray(Executor):
     @contextmanager
     def opened(self, folder: Path, *, lasting: bool = False) -> Iterator[Workers]:
         ray = _ray()
-        # Ray takes signals for itself: the inner ones hear them, the outer ones leave all as it was
-        with Interrupts(), self._connected(ray), Interrupts():
+        with self._connected(ray):
             room = ray.cluster_resources()
             resources = self._resources(room)
             jobs = self._jobs or _places(resources, room)
@@ -66,9 +67,8 @@ class Ray(Executor):
             tasks = _Tasks(ray, resources, self._retries, lasting)
             try:
                 yield Workers(jobs, lambda works: tasks.run(works, jobs))
-            except BaseException:
+            finally:
                 tasks.end()
-                raise
 
     @contextmanager
     def _connected(self, ray: Any) -> Iterator[None]:
@@ -87,7 +87,8 @@ class Ray(Executor):
         else:
             quiet["address"] = address
         try:
-            ray.init(**quiet)
+            with _kept_signals():
+                ray.init(**quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = f"at {address}" if address else "of this machine"
             raise UnsupportedError(
@@ -105,6 +106,15 @@ class Ray(Executor):
         memory = None if self._memory_gib is None else self._memory_gib * 2**30
         asked = {"CPU": self._cpus, "GPU": gpus, "memory": memory}
         return {name: amount for name, amount in asked.items() if amount}
+
+
+@contextmanager
+def _kept_signals() -> Iterator[None]:
+    """Ray would end the process by SIGTERM at once; whoever hears it now shall hear it afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _places(resources: dict[str, float], room: dict[str, float]) -> int:

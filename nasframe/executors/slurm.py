@@ -1,6 +1,8 @@
 """SLURM, by submitit: an array of jobs, which are found again when this process is started again."""
 
 import json
+import math
+import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +19,7 @@ from nasframe.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 _POLL_SECONDS: Final = 5.0
 _SIGNAL_SECONDS: Final = 120
+_RAISED: Final = re.compile(r"^[\w.]+(?:Error|Exception|Interrupt|Exit)\b.*", re.MULTILINE)
 
 
 @executors.register("slurm")
@@ -68,7 +71,7 @@ class Slurm(Executor):
             "time": minutes,
             "cpus_per_task": cpus,
             "gpus_per_node": gpus or None,
-            "mem": memory_gib,
+            "mem": None if memory_gib is None else f"{math.ceil(1024 * memory_gib)}M",
             "setup": list(setup) or None,
             "additional_parameters": more or None,
             "signal_delay_s": _SIGNAL_SECONDS,
@@ -86,11 +89,10 @@ class Slurm(Executor):
         except RuntimeError as error:
             raise UnsupportedError(
                 "executors: `slurm`: must be started on a machine of the cluster, where `sbatch` and `srun` "
-                f"are, but {error}; --dry-run shows what would be submitted"
+                "are, but they are not here; --dry-run shows what would be submitted"
             ) from error
         submitter.update_parameters(**self._parameters)
-        with Interrupts():
-            yield Workers(self._jobs, _Queue(submitit, submitter, logs).run)
+        yield Workers(self._jobs, _Queue(submitit, submitter, logs).run)
 
     def preview(self, folder: Path, count: int) -> str:
         submitit = _submitit()
@@ -155,8 +157,8 @@ class _Queue:
         try:
             return Ended(work, job.result())
         except (errors.FailedJobError, errors.UncompletedJobError) as error:
-            said = [line.strip() for line in str(error).splitlines() if line.strip()]
-            return Ended(work, lost=f"job {job.job_id} has no result: {said[-1] if said else error}")
+            said = _RAISED.findall(str(error)) or str(error).splitlines()[:1]
+            return Ended(work, lost=f"job {job.job_id} has no result: {' '.join(said[-1:])}")
 
 
 @final

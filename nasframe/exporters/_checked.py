@@ -31,16 +31,26 @@ def untraceable(format_: str, error: Exception) -> UnsupportedError:
     )
 
 
-def check(format_: str, path: Path, network: nn.Module, inputs: torch.Tensor) -> float:
+def check(
+    format_: str, path: Path, network: nn.Module, inputs: torch.Tensor, *, beside: Path | None = None
+) -> float:
     """Compare what was written with the network, on all inputs and on the first alone.
 
     The file runs in a process of its own.
+
+    Args:
+        format_: Of the file.
+        path: The file.
+        network: In evaluation mode, on the CPU.
+        inputs: On the CPU.
+        beside: Another file that belongs to it.
 
     Returns:
         The largest difference of an output.
 
     Raises:
-        UnsupportedError: The file does not run, or differs by more than rounding; it is removed.
+        UnsupportedError: The file does not run, or differs by more than rounding; what was written is
+            removed.
     """
     try:
         (actual,) = run_apart(format_, [path], inputs)
@@ -59,7 +69,9 @@ def check(format_: str, path: Path, network: nn.Module, inputs: torch.Tensor) ->
                 f"{relative:.2g} of the largest output, more than {_TOLERANCE:g}"
             )
     except UnsupportedError:
-        path.unlink()
+        for each in (path, beside):
+            if each is not None:
+                each.unlink()
         raise
     return difference
 

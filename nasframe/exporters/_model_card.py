@@ -8,8 +8,11 @@ from typing import Any, Final
 import yaml
 
 from nasframe.core import Dataset, FinishedRun, NormalizeImages
+from nasframe.pages.cost import stages_of
+from nasframe.pages.words import duration, figure, joules
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$-])")
+_OF_SEVERAL: Final = ("_mean", "_std")  # of all trainings, not of this network
 _MOST_CLASSES: Final = 50
 _IMAGE_DIMENSIONS: Final = 3
 
@@ -37,7 +40,7 @@ def _front_matter(run: FinishedRun) -> dict[str, Any]:
     figures = {
         name.removeprefix("test_"): value
         for name, value in _metrics(run).items()
-        if name.startswith("test_") and name != "test_loss"
+        if name.startswith("test_") and name != "test_loss" and not name.endswith(_OF_SEVERAL)
     }
     data = {"type": run.recipe["data"]["type"], "name": run.recipe["data"]["type"], "split": "test"}
     measured = [{"type": name, "value": value} for name, value in figures.items()]
@@ -103,10 +106,11 @@ model = nasframe.load("FOLDER")
 
 def _figures(run: FinishedRun) -> str:
     rows = "\n".join(
-        f"| {_text(name.replace('_', ' '))} | {value:.6g} |" for name, value in _metrics(run).items()
+        f"| {_text(name.replace('_', ' '))} | {figure(name, value)} |"
+        for name, value in _metrics(run).items()
     )
     return (
-        f"Of one training, on {len(run.data.test):,} test examples that neither search nor training saw.\n\n"
+        f"On {len(run.data.test):,} test examples, which neither search nor training saw.\n\n"
         f"| figure | value |\n|---|---|\n{rows}"
     )
 
@@ -157,21 +161,31 @@ def _found(run: FinishedRun) -> str:
 
 
 def _cost(report: Mapping[str, Any]) -> str:
-    seconds, environment = report.get("seconds", {}), report.get("environment", {})
+    environment = report.get("environment", {})
     device = environment.get("accelerator") or environment.get("device")
-    stages = "\n".join(f"| {_text(stage)} | {value:,.1f} |" for stage, value in seconds.items())
-    table = f"| stage | seconds |\n|---|---|\n{stages}"
+    rows = "\n".join(
+        f"| {_text(each.stage)} | {duration(each.seconds)} | "
+        f"{'not measured' if each.joules is None else joules(each.joules)} |"
+        for each in stages_of(report)
+    )
     return (
         f"On {_text(device)} with PyTorch {_text(environment.get('torch'))}; CPU threads: "
-        f"{environment.get('threads')}, processes: {environment.get('ranks')}.\n\n{table}"
+        f"{environment.get('threads')}, processes: {environment.get('ranks')}.\n\n"
+        f"| stage | time | energy of the processors |\n|---|---|---|\n{rows}"
     )
 
 
 def _limits(run: FinishedRun) -> str:
     lines = [
         "- Test examples come from where the training examples come from; of others nothing was measured.",
-        "- Figures are of one search and one training with one seed; another seed gives others.",
     ]
+    if (seeds := run.recipe["retrain"]["seeds"]) > 1:
+        lines.append(
+            f"- Figures are of one search, and of the best of {seeds} trainings by validation; mean and std "
+            "are over all of them."
+        )
+    else:
+        lines.append("- Figures are of one search and one training; another seed gives others.")
     if run.data.class_names:
         lines.append(
             "- Any input is taken for one of the classes, whatever it is; probabilities are not calibrated."

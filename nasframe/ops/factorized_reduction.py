@@ -46,7 +46,6 @@ class FactorizedReduction(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         x_BCHW = functional.relu(x_BCHW)
-        height, width = x_BCHW.shape[-2:]
-        shifted = functional.pad(x_BCHW, (-1, width % 2, -1, height % 2))
+        shifted = functional.pad(x_BCHW, (-1, x_BCHW.shape[3] % 2, -1, x_BCHW.shape[2] % 2))
         out: torch.Tensor = self.norm(torch.cat([self.even(x_BCHW), self.odd(shifted)], dim=1))
         return out

@@ -37,6 +37,7 @@ class InvertedResidual(Block, InTwoSteps):
 
     Attributes:
         fused: Whether it computes layers together at all.
+        written_as: What its class is called where it is written down; blocks of other forms have others.
     """
 
     def __init__(
@@ -65,6 +66,9 @@ class InvertedResidual(Block, InTwoSteps):
         self.layers = nn.Sequential(*widen, depthwise, conv_bn(middle, out_channels, affine=affine))
         self.fused, self._stride = True, stride
         self._shortcut = stride == 1 and in_channels == out_channels
+        self.written_as = "InvertedResidual" if self._shortcut else "InvertedBottleneck"
+        if expansion == 1:
+            self.written_as = "DepthwiseSeparable"
 
     def compute(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.second_step(self.first_step(x_BCHW), x_BCHW)

@@ -13,7 +13,7 @@ from nasframe.ops.pointwise_conv import PointwiseConv
 
 @final
 class SeparableConv(nn.Sequential):
-    """ReLU, depthwise and 1x1 convolution, batch norm; all of it twice, the stride in the first.
+    """Twice ReLU, depthwise convolution, 1x1 convolution, batch norm; the stride is in the first.
 
     Args:
         in_channels: Channels of the input, and between the two.

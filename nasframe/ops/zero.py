@@ -22,7 +22,10 @@ class Zero(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, affine: bool) -> None:
         super().__init__()
         self._out_channels, self._stride = out_channels, stride
+        self._keeps_shape = stride == 1 and in_channels == out_channels
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        batch, _, height, width = x_BCHW[..., :: self._stride, :: self._stride].shape
-        return x_BCHW.new_zeros(batch, self._out_channels, height, width)
+        if self._keeps_shape:
+            return torch.zeros_like(x_BCHW)
+        read = x_BCHW[..., :: self._stride, :: self._stride]
+        return x_BCHW.new_zeros(read.shape[0], self._out_channels, read.shape[2], read.shape[3])

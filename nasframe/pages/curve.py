@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import final
 
 from nasframe.pages.chart import Series, thinned
@@ -45,11 +46,13 @@ class Weight:
         frames: The weights, parted by spaces; ``-`` where it has none.
         last: The last one; empty where it has none.
         is_top: Whether no other candidate of the choice has a larger one.
+        is_kept: Whether the architecture that was found keeps the candidate there.
     """
 
     frames: str
     last: str
     is_top: bool
+    is_kept: bool = False
 
 
 @final
@@ -74,8 +77,18 @@ def frames_of(alphas: Mapping[str, Mapping[str, Series]]) -> list[int]:
     return thinned(range(1, last + 1), _MOST_FRAMES)
 
 
-def heat_maps(alphas: Mapping[str, Mapping[str, Series]], frames: Sequence[int]) -> list[HeatMap]:
-    """The weights of the candidates; a table for each kind of cell, and for candidates of each sort."""
+def heat_maps(
+    alphas: Mapping[str, Mapping[str, Series]],
+    frames: Sequence[int],
+    kept: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[HeatMap]:
+    """The weights of the candidates; a table for each kind of cell, and for candidates of each sort.
+
+    Args:
+        alphas: The weights over the epochs, by choice and candidate.
+        frames: The epochs that are shown, from 1 on.
+        kept: What the architecture that was found keeps of each choice.
+    """
     groups: list[tuple[list[str], list[str]]] = []
     for choice, series in alphas.items():
         alike = (each for each in groups if _stand_together(*each, choice, list(series)))
@@ -87,7 +100,7 @@ def heat_maps(alphas: Mapping[str, Mapping[str, Series]], frames: Sequence[int])
     return [
         HeatMap(
             columns,
-            [(choice, _weights(alphas[choice], columns, frames)) for choice in choices],
+            [(choice, _weights(alphas[choice], columns, frames, kept.get(choice, ()))) for choice in choices],
             _most(alphas[choice] for choice in choices) or 1.0,
         )
         for columns, choices in groups
@@ -100,10 +113,13 @@ def _most(all_series: Iterable[Mapping[str, Series]]) -> float:
 
 
 def _weights(
-    series: Mapping[str, Series], columns: Sequence[str], frames: Sequence[int]
+    series: Mapping[str, Series], columns: Sequence[str], frames: Sequence[int], kept: Sequence[str]
 ) -> list[Weight | None]:
     top = strongest(series)
-    return [_weight(series[name], frames, is_top=name == top) if name in series else None for name in columns]
+    return [
+        _weight(series[name], frames, is_top=name == top, is_kept=name in kept) if name in series else None
+        for name in columns
+    ]
 
 
 def _stand_together(
@@ -114,8 +130,8 @@ def _stand_together(
     return one_has_all and choices[0].partition("_")[0] == choice.partition("_")[0]
 
 
-def _weight(values: Series, frames: Sequence[int], *, is_top: bool) -> Weight:
+def _weight(values: Series, frames: Sequence[int], *, is_top: bool, is_kept: bool) -> Weight:
     shown = [values[epoch - 1] if epoch <= len(values) else None for epoch in frames]
     spelled = ["-" if value is None else f"{value:.3f}".rstrip("0").rstrip(".") for value in shown]
     last = shown[-1] if shown else None
-    return Weight(" ".join(spelled), "" if last is None else f"{last:.2f}", is_top)
+    return Weight(" ".join(spelled), "" if last is None else f"{last:.2f}", is_top, is_kept)

@@ -159,6 +159,8 @@ class Tile:
 def strip(parts: Sequence[Mapping[str, Any]], colors: Mapping[str, int]) -> list[Tile]:
     """A network from its input to its output.
 
+    What has no parameters, was not chosen and leaves the shape as it is, such as an activation, is left out.
+
     Args:
         parts: As ``report.json`` has them.
         colors: The color of each candidate; others take further ones.
@@ -166,7 +168,9 @@ def strip(parts: Sequence[Mapping[str, Any]], colors: Mapping[str, int]) -> list
     chosen = dict.fromkeys(str(part["what"]) for part in parts if part["is_chosen"])
     known = {**{what: len(colors) + index for index, what in enumerate(chosen)}, **colors}
     tiles: list[Tile] = []
-    for part in parts:
+    for before, part in zip([None, *parts], parts, strict=False):
+        if before is not None and _is_plain(part) and part["shape"] == before["shape"]:
+            continue
         what, shape = str(part["what"]), _shape(part["shape"])
         color = known[what] if part["is_chosen"] else None
         tile = Tile(what, shape, f"{part['parameters']:,} parameters", color)
@@ -175,6 +179,10 @@ def strip(parts: Sequence[Mapping[str, Any]], colors: Mapping[str, int]) -> list
         else:
             tiles.append(tile)
     return tiles
+
+
+def _is_plain(part: Mapping[str, Any]) -> bool:
+    return not part["is_chosen"] and part["parameters"] == 0
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -7,6 +7,8 @@
   const cells = [...document.querySelectorAll(".heat td[data-w]")].map((cell) => [cell, cell.dataset.w.split(" ")]);
   const rows = document.querySelectorAll(".heat tbody tr");
   const charts = document.querySelectorAll("svg[data-last]");
+  const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const pause = isCalm ? 1000 : Math.max(80, Math.min(600, 8000 / epochs.length)); // ms an epoch
   let timer = 0;
 
   function show(frame) {
@@ -45,7 +47,7 @@
       slider.value = Number(slider.value) + 1;
       show(Number(slider.value));
       if (slider.value === slider.max) stop();
-    }, Math.max(80, Math.min(600, 8000 / epochs.length)));
+    }, pause);
   }
 
   button.addEventListener("click", () => (timer ? stop() : play()));

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from nasframe.core.quantity import spell_seconds
+from nasframe.quantity import spell_seconds
 
 
 def spell(name: str) -> str:
@@ -20,7 +20,7 @@ def figure(name: str, value: Any) -> str:
     """A figure of a run; accuracies in percent."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return plain(value)
-    if name.endswith("accuracy"):
+    if name.endswith(("accuracy", "accuracy_mean", "accuracy_std")):
         return f"{value:.2%}"
     return f"{value:,.0f}" if float(value).is_integer() else short(value)
 

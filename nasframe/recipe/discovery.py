@@ -19,6 +19,7 @@ from nasframe.errors import NasframeError, Problem, RecipeError
 from nasframe.problem_kinds import UNUSABLE_MODULE
 from nasframe.registry import registries
 
+_MODULE: Final = "nasframe_plugin_"
 _SECONDS_TO_START: Final = 60
 _FAILURE_MARK: Final = "\x1eplugin failed: "
 _PROBE: Final = "import sys; from nasframe.recipe.discovery import probe; probe(*sys.argv[1:])"
@@ -60,8 +61,14 @@ def import_modules(paths: Sequence[Path]) -> None:
         raise RecipeError(problems)
 
 
+def imported_modules() -> tuple[Path, ...]:
+    """The user's modules that were imported, for other processes to do the same."""
+    named = [module for name, module in sys.modules.items() if name.startswith(_MODULE)]
+    return tuple(Path(module.__file__) for module in named if module.__file__)
+
+
 def _import_module(path: Path) -> None:
-    name = f"nasframe_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{_MODULE}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import torch
 
-from nasframe.core import Dataset, Model, Objective, Split, hold_out
+from nasframe.core import Dataset, Model, Split, hold_out
 from nasframe.errors import DataError
+from nasframe.recipe.confusion import Counted
 from nasframe.recipe.recipe import Recipe
-from nasframe.types import Metrics
 
 
 @final
@@ -84,40 +84,14 @@ def evaluate(
             f"evaluate: there must be {split} examples, but the retraining held out none; take another "
             "split, or a run with retrain.valid_fraction above 0"
         )
-    tally = _Tally(section.objective())
-    figures = section.trainer().evaluate(model, tally, examples, data.preprocess)
+    counted = Counted(section.objective(), model)
+    figures = section.trainer().evaluate(model, counted, examples, data.preprocess)
     metrics = {name: float(value) for name, value in figures.items()}
-    if (counts_KK := tally.counts) is None:
+    if (counts_KK := counted.take()) is None:
         return Evaluation(split, len(examples), metrics)
     names = data.class_names or tuple(map(str, range(len(counts_KK))))
     found = int(counts_KK.sum())
     return Evaluation(split, found, metrics, _classes(counts_KK, names), _confusions(counts_KK, names))
-
-
-@final
-class _Tally(Objective):
-    """An objective that counts what examples of each class are taken for.
-
-    Attributes:
-        counts: By class and what it was taken for, K K; None where outputs or targets are no classes.
-    """
-
-    def __init__(self, objective: Objective) -> None:
-        self._objective = objective
-        self.counts: torch.Tensor | None = None
-
-    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
-        return self._objective.loss(outputs, targets)
-
-    def metrics(self, outputs: Any, targets: Any) -> Metrics:
-        shares_BK = self._objective.probabilities(outputs)
-        if shares_BK is not None and isinstance(targets, torch.Tensor):
-            classes_B = targets.argmax(1) if targets.is_floating_point() else targets
-            size = shares_BK.shape[1]
-            pairs_B = (classes_B * size + shares_BK.argmax(1)).cpu()
-            counts_KK = torch.bincount(pairs_B, minlength=size * size).view(size, size)
-            self.counts = counts_KK if self.counts is None else self.counts + counts_KK
-        return self._objective.metrics(outputs, targets)
 
 
 def _classes(counts_KK: torch.Tensor, names: Sequence[str]) -> tuple[ClassFigures, ...]:

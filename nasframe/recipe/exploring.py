@@ -7,9 +7,10 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 import torch
 
@@ -37,6 +38,11 @@ from nasframe.registry import Component, registries
 from nasframe.types import Metrics
 
 _MOST_REFUSED: Final = 10_000
+
+Key: TypeAlias = tuple[Genotype, float]
+"""An architecture and the share of the whole budget that it is scored with."""
+Ask: TypeAlias = Callable[[Explorer], Genotype]
+"""What an explorer asks for next, of what is allowed."""
 
 
 def trains_supernet(score: Component[Score] | None) -> bool:
@@ -105,6 +111,36 @@ def _number(value: Any) -> float | None:
 
 
 @final
+@dataclass(frozen=True)
+class Outcome:
+    """What a score said of an architecture.
+
+    Attributes:
+        score: None where it has none.
+        reason: Why it has none.
+    """
+
+    score: float | None
+    reason: str = ""
+
+    def tell(self) -> None:
+        """Warn where there is no score, with the reason."""
+        if self.reason:
+            message = f"search.score: an architecture has no score and counts as the worst: {self.reason}"
+            warnings.warn(message, FaultWarning, stacklevel=2)
+
+
+def outcome_of(score: Score, genotype: Genotype, budget: float, seed: int) -> Outcome:
+    """Score an architecture, whatever was scored before."""
+    torch.manual_seed(seed_for(seed, "score"))
+    try:
+        value = float(score.of(genotype, budget))
+    except TrainingError as error:
+        return Outcome(None, str(error))
+    return Outcome(value if math.isfinite(value) else None)
+
+
+@final
 class ScoreLog:
     """``scores.jsonl``: one line for each architecture that was scored, in order.
 
@@ -159,6 +195,10 @@ class CostLimit:
         return {"derived_cost": self.prices.of(genotype), "max_cost": self.max_cost}
 
 
+Answer: TypeAlias = Callable[[Explorer, Genotype, Ask, int], Outcome]
+"""See `nasframe.recipe.ahead.Ahead.outcome`."""
+
+
 @final
 @dataclass
 class Exploration:
@@ -174,6 +214,7 @@ class Exploration:
         seed: The run's seed.
         interrupts: A line is whole.
         limit: What an architecture may cost to be scored; None for any amount.
+        ahead: Answers in place of `score`, where scores are worked out side by side (see `Ahead`).
     """
 
     explorer: Explorer
@@ -183,6 +224,7 @@ class Exploration:
     seed: int
     interrupts: Interrupts
     limit: "CostLimit | None" = None
+    ahead: Answer | None = None
     _made: Score | None = None
 
     def run(self) -> Iterator[tuple[Scored, Scored | None]]:
@@ -197,15 +239,15 @@ class Exploration:
             FormatError: What was scored before is not what the explorer asks for.
             UnsupportedError: No architecture is allowed.
         """
-        known: dict[tuple[Genotype, float], Scored] = {}
+        known: dict[Key, Scored] = {}
         best: Scored | None = None
         for index in range(self.evaluations):
-            genotype = self._asked()
+            genotype = self._asked(self.explorer)
             key = genotype, self.explorer.budget
             if index < len(self.log.before):
                 scored = self._again(index, *key)
             else:
-                scored = known[key] if key in known else self._scored(*key)
+                scored = known[key] if key in known else self._scored(genotype, index)
                 with self.interrupts.deferred():
                     self.log.append(scored)
             known[key] = scored
@@ -213,14 +255,14 @@ class Exploration:
             best = scored if scored.beats(best) else best
             yield scored, best
 
-    def _asked(self) -> Genotype:
+    def _asked(self, explorer: Explorer) -> Genotype:
         for _ in range(_MOST_REFUSED):
-            genotype = self.explorer.ask()
+            genotype = explorer.ask()
             if self.limit is None or self.limit.allows(genotype):
                 return genotype
         raise UnsupportedError(
             f"search.explorer: must find an architecture within the budget, but none of {_MOST_REFUSED:,} "
-            f"that {type(self.explorer).__name__} asked for is; allow more, or give the space cheaper ones"
+            f"that {type(explorer).__name__} asked for is; allow more, or give the space cheaper ones"
         )
 
     def _again(self, index: int, genotype: Genotype, budget: float) -> Scored:
@@ -232,17 +274,16 @@ class Exploration:
             )
         return scored
 
-    def _scored(self, genotype: Genotype, budget: float) -> Scored:
-        if self._made is None:
-            self._made = self.score()
-        torch.manual_seed(seed_for(self.seed, "score"))  # so that no score depends on those before
-        try:
-            value = float(self._made.of(genotype, budget))
-        except TrainingError as error:
-            message = f"search.score: an architecture has no score and counts as the worst: {error}"
-            warnings.warn(message, FaultWarning, stacklevel=2)
-            value = math.nan
-        return Scored(genotype, budget, value if math.isfinite(value) else None)
+    def _scored(self, genotype: Genotype, index: int) -> Scored:
+        budget = self.explorer.budget
+        if self.ahead is not None:
+            outcome = self.ahead(self.explorer, genotype, self._asked, self.evaluations - index)
+        else:
+            if self._made is None:
+                self._made = self.score()
+            outcome = outcome_of(self._made, genotype, budget, self.seed)
+            outcome.tell()
+        return Scored(genotype, budget, outcome.score)
 
 
 @final
@@ -309,7 +350,9 @@ class ScoreTraining:
         )
         self.fit(trainer, job)
         metrics = trainer.evaluate(model, self.objective, self.valid, self.data.preprocess)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # others are trained beside it
+            self.folder.rmdir()
         return metrics
 
     def _within(self, budget: float) -> Component[Trainer]:

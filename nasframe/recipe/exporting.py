@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nasframe.core import Dataset, Exported, Exporter, FinishedRun, Genotype, Model
+from nasframe.core import Dataset, Exported, Exporter, FinishedRun, Genotype, Model, Report
 from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import DataError, FaultWarning, FormatError, StorageError
@@ -51,9 +51,21 @@ def finished_run(
 
 
 def export(
-    component: Component[Exporter], run: FinishedRun, folder: Path, directory: RunDirectory
+    component: Component[Exporter],
+    run: FinishedRun,
+    folder: Path,
+    directory: RunDirectory,
+    report: Component[Report],
 ) -> Exported:
-    """Export, and note how far the file is off, and what else was measured of it."""
+    """Export, and note how far the file is off; what else was measured of it goes into the report.
+
+    Args:
+        component: The exporter.
+        run: What it is given.
+        folder: Where it writes.
+        directory: Of the run.
+        report: That for people.
+    """
     done = component().export_run(run, folder)
     if done.max_difference is not None:
         noted = folder / "checks.json"
@@ -61,7 +73,7 @@ def export(
         figures = {"max_difference": done.max_difference, "num_examples": done.num_examples}
         write_whole(noted, json.dumps({**checks, done.path.name: figures}, indent=2) + "\n")
     if done.figures:
-        _report(directory.report, component.name, done)
+        _report(directory, report, component.name, done)
     return done
 
 
@@ -92,14 +104,15 @@ def _predicted_latency(directory: RunDirectory, recipe: Recipe, genotype: Genoty
     return None if prices is None or "ms" not in units else prices.of(genotype) / units["ms"]
 
 
-def _report(path: Path, exporter: str, exported: Exported) -> None:
-    """Let the report say what was measured; what cannot be written is told by a `FaultWarning`."""
-    content = report_of(path)
+def _report(directory: RunDirectory, report: Component[Report], exporter: str, exported: Exported) -> None:
+    """Let the reports say what was measured; what cannot be written is told by a `FaultWarning`."""
+    content = report_of(directory.report)
     others = content.get("exports")
     figures = {of: dict(each) for of, each in exported.figures.items()}
     entry = {exporter: {"path": str(exported.path), "figures": figures}}
     content["exports"] = {**others, **entry} if isinstance(others, dict) else entry
     try:
-        write_whole(path, json.dumps(content, indent=2) + "\n")
+        write_whole(directory.report, json.dumps(content, indent=2) + "\n")
+        report().write(directory.root)
     except StorageError as error:
         warnings.warn(f"{error}; the report does not tell of {exported.path}", FaultWarning, stacklevel=2)

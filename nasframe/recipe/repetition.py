@@ -1,15 +1,14 @@
 """A retraining by several seeds: each by itself, the best by validation kept."""
 
 import json
-import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
 from nasframe.core.json_text import read_json_file
-from nasframe.core.storage import write_whole
+from nasframe.core.storage import write_whole, written_whole
 from nasframe.errors import FormatError
 from nasframe.recipe.progression import Stretch
 from nasframe.recipe.recipe import Recipe
@@ -18,7 +17,7 @@ from nasframe.types import Metrics
 Retrained: TypeAlias = Callable[[Stretch, Path], Metrics]
 """Retrains by a seed, writes the weights to a path, and returns what the network is worth in validation."""
 
-_FIGURES = ("metrics.jsonl",)  # of the kept training, which stand for the stage
+_FIGURES: Final = "metrics.jsonl"  # those of the kept training stand for the stage
 
 
 @final
@@ -44,29 +43,22 @@ class Repetition:
             retrained: Makes one.
             weights: Where those of the best are written.
         """
-        for stretch in self._stretches():
-            outcome = self._outcome(stretch.seed)
-            if not outcome.exists():
-                found = retrained(stretch, self.weights(stretch.seed))
+        for stretch in map(self.stretch_of, self.seeds):
+            outcome, own_weights = self._outcome(stretch.seed), self.weights(stretch.seed)
+            if not (outcome.exists() and own_weights.exists()):
+                found = retrained(stretch, own_weights)
                 valid = {f"valid_{name}": float(value) for name, value in found.items()}
                 write_whole(outcome, json.dumps({"seed": stretch.seed, **valid}, indent=2) + "\n")
         kept = self.folder / _name(self.kept)
-        for name in _FIGURES:
-            if (kept / name).exists():
-                shutil.copyfile(kept / name, self.folder / name)
-        shutil.copyfile(self.weights(self.kept), weights)
+        if (kept / _FIGURES).exists():
+            _copy(kept / _FIGURES, self.folder / _FIGURES)
+        _copy(self.weights(self.kept), weights)
 
-    def _stretches(self) -> list[Stretch]:
-        count = self.recipe.retrain.seeds
-        return [
-            Stretch(
-                folder=f"{self.folder.name}/{_name(seed)}",
-                seed=seed,
-                label=f"{self.folder.name} {index}/{count}",
-                records=f"{self.folder.name}/{_name(seed)}",
-            )
-            for index, seed in enumerate(self.seeds, 1)
-        ]
+    def stretch_of(self, seed: int) -> Stretch:
+        """The training by a seed."""
+        folder, count = f"{self.folder.name}/{_name(seed)}", self.recipe.retrain.seeds
+        index = self.seeds.index(seed) + 1
+        return Stretch(folder, seed, label=f"{self.folder.name} {index}/{count}", records=folder)
 
     @property
     def seeds(self) -> Sequence[int]:
@@ -95,6 +87,11 @@ class Repetition:
 
     def _outcome(self, seed: int) -> Path:
         return self.folder / _name(seed) / "outcome.json"
+
+
+def _copy(source: Path, target: Path) -> None:
+    with written_whole(target) as file:
+        file.write(source.read_bytes())
 
 
 def _name(seed: int) -> str:

@@ -12,6 +12,8 @@ from nasframe.core import Explorer, Genotype, Graph, Prices, Space, Standing, Ta
 from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.part import parts_of
 from nasframe.core.storage import write_whole
+from nasframe.errors import FormatError
+from nasframe.pages.drawing import graph_from
 from nasframe.recipe.exploring import Scored
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.run_directory import RunDirectory
@@ -88,6 +90,19 @@ def write_report(
         "command": _command(environment["command"]),
     }
     write_whole(directory.report, json.dumps(content, indent=2) + "\n")
+
+
+def reported_graphs(path: Path) -> dict[str, Graph]:
+    """How the space drew the found architecture, by name.
+
+    Raises:
+        FormatError: The report says something else.
+    """
+    content = read_json_file(path)
+    try:
+        return {name: graph_from(plain) for name, plain in content.get("graphs", {}).items()}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: `graphs` must be graphs: {error!r:.200}") from error
 
 
 def health_of(directory: RunDirectory) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, final
 
@@ -16,14 +16,19 @@ import torch
 
 from nasframe.core import (
     Algorithm,
+    Alphas,
     Benchmark,
+    Conclusion,
+    Curves,
     Dataset,
     Deriver,
+    Executor,
     Explorer,
     Exported,
     Genotype,
     Graph,
     Guard,
+    HeatMap,
     Idle,
     Interrupts,
     Job,
@@ -55,6 +60,7 @@ from nasframe.core import (
     seed_for,
     supernet,
 )
+from nasframe.core.curves import Series
 from nasframe.core.dataset import checked
 from nasframe.core.ranks import is_first, num_ranks, shared
 from nasframe.core.storage import write_whole
@@ -66,28 +72,46 @@ from nasframe.errors import (
     UnsupportedError,
 )
 from nasframe.recipe.additions import Additions, figures_of
+from nasframe.recipe.ahead import Ahead
+from nasframe.recipe.confusion import Counted, drawn_confusion
 from nasframe.recipe.consumption import EnergyMeter
 from nasframe.recipe.devices import default_threads, kernels_for, lost_by, peak_memory, threads_for
+from nasframe.recipe.discovery import import_modules, imported_modules
 from nasframe.recipe.evaluation import Evaluation, evaluate
-from nasframe.recipe.exploring import CostLimit, Exploration, Scored, ScoreLog, ScoreTraining, trains_supernet
+from nasframe.recipe.exploring import (
+    Answer,
+    CostLimit,
+    Exploration,
+    Outcome,
+    Scored,
+    ScoreLog,
+    ScoreTraining,
+    outcome_of,
+    trains_supernet,
+)
 from nasframe.recipe.exporting import export, finished_run, report_of
 from nasframe.recipe.health import CUT, SearchHealth, Subject
 from nasframe.recipe.joining import check_ranks, device_of_rank, held_directory, joined, run_directory_for
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.model_folder import describe, read_model_folder, set_weights
+from nasframe.recipe.notebook import shown_run
 from nasframe.recipe.pricing import Pricing
 from nasframe.recipe.progression import Progression, Stretch
 from nasframe.recipe.provenance import provenance_of
 from nasframe.recipe.recipe import Recipe, Retrain, Search
 from nasframe.recipe.repetition import Repetition, spread
-from nasframe.recipe.reporting import health_of, write_report
+from nasframe.recipe.reporting import health_of, reported_graphs, write_report
 from nasframe.recipe.run_directory import RunDirectory
-from nasframe.recipe.schema import dump_recipe
+from nasframe.recipe.sample_inputs import sample_inputs
+from nasframe.recipe.schema import dump_recipe, recipe_to_mapping
 from nasframe.recipe.tracking import Tracking
 from nasframe.registry import Component
 from nasframe.types import Metrics
 
 _ECHO_SECONDS: Final = 2.0  # in which torchrun has passed a signal on
+
+Prefer: TypeAlias = Callable[[str], None]
+"""Hears which architecture a search prefers, in one line, when that changes."""
 
 Fit: TypeAlias = Callable[[Trainer, Job], None]
 """Trains the model of a job by a trainer."""
@@ -114,10 +138,27 @@ class Run:
     architecture: str | None = None
     health: str = ""
 
+    @property
+    def alphas(self) -> Alphas:
+        """The weights of the candidates over the epochs of the search; empty where there was none."""
+        return Alphas(_reported(self.folder, "alphas"))
+
+    @property
+    def curves(self) -> dict[str, Curves]:
+        """The figures over the epochs of ``search`` and ``retrain``, and of the search's ``health``."""
+        stages: dict[str, dict[str, Series]] = {}
+        for tag, values in _reported(self.folder, "curves").items():
+            stage, _, name = tag.partition("/")
+            stages.setdefault(stage, {})[name] = values
+        return {stage: Curves(curves) for stage, curves in stages.items()}
+
+    def _repr_html_(self) -> str:
+        return shown_run(self.folder, self.metrics, self.health, self.genotype)
+
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""
         recipe = self._recipe()
-        described = _reported(self.folder / "report.json", "task")
+        described = _reported(self.folder, "task")
         task = Task(tuple(described["input_shape"]), described["num_outputs"], described.get("vocabulary"))
         model = derived(recipe.retrain.space(task), self.genotype)
         set_weights(model, self.folder / "retrain" / "model.safetensors")
@@ -165,7 +206,7 @@ class Run:
         directory = RunDirectory(self.folder)
         with threads_for(recipe.threads):
             finished = finished_run(directory, recipe, self.genotype, self.network(), recipe.data())
-            return export(write, finished, folder or directory.export, directory)
+            return export(write, finished, folder or directory.export, directory, recipe.report)
 
     def write_report(self) -> Path:
         """Write the report for people again, from ``report.json``: such as with a newer nasframe."""
@@ -175,7 +216,14 @@ class Run:
         return load_recipe(self.folder / "recipe.yaml", check=False, outside=True)
 
 
-def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None = None) -> Run:
+def run(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    *,
+    prefer: Prefer | None = None,
+    executor: Callable[[], Executor] | None = None,
+) -> Run:
     """Take a recipe through the whole search.
 
     Processes that a launcher such as torchrun started together share each batch.
@@ -184,8 +232,13 @@ def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None
         recipe: From `load_recipe`.
         out: The run directory; by default a new one below ``runs/<name>/``.
         progress: Hears each step.
+        prefer: Hears which architecture the search prefers, in one line, when that changes.
+        executor: Where the scores of an explorer are worked out, side by side.
+
+    Raises:
+        UnsupportedError: There is an executor, but nothing that it could do.
     """
-    return _run(recipe, out, progress or _silent)
+    return _run(recipe, out, progress or _silent, prefer=prefer, executor=executor)
 
 
 def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None = None) -> Run:
@@ -200,8 +253,16 @@ def run_fitted_by(recipe: Recipe, out: Path, fit: Fit, progress: Progress | None
     return _run(recipe, out, progress or _silent, fit)
 
 
-def _run(recipe: Recipe, out: str | Path | None, progress: Progress, fit: Fit | None = None) -> Run:
+def _run(
+    recipe: Recipe,
+    out: str | Path | None,
+    progress: Progress,
+    fit: Fit | None = None,
+    prefer: Prefer | None = None,
+    executor: Callable[[], Executor] | None = None,
+) -> Run:
     folder = None if out is None else Path(out)
+    _check_executor(recipe, executor)
     with joined():
         check_ranks(recipe)
         device, text = str(device_of_rank(recipe.device)), dump_recipe(recipe)
@@ -215,17 +276,26 @@ def _run(recipe: Recipe, out: str | Path | None, progress: Progress, fit: Fit | 
             return directory
 
         with held_directory(lambda: run_directory_for(text, folder, create)) as directory:
-            return _Stages(recipe, directory, progress, fit).run()
+            return _Stages(recipe, directory, progress, fit, prefer, executor).run()
 
 
-def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = False) -> Run:
+def resume(
+    run_dir: Path,
+    progress: Progress | None = None,
+    *,
+    prefer: Prefer | None = None,
+    outside: bool = False,
+    executor: Callable[[], Executor] | None = None,
+) -> Run:
     """Go on with a run from its last checkpoint, or its first unfinished stage.
 
     Args:
         run_dir: What `run` left behind.
         progress: Hears each step.
+        prefer: Hears which architecture the search prefers, in one line, when that changes.
         outside: Let it write files outside of the run directory, and of the folder that this runs in, that
             its recipe names.
+        executor: As `run`; it need not be that of before.
 
     Raises:
         FormatError: `run_dir` is not a run directory.
@@ -241,7 +311,38 @@ def resume(run_dir: Path, progress: Progress | None = None, *, outside: bool = F
         # the other ranks' copy lies elsewhere, so that nothing is inside of it; the first has looked
         recipe = load_recipe(directory.recipe, check=False, outside=outside or not is_first())
         check_ranks(recipe)
-        return _Stages(recipe, directory, progress or _silent).run()
+        _check_executor(recipe, executor)
+        return _Stages(recipe, directory, progress or _silent, prefer=prefer, executor=executor).run()
+
+
+def _check_executor(recipe: Recipe, executor: Callable[[], Executor] | None) -> None:
+    search = recipe.search
+    if executor is not None and (recipe.genotype or not search.score or trains_supernet(search.score)):
+        what = "one supernet is trained" if recipe.genotype is None else "the architecture is known"
+        raise UnsupportedError(
+            "search.explorer: must ask for scores that need no trained supernet, to be worked out "
+            f"side by side, but {what}; leave out --jobs and --on"
+        )
+
+
+def score_elsewhere(folder: Path, modules: tuple[Path, ...], genotype: Genotype, budget: float) -> Outcome:
+    """Score an architecture for a run of another process.
+
+    Args:
+        folder: The run directory.
+        modules: The user's own, imported first.
+        genotype: The architecture.
+        budget: Share of the whole budget.
+    """
+    import_modules(modules)
+    return _scoring(folder).score(genotype, budget)
+
+
+@lru_cache(maxsize=1)
+def _scoring(folder: Path) -> "_Stages":
+    """What scores for a run; data are read once by each process."""
+    recipe = load_recipe(folder / "recipe.yaml", check=False, outside=True)
+    return _Stages(recipe, RunDirectory(folder), _silent)
 
 
 def _silent(stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
@@ -255,13 +356,24 @@ def _plainly(trainer: Trainer, job: Job) -> None:
 @final
 class _Stages:
     def __init__(
-        self, recipe: Recipe, directory: RunDirectory, progress: Progress, fit: Fit | None = None
+        self,
+        recipe: Recipe,
+        directory: RunDirectory,
+        progress: Progress,
+        fit: Fit | None = None,
+        prefer: Prefer | None = None,
+        executor: Callable[[], Executor] | None = None,
     ) -> None:
         self._recipe, self._directory, self._progress = recipe, directory, progress
+        self._executor = executor
         self._fit_by = fit or _plainly
+        self._prefer = prefer
+        self._preferred: Genotype | None = None
         self._device = device_of_rank(recipe.device)
         self._interrupts = Interrupts(_ECHO_SECONDS if num_ranks() > 1 else 0.0)
         self._steps: dict[str, int] = dict(directory.status()["steps"])
+        self._until_told = ExitStack()
+        self._open_trackers: dict[str, list[Tracking]] = {}
 
     @cached_property
     def _data(self) -> Dataset:
@@ -295,10 +407,11 @@ class _Stages:
 
     def _run_stages(self) -> None:
         stages = {"search": self._search, "retrain": self._retrain, "report": self._report}
-        for name, stage in stages.items():
-            if name not in self._directory.status()["finished"]:
-                with self._timed(name):
-                    stage()
+        with ExitStack() as self._until_told:
+            for name, stage in stages.items():
+                if name not in self._directory.status()["finished"]:
+                    with self._timed(name):
+                        stage()
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -334,6 +447,11 @@ class _Stages:
         self._steps[stage] = step
         self._energy.read()
         self._progress(stage, step, num_steps, epoch, metrics)
+
+    def _hear_preferred(self, genotype: Genotype) -> None:
+        if self._prefer is not None and genotype != self._preferred:
+            self._preferred = genotype
+            self._prefer(genotype.summary)
 
     def _search(self) -> None:
         if self._recipe.genotype is not None:
@@ -382,6 +500,7 @@ class _Stages:
 
         def describe(record: Record) -> Record:
             genotype = derive()
+            self._hear_preferred(genotype)
             record = _with_alphas(record, model, _graphs(space, genotype))
             record = _with_truth(record, self._standing(genotype))
             record = _with_figures(record, {**stretch.figures, **figures_of(objective)})
@@ -476,18 +595,43 @@ class _Stages:
             num_records = self._fit("search", section, model, objective, make_algorithm, describe)
         limit = self._cost_limit(space)
         self._directory.stage("search")
-        exploration = Exploration(
-            component(space, self._recipe.seed),
-            lambda: self._score(space, trained),
-            ScoreLog(self._directory.scores),
-            section.evaluations,
-            self._recipe.seed,
-            self._interrupts,
-            limit,
-        )
-        best = self._explored(exploration, space, num_records + 1)
+        with self._ahead(space) as ahead:
+            exploration = Exploration(
+                component(space, self._recipe.seed),
+                lambda: self._score(space, trained),
+                ScoreLog(self._directory.scores),
+                section.evaluations,
+                self._recipe.seed,
+                self._interrupts,
+                limit,
+                ahead,
+            )
+            best = self._explored(exploration, space, num_records + 1)
         self._bequeath(best.genotype, trained)
         self._keep_found(best.genotype, space)
+
+    @contextmanager
+    def _ahead(self, space: Space) -> Iterator[Answer | None]:
+        """What works scores out side by side, if that is wanted."""
+        if self._executor is None:
+            yield None
+            return
+        root = self._directory.root
+        log = ScoreLog(self._directory.stage("search") / "ahead.jsonl")
+        score = partial(score_elsewhere, root, imported_modules())
+        with self._executor().opened(root, lasting=True) as workers:
+            yield Ahead(workers, log, score, space).outcome
+
+    def score(self, genotype: Genotype, budget: float) -> Outcome:
+        """Score an architecture with new weights, in a process that does nothing else."""
+        recipe = self._recipe
+        kernels = kernels_for(self._device, deterministic=recipe.deterministic)
+        with threads_for(recipe.threads or 1), self._interrupts, kernels:
+            return outcome_of(self._own_score, genotype, budget, recipe.seed)
+
+    @cached_property
+    def _own_score(self) -> Score:
+        return self._score(self._recipe.space(self._data.task), None)
 
     def _bequeath(self, found: Genotype, model: Model | None) -> None:
         """Write what an architecture inherits from the supernet, if the retraining begins with that."""
@@ -502,7 +646,7 @@ class _Stages:
         with self._tracking("search") as start_tracking:
             track = start_tracking(start)
             for index, (scored, found) in enumerate(exploration.run()):
-                record = Record(start + index)
+                record = Record(start + index, is_last=index + 1 == exploration.evaluations)
                 if exploration.explorer.uses_budgets:
                     record = _with_figures(record, {"budget": scored.budget})
                 if scored.score is not None:
@@ -511,6 +655,7 @@ class _Stages:
                     told = self._told(exploration, found)
                     record = _with_figures(record, {"best_score": found.value, **told})
                     if found is not best:
+                        self._hear_preferred(found.genotype)
                         record = replace(record, graphs=_graphs(space, found.genotype))
                 best = found
                 with self._interrupts.deferred():
@@ -624,17 +769,18 @@ class _Stages:
         if section.inherit:
             set_weights(model, self._directory.inherited)
         algorithm = algorithms.component("weights_only")
-        self._fit(
-            "retrain",
-            section,
-            model,
-            section.objective(),
-            algorithm,
-            lambda record: record,
-            stretch=stretch,
-        )
+        objective = Counted(section.objective(), model)
+
+        def with_confusion(record: Record) -> Record:
+            return replace(record, heat_maps=self._confusion(objective, "valid"))
+
+        self._fit("retrain", section, model, objective, algorithm, with_confusion, stretch=stretch)
         save_weights(model.state_dict(), weights)
         return model
+
+    def _confusion(self, objective: Counted, split: str) -> dict[str, HeatMap]:
+        """What the classes of a split were taken for, by tag; empty where there are none."""
+        return drawn_confusion(objective.take(), self._data.class_names, split)
 
     def _describe(self, genotype: Genotype) -> None:
         """Make a folder of the network that it can be built from without the data, if that is plain."""
@@ -660,9 +806,16 @@ class _Stages:
         stretch = stretch or Stretch(stage, self._recipe.seed, stage)
         folder, seed, label, before = stretch.folder, stretch.seed, stretch.label, stretch.before
         train, valid = hold_out(self._data.train, section.valid_fraction, self._recipe.seed)
+        augment = [component() for component in section.augment]
         last = before
 
-        with self._tracking(stretch.records or stage) as open_trackers:
+        def seen() -> dict[str, torch.Tensor]:
+            return sample_inputs(stage, self._data, train, augment, seed, self._device)
+
+        name = stretch.records or stage
+        with ExitStack() as until_trained:
+            until = self._until_told if name == "retrain" else until_trained
+            open_trackers = until.enter_context(self._tracking(name, seen))
 
             def start_tracking(start: int) -> Callable[[Record], None]:
                 nonlocal last
@@ -693,7 +846,7 @@ class _Stages:
                     train=train,
                     valid=valid,
                     preprocess=self._data.preprocess,
-                    augment=[component() for component in section.augment],
+                    augment=augment,
                     describe=describe,
                     start_tracking=start_tracking,
                     checkpoints=self._directory.checkpoints(folder),
@@ -708,19 +861,31 @@ class _Stages:
         return last
 
     @contextmanager
-    def _tracking(self, name: str) -> Iterator[Callable[[int], Callable[[Record], None]]]:
-        """What opens the trackers of a stage, by its folder, at a step, and returns where records go."""
+    def _tracking(
+        self, name: str, seen: Callable[[], dict[str, torch.Tensor]] = dict
+    ) -> Iterator[Callable[[int], Callable[[Record], None]]]:
+        """What opens the trackers of a stage, by its folder, at a step, and returns where records go.
+
+        Args:
+            name: Of the folder.
+            seen: Draws training inputs, for the first record.
+        """
         tracking: list[Tracking] = []
 
         def start_tracking(start: int) -> Callable[[Record], None]:
-            folder = self._directory.stage(name)
-            components = self._recipe.trackers if is_first() else ()
-            tracking.extend(Tracking(component, folder, start) for component in components)
+            tracking.extend(self._trackers(name, start))
+            self._open_trackers[name] = tracking
 
             def track(record: Record) -> None:
+                if record.step == 1 and tracking:
+                    recipe = _as_block(self._directory.recipe.read_text(encoding="utf-8"))
+                    record = replace(record, texts={"recipe": recipe}, images=seen())
                 for each in tracking:
                     each.log(record)
-                self._directory.update_status(steps=self._steps)
+                self._directory.update_status(
+                    steps=self._steps,
+                    records={**self._directory.status().get("records", {}), name: record.step},
+                )
 
             return track
 
@@ -730,6 +895,28 @@ class _Stages:
             for each in tracking:
                 each.close()
 
+    def _trackers(self, name: str, start: int) -> list[Tracking]:
+        folder = self._directory.stage(name)
+        components = self._recipe.trackers if is_first() else ()
+        return [Tracking(component, folder, start) for component in components]
+
+    def _conclude(self, conclusion: Conclusion) -> None:
+        """Tell the trackers of the retraining that is kept what the run came to.
+
+        They are open if that was the only one and was made just now.
+        """
+        name = "retrain"
+        if self._recipe.retrain.seeds > 1:
+            name = self._repetition.stretch_of(self._repetition.kept).folder
+        with ExitStack() as closing:
+            if name != "retrain" or not self._open_trackers.get(name):
+                last = self._directory.status().get("records", {}).get(name, 0)
+                self._open_trackers[name] = self._trackers(name, last + 1)
+                for each in self._open_trackers[name]:
+                    closing.callback(each.close)
+            for each in self._open_trackers[name]:
+                each.conclude(conclusion)
+
     def _report(self) -> None:
         section = self._recipe.retrain
         space: Space = section.space(self._data.task)
@@ -737,7 +924,9 @@ class _Stages:
         model = derived(space, genotype)
         set_weights(model, self._directory.weights)
         model.to(self._device)
-        metrics = self._tested(model)
+        objective = Counted(section.objective(), model)
+        metrics = self._tested(model, objective)
+        confusion = self._confusion(objective, "test")
         rows = self._tested_by_seed(model)
         if not is_first():
             return
@@ -747,6 +936,8 @@ class _Stages:
         metrics |= _truth(standing)
         task = self._data.task
         write_report(self._directory, self._recipe, genotype, space, metrics, task, standing, rows)
+        verdict = str(health_of(self._directory).get("verdict", ""))
+        self._conclude(Conclusion(_leaves(recipe_to_mapping(self._recipe)), metrics, confusion, verdict))
         report = self._recipe.report().write(self._directory.root)
         self._directory.update_status(report=os.path.relpath(report, self._directory.root))
         if self._recipe.export:
@@ -754,12 +945,12 @@ class _Stages:
             finished = finished_run(self._directory, self._recipe, genotype, model, self._data)
             self._directory.export.mkdir(exist_ok=True)
             for component in self._recipe.export:
-                export(component, finished, self._directory.export, self._directory)
+                export(component, finished, self._directory.export, self._directory, self._recipe.report)
 
-    def _tested(self, model: Model) -> dict[str, float]:
+    def _tested(self, model: Model, objective: Objective) -> dict[str, float]:
         """Figures on all test examples."""
         section, data = self._recipe.retrain, self._data
-        tested = section.trainer().evaluate(model, section.objective(), data.test, data.preprocess)
+        tested = section.trainer().evaluate(model, objective, data.test, data.preprocess)
         return {f"test_{name}": float(value) for name, value in tested.items()}
 
     def _tested_by_seed(self, model: Model) -> list[dict[str, float]]:
@@ -769,7 +960,7 @@ class _Stages:
         repetition, rows = self._repetition, []
         for seed in repetition.seeds:
             set_weights(model, repetition.weights(seed))
-            rows.append({**repetition.outcome(seed), **self._tested(model)})
+            rows.append({**repetition.outcome(seed), **self._tested(model, self._recipe.retrain.objective())})
         set_weights(model, self._directory.weights)
         return rows
 
@@ -783,19 +974,37 @@ def open_run(folder: Path) -> Run:
     directory = RunDirectory.open(folder)
     if "report" not in directory.status()["finished"]:
         raise FormatError(f"{folder}: must be a finished run; finish it with `nasframe resume {folder}`")
-    metrics = _reported(directory.report, "metrics")
+    metrics = _reported(directory.root, "metrics")
     report = directory.root / directory.status().get("report", "report.html")
     genotype, key = Genotype.load(directory.genotype), directory.status().get("architecture")
+    genotype = replace(genotype, graphs=reported_graphs(directory.report))
     verdict = str(health_of(directory).get("verdict", ""))
     return Run(directory.root, genotype, metrics, report, key if isinstance(key, str) else None, verdict)
 
 
-def _reported(path: Path, part: str) -> dict[str, Any]:
+def _reported(folder: Path, part: str) -> dict[str, Any]:
     """An object that the report has."""
-    found = report_of(path).get(part)
+    found = report_of(folder / "report.json").get(part)
     if not isinstance(found, dict):
-        raise FormatError(f"{path}: must be the report of a run, but has no `{part}`")
+        raise FormatError(f"{folder / 'report.json'}: must be the report of a run, but has no `{part}`")
     return found
+
+
+def _as_block(text: str) -> str:
+    """A text as Markdown that shows it as it is."""
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, bool | float | str]:
+    """The values in nested mappings and lists by their path; lists of values alone are one text."""
+    if isinstance(value, Mapping):
+        parts = [(f"{path}.{key}" if path else str(key), part) for key, part in value.items()]
+        return {name: leaf for at, part in parts for name, leaf in _leaves(part, at).items()}
+    if isinstance(value, (list, tuple)):
+        if any(isinstance(part, (Mapping, list, tuple)) for part in value):
+            return _leaves(dict(enumerate(value)), path)
+        return {path: ", ".join(map(str, value))}
+    return {path: value if isinstance(value, (bool, int, float, str)) else str(value)}
 
 
 def _graphs(space: Space, genotype: Genotype) -> dict[str, Graph]:
@@ -814,7 +1023,7 @@ def _with_alphas(record: Record, model: Model, graphs: Mapping[str, Graph]) -> R
             scalars[f"alphas/{choice_id}/{candidate}"] = value
     if entropies:
         scalars["alphas/entropy"] = sum(entropies) / len(entropies)
-    return Record(record.step, scalars, histograms, graphs)
+    return replace(record, scalars=scalars, histograms=histograms, graphs=graphs)
 
 
 def _with_figures(record: Record, figures: Mapping[str, float]) -> Record:

@@ -1,11 +1,12 @@
 """A tracker that may fail to write: the run goes on without it, and it is made again."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import final
 
-from nasframe.core import Record, Tracker
+from nasframe.core import Conclusion, Record, Tracker
 from nasframe.core.storage import reason_of
 from nasframe.errors import FaultWarning, StorageError
 from nasframe.registry import Component
@@ -25,20 +26,31 @@ class Tracking:
         self._component, self._folder = component, folder
         self._tracker: Tracker | None = None
         self._missing: list[int] = []
+        self._next = start
         self._open(start)
 
     def log(self, record: Record) -> None:
         """Write a record, by a new tracker if the one before fails."""
         if not (self._logged(record) or self._logged(record)):
             self._missing.append(record.step)
+        self._next = record.step + 1
+
+    def conclude(self, conclusion: Conclusion) -> None:
+        """Write what the run came to, as the step after the last record."""
+        if self._tracker is None:
+            self._open(self._next)
+        self._written(lambda tracker: tracker.conclude(conclusion))
 
     def _logged(self, record: Record) -> bool:
         if self._tracker is None:
             self._open(record.step)
+        return self._written(lambda tracker: tracker.log(record))
+
+    def _written(self, write: Callable[[Tracker], None]) -> bool:
         if self._tracker is None:
             return False
         try:
-            self._tracker.log(record)
+            write(self._tracker)
         except (OSError, StorageError) as error:
             self._fail(error)
             return False

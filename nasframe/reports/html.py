@@ -7,15 +7,16 @@ from typing import Any, Final, final
 
 from nasframe.core import Report, reports
 from nasframe.core.json_text import read_json_file
-from nasframe.core.quantity import spell_bytes
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
 from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
 from nasframe.pages.drawing import drawn, graph_from, strip
+from nasframe.pages.measured import table_of
 from nasframe.pages.page import rendered
 from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
+from nasframe.quantity import spell_bytes
 
 _MOST_DOTS: Final = 500
 
@@ -70,7 +71,10 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
-        "metrics": [(spell(name), figure(name, value)) for name, value in content.get("metrics", {}).items()],
+        "metrics": [
+            (_named(name, content.get("tradeoff", {})), figure(name, value))
+            for name, value in content.get("metrics", {}).items()
+        ],
         "seeds": _seeds(content.get("seeds", [])),
         "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),
@@ -81,7 +85,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "genotype": json.dumps(content.get("genotype", {}), indent=2, ensure_ascii=False),
         "candidates": candidates,
         "frames": frames,
-        "heat_maps": heat_maps(alphas, frames),
+        "heat_maps": heat_maps(alphas, frames, content.get("genotype", {}).get("choices", {})),
         "alphas": _present(
             chart(_strongest_title(name, series), series, candidates, strongest(series))
             for name, series in alphas.items()
@@ -98,6 +102,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "tradeoff_note": _tradeoff_note(content.get("tradeoff", {})),
         "random": _random(content.get("random", {})),
         "scores": _scores(content.get("random", {})),
+        "exports": [(name, *table_of(each["figures"])) for name, each in content.get("exports", {}).items()],
         "cost": _cost(content),
         "peak": _peak(content),
         "environment": [
@@ -131,6 +136,16 @@ def _sentence(content: Mapping[str, Any], seconds: float) -> str:
         verdict = verdict if verdict.startswith("search ") else f"the search is {verdict}"
     sentence = "; ".join(filter(None, [found, verdict]))
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
+
+
+def _named(metric: str, tradeoff: Mapping[str, Any]) -> str:
+    """A metric's name; of costs with what they are of, and the unit."""
+    what = f", {_cost_name(tradeoff)}" if tradeoff and metric.endswith("_cost") else ""
+    return f"{spell(metric)}{what}"
+
+
+def _cost_name(tradeoff: Mapping[str, Any]) -> str:
+    return spell(tradeoff["cost"]) + (f" in {tradeoff['unit']}" if tradeoff["unit"] else "")
 
 
 def _standing(benchmark: Mapping[str, Any]) -> str:
@@ -180,7 +195,6 @@ def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
     points = found.get("points", [])
     if not points:
         return None
-    cost = spell(found["cost"]) + (f" in {found['unit']}" if found["unit"] else "")
     limit = found["max_cost"]
     by_score = found["quality"] == "score"
     best = max(points, key=lambda each: each["value"]) if by_score else points[-1]
@@ -195,9 +209,8 @@ def _tradeoff(found: Mapping[str, Any]) -> Scatter | None:
         )
         for each in shown
     ]
-    return scatter(
-        str(found["quality"]).capitalize(), cost, dots, None if limit is None else (limit, "budget")
-    )
+    title, mark = str(found["quality"]).capitalize(), None if limit is None else (limit, "budget")
+    return scatter(title, _cost_name(found), dots, mark)
 
 
 def _tradeoff_note(found: Mapping[str, Any]) -> str:

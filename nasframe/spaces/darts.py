@@ -18,6 +18,7 @@ from nasframe.core import (
     Space,
     States,
     Task,
+    cell_graphs,
     derived,
     global_average_pool,
     is_zero,
@@ -32,7 +33,6 @@ from nasframe.ops.relu_conv_bn import ReLUConvBN
 from nasframe.ops.skip_dropout import SkipDropout
 from nasframe.types import PositiveInt, ProperFraction
 
-_CELLS = ("normal", "reduce")
 _NUM_INPUTS = 2  # of a cell: the outputs of the two cells before it; and of a node, once derived
 
 
@@ -123,7 +123,7 @@ class Darts(Space):
     def graphs(self, genotype: Genotype) -> Mapping[str, Graph]:
         with torch.device("meta"):
             derived(self, genotype)  # refuses a genotype of another space
-        return {cell: self._graph(cell, genotype) for cell in _CELLS if f"{cell}_concat" in genotype.choices}
+        return cell_graphs(genotype)
 
     def genotype(self, key: str) -> Genotype:
         """The architecture that Liu et al. write so: ``Genotype(normal=[('sep_conv_3x3', 0), …], …)``."""
@@ -166,7 +166,8 @@ class Darts(Space):
         preprocess = [halve(before_last, channels, affine=affine), ReLUConvBN(last, channels, affine=affine)]
         nodes = [self._node(filler, name, node, channels) for node in self._node_states]
         kept = filler.subset(self._concat_choice(name))
-        return _Cell(preprocess, nodes, [_NUM_INPUTS + index for index in kept], channels)
+        title = "ReductionCell" if reduction else "NormalCell"
+        return _Cell(preprocess, nodes, [_NUM_INPUTS + index for index in kept], channels, title)
 
     @property
     def _node_states(self) -> range:
@@ -201,16 +202,6 @@ class Darts(Space):
             return nn.Sequential(op, DropPath(drop_path))
         return op
 
-    def _graph(self, cell: str, genotype: Genotype) -> Graph:
-        names = ("c_{k-2}", "c_{k-1}", *map(str, range(self._nodes)), "c_{k}")
-        edges: list[tuple[str, str, str]] = []
-        for node in self._node_states:
-            for state in dict.fromkeys(genotype[f"{cell}_{node}"]):
-                kept = genotype[f"{cell}_{node}_{state}"]
-                edges += [(names[int(state)], names[node], name) for name in kept]
-        edges += [(names[int(node)], names[-1], "") for node in genotype[f"{cell}_concat"]]
-        return Graph(f"{cell} cell", names, tuple(edges))
-
 
 def _conv_bn(
     in_channels: int, out_channels: int, norm: type[nn.BatchNorm2d], *, stride: int
@@ -236,7 +227,15 @@ class _Stem(nn.Module):
 
 @final
 class _Cell(Block):
-    """Nodes on two inputs, concatenated; `concat` are the states that make the output."""
+    """Nodes on two inputs, concatenated.
+
+    Args:
+        preprocess: What the inputs go through.
+        nodes: Each takes all states before it.
+        concat: The states that make the output.
+        channels: Of a node.
+        written_as: The name of its class where it is written down.
+    """
 
     def __init__(
         self,
@@ -244,8 +243,10 @@ class _Cell(Block):
         nodes: Sequence[nn.Module],
         concat: Sequence[int],
         channels: int,
+        written_as: str,
     ) -> None:
         super().__init__()
+        self.written_as = written_as
         self.preprocess, self.nodes = nn.ModuleList(preprocess), nn.ModuleList(nodes)
         self.concat, self.out_channels = tuple(concat), channels * len(concat)
 
@@ -258,7 +259,10 @@ class _Cell(Block):
 
 @final
 class _Network(nn.Module):
-    """Stem, cells and classifier; in training with an auxiliary head, (logits, auxiliary logits)."""
+    """Stem, cells and classifier.
+
+    In training with an auxiliary head it returns (logits, auxiliary logits).
+    """
 
     def __init__(
         self,

@@ -6,7 +6,6 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nasframe.core.quantity import spell_bytes
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter
@@ -15,6 +14,7 @@ from nasframe.pages.curve import numbered
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.page import rendered
 from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
+from nasframe.quantity import spell_bytes
 from nasframe.recipe.exporting import report_of
 from nasframe.recipe.loading import load_with_places
 from nasframe.recipe.minimal import minimal_mapping
@@ -112,7 +112,7 @@ def _recipes(folders: Sequence[Path], plugins: Sequence[Path]) -> list[dict[str,
     found = []
     for path in paths:
         values = [{"value": recipe[path].value} if path in recipe else None for recipe in recipes]
-        is_nothing = all(each is None or each["value"] == [] for each in values)
+        is_nothing = all(each is None or each["value"] in ([], None) for each in values)
         if path in said and not is_nothing and any(each != values[0] for each in values):
             found.append({"path": dotted(path), "values": values})
     return found

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
-from nasframe.core import Executor, Work, executors
+from nasframe.core import Executor, Interrupts, Work, executors
 from nasframe.core.storage import write_whole
 from nasframe.recipe import Recipe
 from nasframe.recipe.allocator import keep_freed_memory
@@ -69,7 +69,7 @@ def run_study(
         works = [Work("/".join(map(str, trial.key)), partial(run_trial, trial)) for trial in left]
         trial_of = {work.name: trial for work, trial in zip(works, left, strict=True)}
         try:
-            with executor().opened(folder.root) as workers:
+            with Interrupts(), executor().opened(folder.root) as workers:
                 for ended in workers.run(works):
                     trial = trial_of[ended.work.name]
                     row = {**identity(trial), "failure": ended.lost} if ended.lost else ended.value

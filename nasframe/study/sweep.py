@@ -12,7 +12,7 @@ from typing import Any, Final, final
 import torch
 
 from nasframe import problem_kinds as kinds
-from nasframe.core import Executor, Work, generator_for
+from nasframe.core import Executor, Interrupts, Work, generator_for
 from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import Problem, RecipeError
@@ -110,12 +110,13 @@ def load_sweep(
     if samples is not None:
         order = torch.randperm(len(combinations), generator=generator_for(0, "sweep"))
         combinations = [combinations[index] for index in order[:samples].tolist()]
+    load = _Loading(recipe, plugins, check, outside)
     points: list[Point] = []
     problems: dict[tuple[str, str, str], list[tuple[str, Problem]]] = {}
     for values in combinations:
         own = [f"{key}={value}" for key, value in values.items()]
         try:
-            loaded = load_recipe(recipe, [*fixed, *own], plugins, check=check, outside=outside)
+            loaded = load([*fixed, *own])
         except RecipeError as error:
             for problem in error.problems:
                 said = problem.where, problem.path, f"{problem.rule} {problem.given}"
@@ -126,6 +127,26 @@ def load_sweep(
     if problems:
         raise RecipeError([_told(entries, len(combinations)) for entries in problems.values()])
     return Sweep(str(recipe), tuple(fixed), {key: tuple(keys[key]) for key in keys}, tuple(points))
+
+
+@final
+class _Loading:
+    """Loads recipes; those that differ in their seed alone are checked once."""
+
+    def __init__(self, recipe: str | Path, plugins: Sequence[Path], check: bool, outside: bool) -> None:
+        self._recipe, self._plugins, self._check, self._outside = recipe, plugins, check, outside
+        self._checked: set[str] = set()
+
+    def __call__(self, overrides: Sequence[str]) -> Recipe:
+        loaded = self._loaded(overrides, check=False)
+        same = digest(replace(loaded, seed=0))
+        if self._check and same not in self._checked:
+            loaded = self._loaded(overrides, check=True)
+            self._checked.add(same)
+        return loaded
+
+    def _loaded(self, overrides: Sequence[str], *, check: bool) -> Recipe:
+        return load_recipe(self._recipe, overrides, self._plugins, check=check, outside=self._outside)
 
 
 def _parted(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -179,7 +200,7 @@ def run_sweep(
         FormatError: The folder holds something else.
         StorageError: It cannot be written, or another process works on it.
     """
-    folder = Folder(out, "sweep", "sweep.jsonl")
+    folder = _folder(out)
     with folder.held():
         said = {"recipe": sweep.recipe, "overrides": list(sweep.fixed)}
         keys = {key: list(values) for key, values in sweep.keys.items()}
@@ -193,7 +214,7 @@ def run_sweep(
         say(f"{len(sweep.points)} runs, {len(rows)} of them done; in {folder.root}")
         keep_freed_memory()
         works = [Work(name, partial(run_point, point, runs / name)) for name, point in left.items()]
-        with executor().opened(folder.root) as workers:
+        with Interrupts(), executor().opened(folder.root) as workers:
             for ended in workers.run(works):
                 name = ended.work.name
                 row = {**_identity(left[name]), "failure": ended.lost} if ended.lost else ended.value
@@ -201,6 +222,18 @@ def run_sweep(
                 rows[name] = row
                 say(f"{len(rows)}/{len(sweep.points)} {name}: {row['failure'] or _spelled(row)}")
     return _found(sweep, folder, rows)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The finished runs of a sweep, in the order in which they ended; of any other folder itself."""
+    if not (folder / "sweep.yaml").exists():
+        return [folder]
+    done = {row["run"]: folder / row["run"] for _, row in _folder(folder).rows() if not row["failure"]}
+    return list(done.values())
+
+
+def _folder(root: Path) -> Folder:
+    return Folder(root, "sweep", "sweep.jsonl")
 
 
 def run_point(point: Point, folder: Path) -> Row:

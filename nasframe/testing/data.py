@@ -41,6 +41,10 @@ def check_dataset(factory: Callable[[], Dataset]) -> None:
         )
         _check_inputs(where, dataset, split.batch(indices))
         _check_classes(where, dataset, batch)
+    require(
+        dataset.reader is None or isinstance(dataset.reader(), Reader),
+        'dataset: reader must be one of the readers; write readers.component("image", height=…, width=…)',
+    )
 
 
 def _check_inputs(where: str, dataset: Dataset, batch: Batch) -> None:

@@ -1,5 +1,6 @@
 """Derivers, explorers, algorithms, and what is added to these."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
@@ -127,7 +128,8 @@ def _check_budget(factory: Callable[[], Deriver], model: Model, preferred: Genot
 def check_explorer(factory: Callable[[Space, int], Explorer], *, num_asked: int = 8) -> None:
     """Check an explorer: it proposes what the space accepts, and a seed decides what.
 
-    One that is not told how good a proposal is, because it is not allowed, proposes another.
+    One that is not told how good a proposal is, because it is not allowed, proposes another. A copy of it
+    proposes the same.
 
     Args:
         factory: Builds the explorer of a space and a seed.
@@ -162,6 +164,25 @@ def check_explorer(factory: Callable[[Space, int], Explorer], *, num_asked: int 
         runs[0] == runs[1],
         f"{where}: must propose the same for the same seed and scores; draw from a generator made of `seed`",
     )
+    explorer = factory(space, 3)
+    asked, of_copy = ([each.ask() for _ in range(num_asked)] for each in (copy.deepcopy(explorer), explorer))
+    require(asked == of_copy, f"{where}: a copy of it must propose the same; keep all of its state in itself")
+    require(
+        _first_drawn(factory, space, num_asked, 1.0) == _first_drawn(factory, space, num_asked, -1.0),
+        f"{where}: the first {factory(space, 3).num_random} must be drawn whatever was told, because "
+        "`num_random` says so; correct it",
+    )
+
+
+def _first_drawn(
+    factory: Callable[[Space, int], Explorer], space: Space, most: int, better: float
+) -> list[Genotype]:
+    """What an explorer says that it draws at random, while scores rise or fall."""
+    explorer, drawn = factory(space, 3), []
+    for index in range(min(explorer.num_random, most)):
+        drawn.append(explorer.ask())
+        explorer.tell(drawn[-1], better * index)
+    return drawn
 
 
 def check_algorithm(

@@ -224,7 +224,8 @@ class Standard(Trainer):
             with job.interrupts.deferred():
                 state.epoch, state.so_far = state.epoch + 1, _SoFar()
                 state.note_loss(metrics.get("valid_loss"))
-                track(job.describe(Record(state.epoch, {**scalars, **seen})))
+                is_last = self._is_last(state, state.epoch) or self._is_out_of_patience(state)
+                track(job.describe(Record(state.epoch, {**scalars, **seen}, is_last=is_last)))
                 if job.guard is not None and (earlier := job.guard.judge(state.epoch, state.copy_upper)):
                     state.put_back(earlier)
                 self._save(job, state, metrics.get("valid_loss"))
@@ -268,8 +269,11 @@ class Standard(Trainer):
     def _seen_by_guard(self, job: Job, state: "_State") -> Mapping[str, float]:
         if job.guard is None:
             return {}
-        is_last = state.epoch + 1 >= self._epochs or state.step >= state.num_steps
-        return job.guard.measure(state.epoch + 1, is_last=is_last)
+        return job.guard.measure(state.epoch + 1, is_last=self._is_last(state, state.epoch + 1))
+
+    def _is_last(self, state: "_State", epoch: int) -> bool:
+        """Whether an epoch is to be the last, unless the guard ends the stage before."""
+        return epoch >= self._epochs or state.step >= state.num_steps
 
     def _save(self, job: Job, state: "_State", valid_loss: float | None = None) -> bool:
         return job.checkpoints.save(
@@ -503,9 +507,10 @@ class Standard(Trainer):
                     0 if state.valid is None else state.valid.batch_size // num_ranks() - len(other)
                 )
                 state.step += 1
-                job.progress(job.stage, state.step, state.num_steps, state.epoch + 1, metrics)
                 now = time.perf_counter()
                 so_far.add(metrics, len(train) * num_ranks(), now - started, lr)
+                told = {**metrics, "images_per_second": so_far.speed}
+                job.progress(job.stage, state.step, state.num_steps, state.epoch + 1, told)
                 if state.step % self._check_steps == 0 and num_ranks() > 1:
                     check_same(f"{job.stage}: step {state.step}", state.numbers())
                 due = state.step % self._checkpoint_steps == 0 or now - saved > self._checkpoint_seconds
@@ -669,10 +674,15 @@ class _SoFar:
             self.totals[name] = self.totals.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1  # some come in some steps alone
 
+    @property
+    def speed(self) -> float:
+        """Examples a second."""
+        return self.examples / self.seconds
+
     def means(self) -> dict[str, float]:
         """Each figure's mean over the steps that had it, learning rate and speed."""
         means = {name: float(total) / self.counts[name] for name, total in self.totals.items()}
-        return {**means, "lr": self.lr, "images_per_second": self.examples / self.seconds}
+        return {**means, "lr": self.lr, "images_per_second": self.speed}
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The checks for authors of components catch what is wrong, and say what to change."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,10 +48,12 @@ from nasframe.core import (
     WeightUpdate,
     cheapest,
     derivers,
+    generator_for,
     kind_of,
     mixed_ops,
     objectives,
     projected,
+    sample,
     schedules,
     spaces,
     trainers,
@@ -549,13 +552,50 @@ def test_explorer_that_ignores_its_seed() -> None:
             self.space = space
 
         def ask(self) -> Genotype:
-            from nasframe.core import generator_for, sample
-
             return sample(self.space, generator_for(int(torch.randint(1 << 30, ()))))
 
         def tell(self, genotype: Genotype, score: float) -> None: ...
 
     refused("same for the same seed", testing.check_explorer, Unseeded)
+
+
+def test_explorer_whose_copy_goes_on_with_its_state() -> None:
+    class Sharing(Explorer):
+        def __init__(self, space: Space, seed: int) -> None:
+            from nasframe.core import generator_for
+
+            self.space, self.shared = space, [generator_for(seed)]
+
+        def __deepcopy__(self, memo: Any) -> Explorer:
+            return copy.copy(self)
+
+        def ask(self) -> Genotype:
+            from nasframe.core import sample
+
+            return sample(self.space, self.shared[0])
+
+        def tell(self, genotype: Genotype, score: float) -> None: ...
+
+    refused("a copy of it must propose the same", testing.check_explorer, Sharing)
+
+
+def test_explorer_that_learns_from_what_it_calls_random() -> None:
+    class Greedy(Explorer):
+        def __init__(self, space: Space, seed: int) -> None:
+            self.space, self.generator, self.best = space, generator_for(seed), float("-inf")
+
+        @property
+        def num_random(self) -> int:
+            return 8
+
+        def ask(self) -> Genotype:
+            return sample(self.space, self.generator)
+
+        def tell(self, genotype: Genotype, score: float) -> None:
+            if score > self.best:
+                self.best, _ = score, self.ask()  # what comes next depends on the score
+
+    refused("drawn whatever was told", testing.check_explorer, Greedy)
 
 
 def small_dataset(**changes: Any) -> Dataset:

@@ -183,10 +183,11 @@ def held():
     time.sleep(300)
 
 @contextmanager
-def holding_progress():
+def holding_progress(quiet):
     def progress(this_stage, this_step, *others):
         if f"{this_stage} {this_step}" == place:
             held()
+    progress.prefer = lambda architecture: None
     yield progress
 
 def holding_fsync(number):

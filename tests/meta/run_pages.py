@@ -114,7 +114,7 @@ def call(words: list[str]) -> None:
         sys.argv = words[1:]
         runpy.run_path(words[1], run_name="__main__")
     elif words[0] == "nasframe":
-        shortened = words[1] == "run" and "--dry-run" not in words
+        shortened = words[1] in ("run", "sweep") and "--dry-run" not in words
         main([*words[1:], *(SHORT if shortened else [])])
     else:
         sys.exit(f"{words[0]}: no command that the pages may have")

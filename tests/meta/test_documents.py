@@ -103,3 +103,13 @@ def test_the_renaming_of_the_promise_works(tmp_path, monkeypatch, capsys):
     assert "type: slope" in said.out
     assert "speed: 2.0" in said.out
     assert said.err.count("warning: command line: search.trainer.schedule") == 2
+
+
+def test_the_sizes_of_the_page_on_scaling_are_those_that_were_counted():
+    sizes = json.loads((ROOT / "benchmarks/results/scaling.json").read_text(encoding="utf-8"))["sizes"]
+    page = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| ([\d,]+) \| (\d+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert sorted(rows) == sorted(
+        (f"{size['weights']:,}", str(size["alphas"]), f"{size['gflop_per_image']:.1f}")
+        for size in sizes.values()
+    )

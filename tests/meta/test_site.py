@@ -48,6 +48,10 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    notebook = DOCS / "notebooks" / "tutorial.ipynb"  # which was run
+    shown = notebook.with_suffix(".md").read_text(encoding="utf-8")
+    assert shown.count("```python\n") == notebook.read_text(encoding="utf-8").count('"cell_type": "code"')
+    assert len(re.findall(r"!\[.*\]\(tutorial-\d\.svg\)", shown)) == 3
 
 
 def run_pages(pages: list[Path], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -159,6 +163,32 @@ def test_the_keys_that_others_names_are_moved_to_exist() -> None:
     named = set(re.findall(r"`((?:search|retrain|space|data|objective)\.[\w.]+)(?:=\S+)?`", "\n".join(right)))
     assert len(named) > 30
     assert named <= known
+
+
+def test_notebooks_are_kept_without_what_they_gave_somewhere() -> None:
+    notebooks = sorted((DOCS / "notebooks").glob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        ran = [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
+        assert ran == [], path
+
+
+def test_a_notebook_s_page_has_its_text_its_code_and_what_it_gave(pages: ModuleType) -> None:
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+    importlib.import_module("pages.notebooks")
+    svg = new_output("execute_result", {"image/svg+xml": "<svg/>", "text/plain": "<Picture>"})
+    told = [new_output("stream", text="a line\n"), new_output("execute_result", {"text/plain": "3"})]
+    cells = [
+        new_markdown_cell("# Title"),
+        new_code_cell("print('a line')\n1 + 2", outputs=told),
+        new_code_cell("draw()", outputs=[svg]),
+    ]
+    text, pictures = pages.notebooks.page(new_notebook(cells=cells), "some")
+    assert text.startswith("# Title\n\n```python\nprint('a line')\n1 + 2\n```\n\n```text\na line\n3\n```\n")
+    assert "```python\ndraw()\n```\n\n![What the cell above shows](some-1.svg)" in text
+    assert pictures == {"some-1.svg": "<svg/>"}
 
 
 @pytest.mark.slow

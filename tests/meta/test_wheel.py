@@ -36,6 +36,7 @@ def test_recipes_and_templates_travel_in_the_wheel(wheel: zipfile.ZipFile) -> No
         assert shipped
         assert shipped <= names
     assert {"nasframe/py.typed", "nasframe/reports/report.html", "nasframe/study/study.html"} <= names
+    assert {f"nasframe/pages/{name}" for name in ("macros.html", "style.html", "play.js")} <= names
     templates = {str(path.relative_to(ROOT)) for path in (ROOT / "nasframe/templates").rglob("*.template")}
     assert templates
     assert templates <= names

@@ -222,6 +222,9 @@ def test_eight_bits_are_measured_beside_the_network(
     assert all(figures[name]["latency_ms"] > 0 for name in ("PyTorch", "float32", "int8"))
     predicted = json.loads((run.folder / "search" / "prices.json").read_text())
     assert figures["predicted by the search"]["latency_ms"] >= predicted["fixed"] > 0
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "What was exported" in page
+    assert f"{figures['int8']['test_accuracy']:.2%}</td>" in page
     kinds = [each.op_type for each in onnx.load(tmp_path / "model_int8.onnx").graph.node]
     assert "QuantizeLinear" in kinds
     session = runtime.InferenceSession(tmp_path / "model_int8.onnx", providers=["CPUExecutionProvider"])

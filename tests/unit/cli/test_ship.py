@@ -1,6 +1,7 @@
 """What is done with a finished run."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,8 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, s
 def test_the_retrained_network_is_written_in_the_format_that_is_named(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "out" / "model.pt2"
-    arguments = ["--format", "torch_export", "--out", str(path.parent), "--json"]
+    path = tmp_path / "out" / "model.py"
+    arguments = ["--format", "source", "--out", str(path.parent), "--json"]
     code, out, _ = told(capsys, "export", str(folder), *arguments)
     (told_of,) = json.loads(out)
     assert (code, told_of["path"], told_of["num_examples"]) == (0, str(path), 8)
@@ -49,17 +50,21 @@ def test_the_retrained_network_is_written_in_the_format_that_is_named(
     inputs = torch.randn(5, 3, 8, 8)
     with torch.no_grad():
         expected = open_run(folder).network()(inputs)
-        torch.testing.assert_close(torch.export.load(path).module()(inputs), expected)
+        module = runpy.run_path(str(path))
+        torch.testing.assert_close(module["load"]()(inputs), expected)
+    assert module["CLASSES"] == ("pattern 0", "pattern 1", "pattern 2")
 
 
 def test_a_file_goes_into_the_run_directory_where_nothing_else_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = told(capsys, "export", str(folder), "--format", "torch_export")
-    noted = json.loads((folder / "export" / "checks.json").read_text())["model.pt2"]["max_difference"]
+    code, out, _ = told(capsys, "export", str(folder), "--format", "source")
+    noted = json.loads((folder / "export" / "checks.json").read_text())["model.py"]["max_difference"]
     told_of = f"  off by {noted:.2g} at most, on 8 test examples\n"
-    assert (code, out) == (0, f"{folder}/export/model.pt2\n{told_of}")
-    assert (folder / "export" / "model.pt2").is_file()
+    assert (code, out) == (0, f"{folder}/export/model.py\n{told_of}")
+    assert noted < 1e-5
+    written = {path.name for path in (folder / "export").iterdir()}
+    assert written == {"model.py", "model.safetensors", "checks.json"}
 
 
 def test_what_cannot_be_exported_is_told(

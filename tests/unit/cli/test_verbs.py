@@ -421,14 +421,18 @@ def test_a_run_tells_where_its_results_are_and_its_progress_line_by_line(nas: Ve
     assert code == 0
     for words in ("test accuracy", "parameters", str(Path("there").resolve()), "tensorboard --logdir"):
         assert words in out
-    assert [line.split(",")[0] for line in err.splitlines()] == [
+    lines = [line.split(",")[0] for line in err.splitlines()]
+    assert [line for line in lines if not line.startswith("  ")] == [
         "search: step 2/4",
         "search: step 4/4",
         "retrain: step 1/1",
     ]
+    assert any(line.startswith("  normal: ") for line in lines)
+    assert "\x1b" not in err
     code, _, err = nas("run", "tiny.yaml", "--out", "there")
     assert code == 2
     assert "must be a new or empty folder" in err
+    assert nas("resume", "there", "--quiet") == (0, f"{Path('there').resolve()}\n", "")
     told = json.loads(nas("resume", "there", "--json").out)
     assert told["folder"] == str(Path("there").resolve())
     assert told["metrics"]["parameters"] > 0

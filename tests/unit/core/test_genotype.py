@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasframe.core import Genotype
-from nasframe.errors import FormatError
+from nasframe.core import Genotype, Graph, cell_graphs, draw
+from nasframe.errors import FormatError, UnsupportedError
 
 TEXT = (
     "Genotype(normal=[('sep_conv_3x3', 1), ('skip_connect', 0)], normal_concat=[2],"
@@ -300,3 +300,46 @@ def test_it_keeps_no_tie_to_what_it_was_made_from() -> None:
     genotype = Genotype(source)  # type: ignore[arg-type]
     source["a"].append("y")
     assert genotype["a"] == ("x",)
+
+
+def test_a_summary_counts_operations_by_cell_or_tells_them_in_order():
+    cells = Genotype.from_darts(
+        "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1), ('sep_conv_3x3', 0), "
+        "('sep_conv_3x3', 2)], normal_concat=range(2, 4), reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1)],"
+        " reduce_concat=[2])"
+    )
+    assert cells.summary == "normal: 3 sep_conv_3x3, skip_connect; reduce: 2 max_pool_3x3"
+    chain = {f"block_{index}": ("wide" if index < 10 else "narrow",) for index in range(12)}
+    assert Genotype(chain).summary == "10 wide, 2 narrow"
+    assert Genotype({"a": (), "b": ("x", "y")}).summary == "nothing, x + y"
+
+
+CELLS = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], "
+    "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1)], reduce_concat=[2])"
+)
+
+
+def test_cells_draw_themselves_and_others_as_their_space_does():
+    cells = Genotype.from_darts(CELLS)
+    graphs = cell_graphs(cells)
+    assert graphs["normal"] == Graph(
+        "normal cell",
+        ("c_{k-2}", "c_{k-1}", "0", "c_{k}"),
+        (("c_{k-2}", "0", "sep_conv_3x3"), ("c_{k-1}", "0", "skip_connect"), ("0", "c_{k}", "")),
+    )
+    height = {name: draw(graph).get_size_inches()[1] for name, graph in graphs.items()}
+    assert cells.draw().figure.get_size_inches()[1] == pytest.approx(sum(height.values()))
+    chain = {"layer_0": ("wide",)}
+    with pytest.raises(UnsupportedError, match="let its space draw it"):
+        Genotype(chain).draw()
+    assert Genotype(chain)._repr_svg_() is None
+    drawn = Genotype(chain, {"chain": Graph("chain", ("in", "out"), (("in", "out", "wide"),))})
+    assert drawn._repr_svg_().startswith("<svg")
+    assert drawn == Genotype(chain)
+    assert pickle.loads(pickle.dumps(drawn)).graphs == drawn.graphs
+
+
+def test_cells_that_are_not_whole_are_not_drawn():
+    with pytest.raises(FormatError, match="each state of a cell must be decided"):
+        Genotype({"normal_2": ("0",), "normal_concat": ("2",)}).draw()

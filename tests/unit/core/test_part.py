@@ -1,6 +1,7 @@
 import torch
+from torch import nn
 
-from nasframe.core import Genotype, Task, generator_for, sample, spaces
+from nasframe.core import Filler, Genotype, Space, Task, generator_for, sample, spaces
 from nasframe.core.part import parts_of
 
 TASK = Task((3, 8, 8), 5)
@@ -40,3 +41,28 @@ def test_looking_at_the_parts_draws_no_random_number():
     genotype, before = Genotype({"layer_0": ("identity",)}), torch.get_rng_state()
     parts_of(space, genotype, TASK)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_network_that_needs_numbers_has_no_parts_to_show_and_ends_no_run():
+    class Picky(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return {0.0: inputs}[inputs.tolist()[0]]
+
+    class Numbers(Space):
+        def build(self, filler: Filler) -> nn.Module:
+            return nn.Sequential(Picky())
+
+    assert parts_of(Numbers(), Genotype({}), TASK) == []
+
+
+def test_a_network_on_tokens_has_parts_too():
+    class Words(Space):
+        def build(self, filler: Filler) -> nn.Module:
+            return nn.Sequential(nn.Embedding(7, 3), nn.Flatten(), nn.Linear(12, 2))
+
+    parts = parts_of(Words(), Genotype({}), Task((4,), 2, 7))
+    assert [(part.what, part.shape, part.parameters) for part in parts] == [
+        ("embedding", (4, 3), 21),
+        ("flatten", (12,), 0),
+        ("linear", (2,), 26),
+    ]

@@ -44,3 +44,10 @@ def test_of_many_epochs_a_hundred_are_played():
     frames = frames_of({"c": {"a": [0.5] * 1000}})
     assert len(frames) == 100
     assert (frames[0], frames[-1]) == (1, 1000)
+
+
+def test_what_the_architecture_keeps_is_marked_where_it_is_not_the_strongest():
+    alphas = {"layer_0": {"none": [0.6], "conv": [0.4]}, "layer_1": {"none": [0.2], "conv": [0.8]}}
+    rows = dict(heat_maps(alphas, [1], {"layer_0": ["conv"]})[0].rows)
+    assert [(weight.is_top, weight.is_kept) for weight in rows["layer_0"]] == [(True, False), (False, True)]
+    assert not any(weight.is_kept for weight in rows["layer_1"])

@@ -41,3 +41,16 @@ def test_parts_that_follow_each_other_and_are_alike_are_one_tile():
     assert tiles[0].shape == "4 × 5 × 3"
     assert tiles[0].parameters == "1,200 parameters"
     assert tiles[1].shape == "10"
+
+
+def test_what_changes_nothing_that_is_shown_is_no_tile():
+    conv = {"what": "conv", "shape": [3, 4, 4], "parameters": 9, "is_chosen": False}
+    relu = {**conv, "what": "relu", "parameters": 0}
+    skip = {**relu, "what": "skip", "is_chosen": True}
+    pool = {**relu, "what": "pool", "shape": [3]}
+    assert [tile.what for tile in strip([conv, relu, skip, pool, relu], {})] == [
+        "conv",
+        "skip",
+        "pool",
+        "relu",
+    ]

@@ -10,7 +10,7 @@ import pytest
 from nasframe import Genotype, load_recipe, run
 from nasframe.core import Task, choices_of, costs, derived, spaces
 from nasframe.errors import FaultWarning, FormatError, RecipeError, TrainingError, UnsupportedError
-from nasframe.recipe import resume
+from nasframe.recipe import Run, resume
 
 RECIPE = """
 name: tiny
@@ -30,11 +30,23 @@ SUPERNET = ["search.score=supernet", "search.algorithm=single_path", "search.mix
             "search.trainer.epochs=1", "search.evaluations=4"]  # fmt: skip
 
 
-@pytest.fixture
-def recipe_file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "tiny.yaml"
     path.write_text(RECIPE)
     return path
+
+
+@pytest.fixture(scope="module")
+def finished(recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search as the recipe says."""
+    return run(load_recipe(recipe_file), tmp_path_factory.mktemp("runs") / "finished")
+
+
+@pytest.fixture(scope="module")
+def by_supernet(recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search whose score is of a supernet."""
+    return run(load_recipe(recipe_file, SUPERNET), tmp_path_factory.mktemp("runs") / "by_supernet")
 
 
 def lines(folder: Path, name: str) -> list[dict]:
@@ -79,20 +91,19 @@ def test_the_best_by_the_table_is_found_told_and_retrained(recipe_file, macro_ta
     assert "best score" in done.report.read_text()
 
 
-def test_a_supernet_is_trained_only_where_the_score_needs_one(recipe_file, tmp_path):
-    without = run(load_recipe(recipe_file), tmp_path / "without")
-    assert not (without.folder / "search" / "checkpoints").exists()
-    trained = run(load_recipe(recipe_file, SUPERNET), tmp_path / "trained")
-    records = lines(trained.folder, "metrics.jsonl")
+def test_a_supernet_is_trained_only_where_the_score_needs_one(finished, by_supernet):
+    assert not (finished.folder / "search" / "checkpoints").exists()
+    records = lines(by_supernet.folder, "metrics.jsonl")
     assert ["search/train_loss" in record for record in records] == [True] + 4 * [False]
     assert ["search/score" in record for record in records] == [False] + 4 * [True]
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("overrides", [["search.evaluations=5"], SUPERNET], ids=["parameters", "supernet"])
-def test_an_interrupted_search_ends_as_one_that_was_not(recipe_file, tmp_path, overrides):
-    recipe = load_recipe(recipe_file, overrides)
-    whole = run(recipe, tmp_path / "whole")
+@pytest.mark.parametrize(
+    ("overrides", "whole"), [([], "finished"), (SUPERNET, "by_supernet")], ids=["parameters", "supernet"]
+)
+def test_an_interrupted_search_ends_as_one_that_was_not(request, recipe_file, tmp_path, overrides, whole):
+    recipe, whole = load_recipe(recipe_file, overrides), request.getfixturevalue(whole)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path / "broken", stop_at(2))
     assert len(lines(tmp_path / "broken", "scores.jsonl")) == 2
@@ -210,12 +221,12 @@ def test_a_share_of_less_than_an_epoch_is_refused(recipe_file, tmp_path):
         run(load_recipe(recipe_file, overrides), tmp_path / "run")
 
 
-def test_what_is_scored_keeps_the_budget_of_a_cost(recipe_file, tmp_path):
-    free = run(load_recipe(recipe_file), tmp_path / "free").folder
+def test_what_is_scored_keeps_the_budget_of_a_cost(recipe_file, finished, tmp_path):
     task, space = Task((3, 8, 8), 3), spaces["macro"](Task((3, 8, 8), 3), channels=2, features=4)
     count = costs["parameters"]()
     sizes = [
-        count.of(derived(space, Genotype(line["genotype"])), task) for line in lines(free, "scores.jsonl")
+        count.of(derived(space, Genotype(line["genotype"])), task)
+        for line in lines(finished.folder, "scores.jsonl")
     ]
     limit = sorted(sizes)[len(sizes) // 2]
     overrides = ["search.cost=parameters", f"search.penalty={{type: budget, max: {limit}}}"]
@@ -279,12 +290,12 @@ def test_all_architectures_of_a_space_over_the_budget_end_the_search(recipe_file
         run(load_recipe(recipe_file, overrides), tmp_path / "run")
 
 
-def test_a_finished_search_is_not_run_again(recipe_file, tmp_path):
-    done = run(load_recipe(recipe_file), tmp_path / "run")
-    before = left(done.folder)
-    shutil.rmtree(done.folder / "retrain")
-    status = json.loads((done.folder / "status.json").read_text())
-    (done.folder / "status.json").write_text(json.dumps({**status, "finished": ["search"]}))
-    resume(done.folder)
-    assert left(done.folder) == before
+def test_a_finished_search_is_not_run_again(finished, tmp_path):
+    folder = shutil.copytree(finished.folder, tmp_path / "run")
+    before = left(folder)
+    shutil.rmtree(folder / "retrain")
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps({**status, "finished": ["search"]}))
+    resume(folder)
+    assert left(folder) == before
     assert len(choices_of(spaces["macro"](Task()))) == 8

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import nasframe
@@ -22,7 +23,7 @@ from nasframe.core import (
     spaces,
 )
 from nasframe.core.tensor_file import save_weights
-from nasframe.errors import FormatError, UnsupportedError
+from nasframe.errors import DataError, FormatError, UnsupportedError
 from nasframe.recipe.model_folder import describe
 
 SPACE = spaces.component(
@@ -79,6 +80,41 @@ def test_probabilities_are_the_softmax_of_what_the_network_makes_of_normalized_i
         logits = model.network(normalized).double()
     expected = logits.exp() / logits.exp().sum(1, keepdim=True)
     torch.testing.assert_close(model.probabilities(raw).double(), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("preprocessing", "reader"), None, "must say how a file becomes an input, but does not"),
+        (
+            ("objective",),
+            "mean_squared_error",
+            "outputs must be of classes, but the objective MeanSquaredError",
+        ),
+    ],
+)
+def test_a_network_that_no_file_can_be_shown_to_says_so(
+    folder: Path, path: tuple[str, ...], value: Any, message: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    inside(*path, value=value)(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    Image.new("RGB", (8, 8)).save(folder / "black.png")
+    with pytest.raises(UnsupportedError, match=message):
+        nasframe.load(folder).predict([folder / "black.png"])
+
+
+def test_classes_without_names_are_numbered_and_a_file_that_cannot_be_read_ends_a_prediction(
+    folder: Path,
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "classes": []}))
+    Image.new("RGB", (8, 8)).save(folder / "black.png")
+    (found,) = nasframe.load(folder).predict([folder / "black.png"], top=9)
+    assert {name for name, _ in found.classes} == {"0", "1", "2"}
+    assert sum(share for _, share in found.classes) == pytest.approx(1)
+    with pytest.raises(DataError, match="absent: must be a file or a folder"):
+        nasframe.load(folder).predict([folder / "black.png", folder / "absent"])
 
 
 def changed(**changes: Any) -> Callable[[dict[str, Any]], None]:

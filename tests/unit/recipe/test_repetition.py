@@ -134,6 +134,11 @@ def test_a_trainer_that_decides_by_held_out_examples_needs_some_in_the_search(re
         load_recipe(recipe, settings)
 
 
+def test_networks_that_are_trained_to_be_scored_have_no_held_out_examples_to_decide_by(recipe):
+    with pytest.raises(RecipeError, match="must not decide by held-out examples where it trains networks"):
+        load_recipe(recipe, ["search.score=retraining", "search.trainer.patience=2"])
+
+
 def test_a_plan_counts_the_steps_of_all_seeds():
     phases = (Phase(0, 40, 0.5, 3), Phase(2, 60, 0.25, 3))
     one = Rehearsal(

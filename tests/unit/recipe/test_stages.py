@@ -1,12 +1,14 @@
 """A whole run, from a recipe to its folder: small, but real."""
 
 import json
+import textwrap
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from nasframe import Genotype, load_recipe, registries, run
 from nasframe.core import choices_of, derived
@@ -138,7 +140,8 @@ def test_the_event_files_of_the_search_have_the_tags_of_the_design(finished):
     health |= {f"health/{name}" for name in names}
     assert set(tags["scalars"]) == figures | weights | health | {"alphas/entropy"}
     assert set(tags["histograms"]) == {f"alphas/{edge}" for edge in EDGES}
-    assert set(tags["images"]) == {"genotype/normal", "genotype/reduce"}
+    drawn = {"genotype/normal", "genotype/reduce"} | {f"heat_maps/{edge}" for edge in EDGES}
+    assert set(tags["images"]) == drawn | {"search/inputs"}
     at_the_end = {
         f"health/{name}" for name in ("gap", "supernet_accuracy", "path_accuracy", "rank_stability")
     }
@@ -148,15 +151,51 @@ def test_the_event_files_of_the_search_have_the_tags_of_the_design(finished):
         counts = [(event.step, event.histogram_value.num) for event in events.Histograms(tag)]
         assert counts == [(1, 4), (2, 4)]
     for tag in tags["images"]:
-        assert [event.step for event in events.Images(tag)] == [1, 2]
+        assert [event.step for event in events.Images(tag)] == ([1, 2] if tag in drawn else [1])
 
 
 def test_the_event_files_of_the_retrain_have_the_tags_of_the_design(finished):
     events = _events(finished.folder, "retrain")
     tags = events.Tags()
-    assert set(tags["scalars"]) == {f"retrain/{name}" for name in METRICS}
-    assert tags["histograms"] == tags["images"] == []
+    figures = {f"retrain/{name}" for name in METRICS}
+    assert set(tags["scalars"]) == figures | {f"result/{name}" for name in finished.metrics}
+    assert tags["histograms"] == []
+    pictures = {tag: [event.step for event in events.Images(tag)] for tag in tags["images"]}
+    assert pictures == {"retrain/inputs": [1], "confusion/valid": [1, 3], "confusion/test": [4]}
     assert [event.step for event in events.Scalars("retrain/valid_accuracy")] == [1, 2, 3]
+    for name, value in finished.metrics.items():
+        (event,) = events.Scalars(f"result/{name}")
+        assert (event.step, event.value) == (4, pytest.approx(value, rel=1e-6))
+
+
+def test_the_event_files_have_the_recipe_and_its_settings(finished):
+    for stage in ("search", "retrain"):
+        (text,) = _events(finished.folder, stage).Tensors("recipe/text_summary")
+        shown = text.tensor_proto.string_val[0].decode()
+        assert textwrap.dedent(shown) == (finished.folder / "recipe.yaml").read_text()
+    content = _events(finished.folder, "retrain").SummaryMetadata("_hparams_/session_start_info")
+    settings = HParamsPluginData.FromString(content.plugin_data.content).session_start_info.hparams
+    assert settings["search.trainer.epochs"].number_value == 2
+    assert settings["search.algorithm.alpha_optimizer.lr"].number_value == 0.1
+    assert settings["search.augment.0.type"].string_value == "flip"
+    assert settings["space.operations"].string_value == ", ".join(OPERATIONS)
+    assert settings["deterministic"].string_value == "true"
+
+
+def test_a_run_can_be_looked_at_from_python(finished):
+    lines = {stage: _lines(finished.folder, stage) for stage in ("search", "retrain")}
+    for edge in EDGES:
+        for name in OPERATIONS:
+            tracked = [line[f"alphas/{edge}/{name}"] for line in lines["search"]]
+            assert finished.alphas[edge][name] == tracked
+    losses = [line["retrain/valid_loss"] for line in lines["retrain"]]
+    assert finished.curves["retrain"]["valid_loss"] == losses
+    assert finished.curves["health"].keys() >= {"entropy", "gap"}
+    assert finished.genotype.graphs.keys() == {"normal", "reduce"}
+    page = finished._repr_html_()
+    assert f"{finished.metrics['test_accuracy']:.2%}" in page
+    assert finished.genotype.draw()._repr_svg_() in page
+    assert str(finished.folder) in page
 
 
 def test_event_files_and_lines_say_the_same(finished):

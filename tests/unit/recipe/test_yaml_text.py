@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasframe.errors import Problem
-from nasframe.recipe.yaml_text import MAX_CHARACTERS, MAX_VALUES, dump_annotated, dump_yaml, read_yaml
+from nasframe.recipe.yaml_text import (
+    MAX_CHARACTERS,
+    MAX_VALUES,
+    dump_annotated,
+    dump_yaml,
+    read_yaml,
+    split_values,
+)
 
 
 def read(text: str) -> Any:
@@ -201,3 +208,24 @@ def test_a_comment_stands_beside_its_value_and_that_of_a_name_beside_its_type() 
         "space.text": "b'",
         "many": "many: []",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0,1, 2", ["0", "1", "2"]),
+        ("1e-3,null", ["1e-3", "null"]),
+        ("{type: sgd, lr: 0.1},adam", ["{type: sgd, lr: 0.1}", "adam"]),
+        ("[1,2]", ["[1,2]"]),
+        ("[1,2],[3]", ["[1,2]", "[3]"]),
+        ("'a,b',c", ["'a,b'", "c"]),
+        ("é,ü", ["é", "ü"]),
+        ("", [""]),
+        ("a,", ["a,"]),
+        ("{a", ["{a"]),
+        ("a],[b", ["a],[b"]),
+        ("a,#b", ["a,#b"]),
+    ],
+)
+def test_values_between_commas_are_parted_as_they_were_written(text: str, values: list[str]) -> None:
+    assert split_values(text) == values

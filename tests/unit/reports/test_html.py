@@ -19,7 +19,12 @@ def _content():
     return {
         "name": "digits_darts",
         "verdict": "healthy: 1 of 6 edges of normal are skips at epoch 3",
-        "metrics": {"test_accuracy": 0.98765, "test_loss": 0.04321, "parameters": 123456.0},
+        "metrics": {
+            "test_accuracy": 0.98765,
+            "test_loss": 0.04321,
+            "parameters": 123456.0,
+            "derived_cost": 2e6,
+        },
         "architecture": "|none~0|+<0>",
         "genotype": {"format": "nasframe.genotype", "version": 1, "choices": {"normal_2": ["0", "1"]}},
         "graphs": {
@@ -165,6 +170,7 @@ def test_the_page_shows_what_the_run_cost_and_how_random_architectures_do(tmp_pa
     assert page.says("search 1 min 5 s 33 2 Wh")
     assert page.says("retrain 1 h 2 min 1,000")
     assert page.says("Peak memory: 512 MiB")
+    assert page.says("derived cost, flops 2,000,000")
     assert page.says("1 0.25 95.00%")
     assert page.says(
         "The best score is 0.75. Of 1 architecture drawn at random, the median is 0.5 (0.25 less) and the "

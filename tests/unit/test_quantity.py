@@ -2,7 +2,7 @@
 
 import pytest
 
-from nasframe.core.quantity import spell_bytes, spell_count, spell_seconds
+from nasframe.quantity import spell_bytes, spell_count, spell_seconds
 
 
 @pytest.mark.parametrize(
