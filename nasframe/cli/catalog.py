@@ -97,6 +97,14 @@ def show(
         _print(told)
 
 
+_NOWHERE: Final = "no recipe takes it; use it from Python"
+_ELSEWHERE: Final = {
+    "executors": "--on of run, resume, sweep and study",
+    "layers": "the choices of the rules of space surgery",
+    "readers": "no recipe takes it; data sets name theirs",
+}
+
+
 def about(registry: "Registry[Any]", name: str) -> dict[str, Any]:
     """All that is known of a component, as plain data."""
     from nasframe.recipe.usage import fragment_of, partners_of, slots_for
@@ -131,7 +139,7 @@ def facts(told: Mapping[str, Any]) -> dict[str, str]:
             f"parameters of kind {kind} ({level} level)" for kind, level in told["makes"].items()
         ),
         "works with": "; ".join(_spell_partners(each) for each in told["works_with"]),
-        "stands at": ", ".join(told["slots"]) or "no recipe takes it; use it from Python",
+        "stands at": ", ".join(told["slots"]) or _ELSEWHERE.get(told["registry"], _NOWHERE),
     }
 
 

@@ -1,10 +1,12 @@
 """Names from outside stay text, from the data to the report."""
 
 import html.parser
+import re
 from pathlib import Path
 
 from PIL import Image
 
+from nasframe import pages
 from nasframe.recipe import load_recipe, run
 
 CLASSES = ["<script>alert(1)<", '"); import os; os.mkdir("ran")  #', "${seed}{{ 7 * 7 }}", "$\\undefined{$"]
@@ -21,7 +23,7 @@ class _Tags(html.parser.HTMLParser):
 
 
 def test_a_search_over_classes_with_hostile_names_leaves_text_alone(tmp_path: Path) -> None:
-    images = tmp_path / "images <b>&"
+    images = tmp_path / "images <i>&"
     for level, name in enumerate(CLASSES):
         (images / name).mkdir(parents=True)
         for index in range(8):
@@ -35,9 +37,11 @@ def test_a_search_over_classes_with_hostile_names_leaves_text_alone(tmp_path: Pa
     )
     found = run(load_recipe(tmp_path / "x.yaml"), tmp_path / "run")
     page = found.report.read_text(encoding="utf-8")
-    assert not _Tags(page).found & {"script", "b", "iframe", "object", "link"}
-    assert "images &lt;b&gt;&amp;" in page
+    assert not _Tags(page).found & {"i", "iframe", "object", "link"}
+    assert "images &lt;i&gt;&amp;" in page
+    own = (Path(pages.__file__).parent / "play.js").read_text(encoding="utf-8")
+    assert re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL | re.IGNORECASE) in ([], [own])
     for path in (tmp_path / "run").rglob("*"):
-        if path.is_file() and path.suffix not in (".yaml", ".json"):
+        if path.is_file() and path.suffix not in (".yaml", ".json") and path != found.report:
             assert b"<script" not in path.read_bytes(), path
     assert not list(tmp_path.rglob("ran"))

@@ -181,7 +181,8 @@ def test_names_come_from_a_cache_that_is_made_anew_when_packages_change(
 def test_with_a_cache_nothing_heavy_is_imported(complete: Complete, cache: Path) -> None:
     assert complete("nasframe show al") == ["algorithms"]
     code = (
-        "import sys\nfrom nasframe.cli import main\ntry: main([])\nexcept SystemExit: pass\n"
+        f"import sys\nsys.path[:] = {sys.path!r}  # the cache is kept by what is found there\n"
+        "from nasframe.cli import main\ntry: main([])\nexcept SystemExit: pass\n"
         f"heavy = {HEAVY} & set(sys.modules)\nassert not heavy, heavy"
     )
     words = {"COMP_WORDS": "nasframe run digits_darts search.trainer.ep", "COMP_CWORD": "3"}

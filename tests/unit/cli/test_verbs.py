@@ -333,7 +333,7 @@ def test_papers_are_found_in_the_first_line_or_else_below(nas: Verb) -> None:
 
 
 def test_a_component_that_no_recipe_takes_is_shown_without_fragment(nas: Verb) -> None:
-    assert "use it from Python" in nas("show", "layers", "gated").out
+    assert "rules of space surgery" in nas("show", "layers", "gated").out
     assert json.loads(nas("show", "layers", "gated", "--json").out)["fragment"] is None
 
 

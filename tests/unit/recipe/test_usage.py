@@ -15,7 +15,8 @@ from nasframe.registry import registries
 COMPONENTS = [
     (registry, name)
     for registry in registries
-    if registry != "layers"  # their names stand in the rules of `surgery`
+    if registry
+    not in ("layers", "readers", "executors")  # named by rules of `surgery`, data sets, and `--on`
     for name in registries[registry]
 ]
 BASE = {"name": "mine", "data": "digits", "space": "darts"}
