@@ -68,14 +68,14 @@ def test_a_training_that_diverges_stops_and_names_what_is_not_finite(tmp_path):
     assert not (tmp_path / "run" / "search" / "genotype.json").exists()
 
 
-@datasets.register("nothing_to_test_on")
-def nothing_to_test_on() -> Dataset:
+def _nothing_to_test_on() -> Dataset:
     """Digits without test examples."""
     digits = datasets["digits"]()
     return replace(digits, test=Subset(digits.test, torch.arange(0)))
 
 
-def test_data_without_examples_is_refused(tmp_path):
+def test_data_without_examples_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(datasets._registered, "nothing_to_test_on", _nothing_to_test_on)
     with pytest.raises(DataError, match="data: there must be test examples"):
         run(tiny("data.type=nothing_to_test_on"), tmp_path / "run")
 
