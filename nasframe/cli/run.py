@@ -158,6 +158,7 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
         ["results", str(finished.folder)],
         ["report", str(finished.report)],
         ["weights", str(finished.folder / "retrain" / "model.safetensors")],
+        *(["exported", str(path)] for path in finished.exported),
         ["curves", f"tensorboard --logdir {finished.folder}"],
     ]
     notes = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))["notes"]

@@ -2,15 +2,17 @@
 
 import copy
 import importlib.util
+import json
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
 import torch
 from torch import nn
 
-from nasframe.core import Exporter, Model, exporters
+from nasframe.core import Dataset, Exported, Exporter, FinishedRun, Model, NormalizeImages, exporters
 from nasframe.errors import UnsupportedError
 from nasframe.exporters._checked import check, several, untraceable
 
@@ -23,18 +25,32 @@ class Onnx(Exporter):
     The file is checked as ONNX, run by ONNX Runtime on the CPU in a process without PyTorch, and compared
     with the network on the example, whole and on its first input alone. Needs the extra ``onnx``.
 
+    That of a run has what its user must know in its metadata, as JSON: ``classes``, and the ``mean`` and
+    ``std`` that images from 0 to 1 are normalized by.
+
     Raises:
         UnsupportedError: The network cannot be traced or has no one output, the file computes something
             else, or a package is missing.
     """
 
     def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
+        return self._checked(model, example, folder, {})
+
+    def export_run(self, run: FinishedRun, folder: Path) -> Exported:
+        path = self._checked(run.model, run.example, folder, _known(run.data))
+        return Exported(path, self.max_difference, len(run.example))
+
+    def _checked(
+        self, model: Model, example: torch.Tensor, folder: Path, metadata: Mapping[str, str]
+    ) -> Path:
         _require_packages()
         network = copy.deepcopy(model.network).cpu().eval()
         inputs = example.detach().cpu()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "model.onnx"
         _write(network, several(inputs), path)
+        if metadata:
+            _note(path, metadata)
         self.max_difference = check("onnx", path, network, inputs)
         return path
 
@@ -46,6 +62,22 @@ def _require_packages() -> None:
             raise UnsupportedError(
                 f"onnx: needs {package}, which is not installed; pip install 'nasframe[onnx]'"
             )
+
+
+def _known(data: Dataset) -> dict[str, str]:
+    """What a network's user has to know of the data."""
+    known = {"classes": json.dumps(data.class_names)} if data.class_names else {}
+    if isinstance(data.preprocess, NormalizeImages):
+        known |= {"mean": json.dumps(data.preprocess.mean), "std": json.dumps(data.preprocess.std)}
+    return known
+
+
+def _note(path: Path, metadata: Mapping[str, str]) -> None:
+    import onnx
+
+    written = onnx.load(path)
+    onnx.helper.set_model_props(written, dict(metadata))
+    onnx.save(written, path)
 
 
 def _write(network: nn.Module, inputs: torch.Tensor, path: Path) -> None:

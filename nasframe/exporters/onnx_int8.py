@@ -56,16 +56,18 @@ class OnnxInt8(Exporter):
 
     def export(self, model: Model, example: torch.Tensor, folder: Path) -> Path:
         """Write `model`, calibrated on the example; that of a finished run on its training examples."""
-        return self._write(model, example, [example], folder)
+        exact = exporters.component("onnx")().export(model, example, folder)
+        return self._write(exact, model, example, [example])
 
     def export_run(self, run: FinishedRun, folder: Path) -> Exported:
         count = min(self._num_calibration, len(run.data.train))
         order = torch.randperm(len(run.data.train), generator=torch.Generator().manual_seed(0))[:count]
         calibrating = [_inputs(run, run.data.train, indices) for indices in torch.split(order, _BATCH)]
-        path = self._write(run.model, run.example, calibrating, folder)
+        exact = exporters.component("onnx")().export_run(run, folder).path
+        path = self._write(exact, run.model, run.example, calibrating)
         ways: dict[str, _Compute] = {
             "PyTorch": lambda inputs: run.model(inputs),
-            "float32": _session(folder / "model.onnx"),
+            "float32": _session(exact),
             "int8": _session(path),
         }
         latencies_ms = _latencies(ways.values(), run.example[:1], self._repeats)
@@ -73,17 +75,16 @@ class OnnxInt8(Exporter):
             name: {**_test_figures(run, compute), "latency_ms": latency_ms}
             for (name, compute), latency_ms in zip(ways.items(), latencies_ms, strict=True)
         }
-        for name, file in (("float32", folder / "model.onnx"), ("int8", path)):
+        for name, file in (("float32", exact), ("int8", path)):
             figures[name]["bytes"] = float(file.stat().st_size)
         if run.predicted_latency_ms is not None:
             figures["predicted by the search"] = {"latency_ms": run.predicted_latency_ms}
         return Exported(path, self.max_difference, len(run.example), figures)
 
     def _write(
-        self, model: Model, example: torch.Tensor, calibrating: Iterable[torch.Tensor], folder: Path
+        self, exact: Path, model: Model, example: torch.Tensor, calibrating: Iterable[torch.Tensor]
     ) -> Path:
-        exact = exporters.component("onnx")().export(model, example, folder)
-        path = folder / "model_int8.onnx"
+        path = exact.with_name("model_int8.onnx")
         try:
             with _quiet():
                 _quantize(exact, path, calibrating, self._calibration)

@@ -62,6 +62,7 @@ from nasframe.core import (
 )
 from nasframe.core.curves import Series
 from nasframe.core.dataset import checked
+from nasframe.core.json_text import read_json_file
 from nasframe.core.ranks import is_first, num_ranks, shared
 from nasframe.core.storage import write_whole
 from nasframe.core.tensor_file import save_weights
@@ -207,6 +208,12 @@ class Run:
         with threads_for(recipe.threads):
             finished = finished_run(directory, recipe, self.genotype, self.network(), recipe.data())
             return export(write, finished, folder or directory.export, directory, recipe.report)
+
+    @property
+    def exported(self) -> list[Path]:
+        """The files in ``export`` of the run directory that were compared with the network."""
+        noted = RunDirectory(self.folder).export / "checks.json"
+        return [noted.with_name(name) for name in sorted(read_json_file(noted))] if noted.exists() else []
 
     def write_report(self) -> Path:
         """Write the report for people again, from ``report.json``: such as with a newer nasframe."""

@@ -233,6 +233,13 @@ def test_eight_bits_are_measured_beside_the_network(
     inputs = data.preprocess.normalize(data.preprocess.scale(batch.inputs)).numpy()
     taken = session.run(None, {"inputs": inputs})[0].argmax(1)
     assert figures["int8"]["test_accuracy"] == pytest.approx((taken == batch.targets.numpy()).mean())
+    for name in ("model.onnx", "model_int8.onnx"):  # whoever has the file alone can normalize
+        session = runtime.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
+        told_by = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()
+                   if key in ("classes", "mean", "std")}  # fmt: skip
+        mean, std = (np.array(told_by[key], np.float32)[:, None, None] for key in ("mean", "std"))
+        np.testing.assert_allclose((batch.inputs.numpy() / 255 - mean) / std, inputs, rtol=1e-4, atol=1e-5)
+        assert tuple(told_by["classes"]) == data.class_names
 
 
 def test_what_is_no_trained_network_is_told(
