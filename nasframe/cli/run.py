@@ -62,7 +62,10 @@ def run(
             executor = _executor(on, jobs, address)
         is_alone = launch().num_ranks == 1  # otherwise another rank may make it now, or have made it before
         if is_alone and out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise typer.BadParameter(f"--out {out} must be a new or empty folder, but holds something")
+            raise typer.BadParameter(
+                f"--out {out} must be a new or empty folder, but holds something; go on with it by "
+                f"`nasframe resume {out}`, or choose another"
+            )
         if dry_run:
             if launch().is_first:
                 typer.echo(dump_recipe(complete), nl=False)

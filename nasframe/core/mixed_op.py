@@ -40,7 +40,9 @@ class MixedOp(nn.Module, ABC):
 
 
 class SampledOp(MixedOp):
-    """A mixed op whose passes in training mode run drawn candidates alone (see `Model.sample`).
+    """A mixed op whose passes in training mode run drawn candidates alone.
+
+    What is drawn is drawn by `Model.sample`.
 
     Args:
         choice: What is drawn among; one that keeps several candidates has as many drawn, without replacement.

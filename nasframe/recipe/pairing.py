@@ -11,7 +11,9 @@ from nasframe.core import (
     WEIGHT,
     Cost,
     Deriver,
+    Kind,
     Level,
+    MixedOp,
     Penalty,
     SampledOp,
     WeightedSum,
@@ -91,10 +93,8 @@ def _kinds(parts: Parts) -> Iterator[Problem]:
     made = _attribute(mixed_op, "makes")
     if algorithm is None or made is None:
         return
-    kinds = [WEIGHT, *made]
-    served = {name for kind in kinds for name in (kind.name, str(kind.level))}
     for need in sorted(_attribute(algorithm, "needs") or ()):
-        if need not in served:
+        if need not in _served(made):
             what = (
                 f"parameters of the {need} level" if need in list(Level) else f"parameters of kind `{need}`"
             )
@@ -113,9 +113,7 @@ def _mixes(parts: Parts) -> Iterator[Problem]:
         return
     draws = issubclass(made, SampledOp)
     if not issubclass(made, mixes):
-        rule = (
-            f"`{algorithm.name}` needs a mixed op that is a {mixes.__name__}, but `{mixed_op.name}` is none"
-        )
+        rule = f"`{algorithm.name}` needs {described(mixes)}, but `{mixed_op.name}` is none"
     elif draws and not issubclass(mixes, SampledOp):
         rule = f"`{mixed_op.name}` needs an algorithm that draws its paths, but `{algorithm.name}` does not"
     else:
@@ -124,9 +122,21 @@ def _mixes(parts: Parts) -> Iterator[Problem]:
     yield parts.problem(problem_kinds.MIXES_OTHERWISE, "search.algorithm", rule, "", advice)
 
 
+def _served(made: Iterable[Kind]) -> set[str]:
+    """What an algorithm may need where a mixed op makes these kinds."""
+    return {name for kind in (WEIGHT, *made) for name in (kind.name, str(kind.level))}
+
+
 def _other_partner(algorithm: Component[Any]) -> str:
-    fitting = f"`nasframe show {algorithm.registry} {algorithm.name}` lists the mixed ops that fit"
-    return f"choose another search.mixed_op or search.algorithm; {fitting}"
+    mixes, needs = _attribute(algorithm, "mixes") or MixedOp, set(_attribute(algorithm, "needs") or ())
+    fitting = []
+    for name in mixed_ops.names():
+        made: Any = mixed_ops[name] if _is_built_in(name, mixes) else None
+        is_drawn_for = made is not None and issubclass(mixes, SampledOp) >= issubclass(made, SampledOp)
+        if is_drawn_for and needs <= _served(made.makes):
+            fitting.append(name)
+    listed = f"`nasframe show {algorithm.registry} {algorithm.name}` lists all that fit"
+    return f"set search.mixed_op ({' or '.join(fitting)}), or choose another search.algorithm; {listed}"
 
 
 def _reads(parts: Parts) -> Iterator[Problem]:

@@ -90,7 +90,12 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("algorithm", "mixed_op", "rule"),
     [
-        ("proxyless", "softmax", "`proxyless` needs a mixed op that is a SampledOp, but `softmax` is none"),
+        (
+            "proxyless",
+            "softmax",
+            "`proxyless` needs a mixed op whose passes in training mode run drawn candidates alone, but "
+            "`softmax` is none",
+        ),
         (
             "darts_bilevel",
             "binary_gate",
