@@ -94,7 +94,15 @@ def run_apart(format_: str, paths: Sequence[Path], inputs: torch.Tensor) -> list
         folder = Path(name)
         np.save(folder / "inputs.npy", inputs.numpy())
         code = Path(__file__).with_name("_fresh.py")
-        command = [sys.executable, "-P", str(code), format_, name, *(str(path.absolute()) for path in paths)]
+        command = [
+            sys.executable,
+            "-B",
+            "-P",
+            str(code),
+            format_,
+            name,
+            *(str(path.absolute()) for path in paths),
+        ]
         # in a session of its own: an interrupt is for this process, which then ends in its own way
         ended = subprocess.run(command, capture_output=True, text=True, start_new_session=True, check=False)
         if ended.returncode != 0:

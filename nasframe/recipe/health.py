@@ -40,6 +40,7 @@ from nasframe.recipe.recipe import Health
 
 _TAUS: Final = 5  # rank stabilities that are averaged
 _GAP_BATCH: Final = 64
+_SAME: Final = 1e-6
 CUT: Final = "the derived network does not depend on its input"
 
 Figures: TypeAlias = dict[str, float]
@@ -79,7 +80,8 @@ class _Past:
     """What is known of the epochs so far; plain data and tensors.
 
     Attributes:
-        weights: Those of the candidates after the last epoch.
+        initial: The candidates' weights before the first epoch.
+        weights: Those after the last epoch.
         taus: The newest rank stabilities.
         eigenvalues: The newest (epoch, eigenvalue).
         bad: Epochs in a row, to the last, whose architecture is no good one.
@@ -91,6 +93,7 @@ class _Past:
         ended: Whether the search was ended.
     """
 
+    initial: _Weights = field(default_factory=dict)
     weights: _Weights = field(default_factory=dict)
     taus: list[float] = field(default_factory=list)
     eigenvalues: list[tuple[int, float]] = field(default_factory=list)
@@ -138,7 +141,7 @@ class SearchHealth(Guard):
         self._settings, self._subject, self._told, self._keep = settings, subject, told, keep
         self._idle = Idle.of(subject.model)
         self._weighted = all(isinstance(op, WeightedSum) for op in subject.model.mixed_ops.values())
-        self._past = _Past()
+        self._past = _Past(initial=_plain(subject.model.choice_weights()))
         self._reached: tuple[Genotype, bool | None] | None = None
         self._look: _Look | None = None
         self._verdict = ""
@@ -200,8 +203,7 @@ class SearchHealth(Guard):
         eigenvalue = self._eigenvalue() if "eigenvalue" in due else None
         if eigenvalue is not None:
             figures["health/eigenvalue"] = eigenvalue
-        plain = {name: weights_K.tolist() for name, weights_K in weights.items()}
-        look = _Look(genotype, edges, plain, tau, reaches, eigenvalue, is_last)
+        look = _Look(genotype, edges, _plain(weights), tau, reaches, eigenvalue, is_last)
         # ranks all measure, for their batch norms may talk to each other, and judge by the first's numbers
         figures, self._look = shared(lambda: (figures, look))
         return figures
@@ -327,9 +329,10 @@ class SearchHealth(Guard):
         past, settings = self._past, self._settings
         past.weights = look.weights
         past.taus = [*past.taus, *([] if look.tau is None else [look.tau])][-_TAUS:]
-        is_bad = look.reaches is False or any(each.share > settings.max_idle for each in look.edges)
-        past.bad = past.bad + 1 if is_bad else 0
-        past.best = past.best if is_bad else epoch
+        if _differ(look.weights, past.initial):  # else only weights were trained, and nothing was searched
+            is_bad = look.reaches is False or any(each.share > settings.max_idle for each in look.edges)
+            past.bad = past.bad + 1 if is_bad else 0
+            past.best = past.best if is_bad else epoch
         if look.eigenvalue is not None and math.isfinite(look.eigenvalue):
             past.eigenvalues.append((epoch, look.eigenvalue))
             past.eigenvalues = past.eigenvalues[-2 * settings.eigenvalue_window :]
@@ -384,6 +387,17 @@ def _well(epoch: int, look: _Look, past: _Past) -> str:
     if look.reaches is False:
         now = f"{CUT} at epoch {epoch}"
     return f"recovered: {now}; before, {past.first}" if past.first else f"healthy: {now}"
+
+
+def _plain(weights: Mapping[str, torch.Tensor]) -> _Weights:
+    return {name: weights_K.tolist() for name, weights_K in weights.items()}
+
+
+def _differ(one: _Weights, other: _Weights) -> bool:
+    """Whether these are other weights, and not the same by another device."""
+    return one.keys() != other.keys() or any(
+        abs(a - b) > _SAME for name in one for a, b in zip(one[name], other[name], strict=True)
+    )
 
 
 def _tag(figure: str, cell: str) -> str:

@@ -1,7 +1,6 @@
 """Works in processes of this machine, one of which is killed."""
 
 import os
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -10,17 +9,18 @@ import pytest
 from nasframe.core import Work
 from nasframe.executors.processes import Processes, gpu_of
 
-
-def be_killed(calls: Path) -> None:
-    with calls.open("a") as file:
-        file.write(f"{os.getpid()}\n")
-    os.kill(os.getpid(), signal.SIGKILL)
+BE_KILLED = """
+import os, signal
+with open({path!r}, "a") as file:
+    file.write(f"{{os.getpid()}}\\n")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_a_work_whose_process_is_killed_is_called_again_and_told_as_lost_when_that_is_too_often(
     tmp_path: Path,
 ) -> None:
-    work = Work("one", partial(be_killed, tmp_path / "calls"))
+    work = Work("one", partial(exec, BE_KILLED.format(path=str(tmp_path / "calls"))))
     with Processes(jobs=2, retries=1).opened(tmp_path) as workers:
         (found,) = workers.run([work])
     assert (found.work, found.value) == (work, None)

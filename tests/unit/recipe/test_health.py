@@ -129,6 +129,17 @@ def test_a_collapse_is_told_once_it_has_lasted_with_the_last_good_epoch() -> Non
     )
 
 
+def test_epochs_that_train_weights_alone_are_neither_good_nor_bad() -> None:
+    search = _Search(patience=1, max_idle=0.0, **QUIET)
+    for epoch in (1, 2):
+        figures = search.health.measure(epoch, is_last=False)
+        assert figures["health/skip_share/cell"] + figures["health/none_share/cell"] > 0
+        assert search.health.judge(epoch, dict) is None
+    search.epoch = 2
+    with pytest.warns(HealthWarning, match="at epoch 3; no epoch before was better"):
+        search.look(WORST)
+
+
 def test_an_architecture_that_does_not_depend_on_its_input_is_no_good_one() -> None:
     search = _Search(patience=1, max_idle=1.0, **QUIET)
     search.look(GOOD)
