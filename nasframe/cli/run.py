@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -154,7 +154,8 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     if quiet:
         typer.echo(str(finished.folder))
         return
-    rows = list(_figures(finished.metrics))
+    report = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))
+    rows = list(_figures(finished.metrics, report.get("tradeoff", {})))
     rows += [["search", printable(finished.health)]] if finished.health else []
     rows += [["found", printable(finished.genotype.summary)]]
     rows += [
@@ -164,17 +165,20 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
         *(["exported", str(path)] for path in finished.exported),
         ["curves", f"tensorboard --logdir {finished.folder}"],
     ]
-    notes = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))["notes"]
-    rows += [["note", note] for note in notes]
+    rows += [["note", note] for note in report["notes"]]
     print_table(["result", ""], rows)
     if finished.architecture is not None:
         # on a line of its own, which a terminal does not fold, so that it can be copied
         typer.echo(f"\narchitecture\n{printable(finished.architecture)}")
 
 
-def _figures(metrics: Mapping[str, float]) -> Iterator[list[str]]:
-    """A row for each figure; a mean and its standard deviation share one."""
+def _figures(metrics: Mapping[str, float], tradeoff: Mapping[str, Any]) -> Iterator[list[str]]:
+    """A row for each figure, costs with their unit; a mean and its standard deviation share one."""
+    costs = {"derived_cost": "{} of the architecture", "max_cost": "largest {} allowed"}
     for name, value in metrics.items():
+        if name in costs and tradeoff:
+            yield [costs[name].format(tradeoff["cost"]), f"{_spell(name, value)} {tradeoff['unit']}".strip()]
+            continue
         figure, _, which = name.rpartition("_")
         spread = metrics.get(f"{figure}_std")
         if spread is None or which not in ("mean", "std"):

@@ -19,7 +19,10 @@ from nasframe.types import NonNegativeInt, WrittenFile
 @costs.register("latency")
 @final
 class Latency(Cost):
-    """Milliseconds for one input in evaluation mode: the median of several calls, after a warm-up.
+    """Milliseconds that PyTorch takes for one input in evaluation mode: the median of several calls.
+
+    The first calls, a warm-up, do not count. Another engine takes other times: ONNX Runtime on a CPU is
+    several times as fast on small networks, as the exporter `onnx_int8` measures.
 
     Each part of a network is timed alone, at the shape that its site sees, so that the sum of the
     parts predicts the latency of the whole. Parts that print alike and map equal shapes to equal

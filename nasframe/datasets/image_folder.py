@@ -24,6 +24,7 @@ from nasframe.registry import Component
 from nasframe.types import ExistingFolder, PositiveInt, ProperFraction
 
 _SPLITS: Final = {"train", "valid", "test"}
+_OF_SYSTEMS: Final = frozenset({"Thumbs.db", "desktop.ini"})
 _TEST_FRACTION: Final = 0.2
 
 
@@ -57,7 +58,8 @@ def image_folder(
 
     The folders of the classes lie in `path` itself, or in ``train`` and ``test`` there. What is in ``valid``
     beside these belongs to the training images, since search and retraining hold out their own. Hidden files
-    are passed over, and so is what lies beside the folders of the classes and is no image.
+    are passed over, and so are those that systems leave (``Thumbs.db``, ``desktop.ini``) and what lies beside
+    the folders of the classes and is no image.
 
     An image is turned as its EXIF data says, made RGB (transparency is dropped), scaled so that its shorter
     side has `size` pixels, and its middle is cut out.
@@ -94,7 +96,7 @@ def _reader(size: int) -> Component[Reader]:
 
 def _listed(path: Path, test_fraction: float | None, suffixes: tuple[str, ...]) -> _Files:
     folders = _folders(path)
-    if not {folder.name for folder in folders} <= _SPLITS:
+    if not folders or not {folder.name for folder in folders} <= _SPLITS:
         train, test = _drawn(
             _classes(path, suffixes), _TEST_FRACTION if test_fraction is None else test_fraction
         )
@@ -143,11 +145,19 @@ def _classes(path: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
 
 
 def _images(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    files = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
-    if odd := next((file for file in files if file.is_dir() or file.suffix.lower() not in suffixes), None):
+    files = sorted(
+        each for each in folder.iterdir() if not each.name.startswith(".") and each.name not in _OF_SYSTEMS
+    )
+    if inner := next((file for file in files if file.is_dir()), None):
         raise DataError(
-            f"{odd}: must be an image ({', '.join(suffixes)}), as it lies in the folder of a class; "
-            "move it away"
+            f"{inner}: must be an image, as it lies in the folder of a class, but is a folder; move it away, "
+            f"or if it is a class itself, give path: {folder}"
+        )
+    if odd := [file for file in files if file.suffix.lower() not in suffixes]:
+        others = f", and so must {len(odd) - 1} more" if len(odd) > 1 else ""
+        raise DataError(
+            f"{odd[0]}: must be an image ({', '.join(suffixes)}), as it lies in the folder of a class"
+            f"{others}; convert it, or move it away"
         )
     if not files:
         raise DataError(f"{folder}: must hold images of the class `{folder.name}`, but is empty; add some")
@@ -182,11 +192,12 @@ def _read(
         try:
             images[len(labels)] = reader.read(file)
         except DataError as error:
-            if not skip:
-                raise
             skipped.append(error)
         else:
             labels.append(label)
+    if skipped and not skip:
+        others = f"; so it is with {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        raise DataError(f"{skipped[0]}{others}, or set unreadable: skip to leave such images out")
     if skipped:
         warnings.warn(
             f"image_folder: {len(skipped)} of {len(files)} images are left out, the first: {skipped[0]}",

@@ -195,7 +195,7 @@ def _class_of_one(folder: Path) -> Path:
         (_no_image, "cannot be decoded"),
         (_sixteen_bits, "must have 8 bits a channel"),
         (_text_in_a_class, "must be an image"),
-        (_folder_in_a_class, "must be an image"),
+        (_folder_in_a_class, "must be an image, .* but is a folder; .* give path: .*dog"),
         (_image_beside_the_classes, "must lie in the folder of a class"),
         (_empty_class, "must hold images of the class `ant`, but is empty"),
         (_class_of_one, "must leave images of the class `ant` to train on, but it has 1 in all"),
@@ -206,6 +206,30 @@ def test_what_is_wrong_is_named(plain: Path, spoil: Callable[[Path], Path], rule
     with pytest.raises(DataError, match=rule) as caught:
         image_folder(path=plain)
     assert str(caught.value).startswith(f"{culprit}: ")
+
+
+def test_images_without_folders_of_classes_are_told_where_to_lie(tmp_path: Path) -> None:
+    write(tmp_path / "0.png", 1)
+    with pytest.raises(DataError, match=r"0\.png: must lie in the folder of a class"):
+        image_folder(path=tmp_path)
+
+
+def test_all_that_cannot_be_used_is_counted_at_once_and_what_to_do_is_told(plain: Path) -> None:
+    for name in ("7.png", "8.png"):
+        (plain / "dog" / name).write_text("no image")
+    with pytest.raises(DataError, match=r"cannot be decoded.*so it is with 1 more, or set unreadable: skip"):
+        image_folder(path=plain, test_fraction=0)
+    for name in ("a.txt", "b.heic"):
+        (plain / "cat" / name).write_text("no image")
+    with pytest.raises(DataError, match=r"a\.txt: must be an image .*, and so must 1 more; convert it"):
+        image_folder(path=plain)
+
+
+def test_what_systems_leave_in_folders_is_passed_over(plain: Path) -> None:
+    before = found(image_folder(path=plain).train)
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (plain / "cat" / name).write_bytes(b"")
+    assert found(image_folder(path=plain).train) == before
 
 
 @pytest.mark.parametrize(("has", "lacks"), [("train", "test"), ("test", "train"), ("valid", "train")])
@@ -226,7 +250,7 @@ def test_a_share_beside_a_folder_of_test_images_is_refused(with_splits: Path) ->
 @pytest.mark.parametrize(
     ("folders", "rule"),
     [
-        ([], "has no train and no test"),
+        ([], "must have folders of at least two classes, but has none"),
         (["train", "valid"], "has no test"),
         (["test"], "has no train"),
         (["cat"], "at least two classes, but has only `cat`"),
