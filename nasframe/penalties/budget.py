@@ -42,9 +42,11 @@ class Budget(Penalty):
         self._max, self._rho, self._rate = read_amount(max, scale.units), rho, rate
         self._multiplier = 0.0
         if scale.cheapest > self._max:
+            unit = next((f" {name}" for name, worth in scale.units.items() if worth == 1), "")
             raise UnsupportedError(
-                f"penalty budget: max must be at least {scale.cheapest:g}, what the cheapest architecture "
-                f"costs, got {self._max:g}; allow more, or give the space cheaper candidates"
+                f"penalty budget: max must be at least {scale.cheapest:g}{unit}, what the cheapest "
+                f"architecture costs, got {self._max:g}{unit}; allow more, or give the space cheaper "
+                "candidates"
             )
 
     @property

@@ -232,3 +232,6 @@ def test_what_is_no_positive_number_is_refused(amount):
 def test_a_budget_below_the_cheapest_architecture_is_refused_before_the_search():
     with pytest.raises(UnsupportedError, match=r"at least 0\.5, what the cheapest .* costs, got 0\.4"):
         Budget(SCALE, max=0.4)
+    in_time = CostScale(cheapest=0.5, average=3.0, units=costs["latency"].units)
+    with pytest.raises(UnsupportedError, match=r"at least 0\.5 ms, what the cheapest .* costs, got 0\.4 ms"):
+        Budget(in_time, max="400 us")
