@@ -158,18 +158,25 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     rows = list(_figures(finished.metrics, report.get("tradeoff", {})))
     rows += [["search", printable(finished.health)]] if finished.health else []
     rows += [["found", printable(finished.genotype.summary)]]
+    folder = _from_here(finished.folder)
     rows += [
-        ["results", str(finished.folder)],
-        ["report", str(finished.report)],
-        ["weights", str(finished.folder / "retrain" / "model.safetensors")],
-        *(["exported", str(path)] for path in finished.exported),
-        ["curves", f"tensorboard --logdir {finished.folder}"],
+        ["results", str(folder)],
+        ["report", str(_from_here(finished.report))],
+        ["weights", str(folder / "retrain" / "model.safetensors")],
+        *(["exported", str(_from_here(path))] for path in finished.exported),
+        ["curves", f"tensorboard --logdir {folder}"],
     ]
     rows += [["note", note] for note in report["notes"]]
     print_table(["result", ""], rows)
     if finished.architecture is not None:
         # on a line of its own, which a terminal does not fold, so that it can be copied
         typer.echo(f"\narchitecture\n{printable(finished.architecture)}")
+
+
+def _from_here(path: Path) -> Path:
+    """A path below the working folder from there, so that it is short enough to be copied from a line."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _figures(metrics: Mapping[str, float], tradeoff: Mapping[str, Any]) -> Iterator[list[str]]:
