@@ -31,7 +31,7 @@ from nasframe.core import (
 )
 from nasframe.errors import DataError, FaultWarning, UnsupportedError
 from nasframe.objectives.cross_entropy import CrossEntropy
-from nasframe.trainers import standard
+from nasframe.trainers import _precision
 from nasframe.trainers.standard import Standard
 
 CPU = torch.device("cpu")
@@ -332,13 +332,13 @@ class _Differences(Algorithm):
 
 @pytest.mark.parametrize("fast", [torch.bfloat16, None])
 def test_auto_takes_what_the_device_is_fast_in(tmp_path, monkeypatch, fast):
-    monkeypatch.setattr(standard, "fast_precision", lambda device: fast)
+    monkeypatch.setattr(_precision, "fast_precision", lambda device: fast)
     watched = _Watched(tmp_path).fit(precision="auto")
     assert watched.job.model.network.dtypes == {fast or torch.float32}
 
 
 def test_auto_takes_no_lower_precision_for_finite_differences(tmp_path, monkeypatch):
-    monkeypatch.setattr(standard, "fast_precision", lambda device: torch.bfloat16)
+    monkeypatch.setattr(_precision, "fast_precision", lambda device: torch.bfloat16)
     watched = _Watched(tmp_path, make_algorithm=_Differences).fit(precision="auto")
     assert watched.job.model.network.dtypes == {torch.float32}
 
@@ -359,10 +359,10 @@ def test_a_resumed_stage_keeps_the_precision_that_auto_took_at_first(tmp_path, m
     def stop(record):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(standard, "fast_precision", lambda device: began)
+    monkeypatch.setattr(_precision, "fast_precision", lambda device: began)
     with pytest.raises(KeyboardInterrupt):
         _Watched(tmp_path, start_tracking=lambda start: stop).fit(precision="auto", checkpoint_steps=1)
-    monkeypatch.setattr(standard, "fast_precision", lambda device: resumed)
+    monkeypatch.setattr(_precision, "fast_precision", lambda device: resumed)
     watched = _Watched(tmp_path).fit(precision="auto")
     assert watched.steps[0][1] > 1
     assert watched.job.model.network.dtypes == {began or torch.float32}
