@@ -44,11 +44,13 @@ from nasframe.errors import (
 )
 from nasframe.registry import Component
 from nasframe.trainers._among_ranks import check_ranks, told_of_ranks
+from nasframe.trainers._compiling import compiles
 from nasframe.trainers._ending import Ending
 from nasframe.trainers._evaluation import means
+from nasframe.trainers._optimizing import optimizer_steps
 from nasframe.trainers._pieces import Pieces, first_line
 from nasframe.trainers._placement import Placement
-from nasframe.trainers._precision import check_precision, lower_precision
+from nasframe.trainers._precision import check_precision, set_precision
 from nasframe.trainers._state import SoFar, State
 from nasframe.trainers._whole_steps import WholeSteps
 from nasframe.types import Metrics, PositiveFloat, PositiveInt, ProperFraction
@@ -77,15 +79,19 @@ class Standard(Trainer):
             the weights themselves; null for no average.
         max_grad_norm: Norm that all weight gradients together are clipped to; null for no clipping.
         precision: `bfloat16` runs forward passes under autocast; losses and weights stay float32. `auto` does
-            so where the device is at least 1.5 times faster with it, as measured when a stage begins, and the
-            algorithm takes no finite differences.
+            so on an accelerator that is at least 1.5 times faster with it, as measured when a stage begins,
+            unless an upper level, such as alphas, learns from the gradients.
         compile: Let PyTorch compile forward and backward passes, when each sort of them is first made. That
             takes from seconds to many minutes, and is paid again by whoever resumes. Sums may be added in
-            another order, so that last bits differ from those of passes that are not compiled.
-        channels_last: Keep images and convolution weights in the channels-last memory format.
+            another order, so that last bits differ from those of passes that are not compiled. `auto` does
+            not, since nobody measured where it pays.
+        channels_last: Keep images and convolution weights in the channels-last memory format. `auto` does so
+            for images of 32 pixels and more on a CPU, and on CUDA in `bfloat16`.
         resident: Whether all examples are put on the device at the start, as they were read, so that a step
             copies none: batches are the same. `auto` does so on CUDA, where the host holds them anyway and
             they take a quarter of the free memory at most. Each of several ranks holds all of them.
+        prefetch: Whether a thread reads each batch while a step computes the one before. `auto` does so on
+            CUDA for examples that are not resident; batches are the same.
         chunks: Pieces that a batch is split into for the weight step, to save memory. Each has batch-norm
             statistics of its own, and moves the running ones.
         max_steps: End after so many steps even if epochs are left.
@@ -126,10 +132,11 @@ class Standard(Trainer):
         weight_decay_on: Literal["all", "matrices"] = "all",
         ema_decay: ProperFraction | None = None,
         max_grad_norm: PositiveFloat | None = 5.0,
-        precision: Literal["auto", "float32", "bfloat16"] = "float32",
-        compile: bool = False,
-        channels_last: bool = False,
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        compile: bool | Literal["auto"] = "auto",
+        channels_last: bool | Literal["auto"] = "auto",
         resident: Literal["auto", "always", "never"] = "auto",
+        prefetch: Literal["auto", "always", "never"] = "auto",
         chunks: PositiveInt = 1,
         max_steps: PositiveInt | None = None,
         patience: PositiveInt | None = None,
@@ -155,7 +162,7 @@ class Standard(Trainer):
                 "(on_unreadable: skip), got always, which reads all of them before; change one of them"
             )
         self._skips_unreadable = on_unreadable == "skip"
-        self._placement = Placement(batch_size, resident, channels_last, self._skips_unreadable)
+        self._placement = Placement(batch_size, resident, prefetch, channels_last, self._skips_unreadable)
         self._pieces = Pieces(batch_size, on_out_of_memory)
         self._eval_batch_size = eval_batch_size
         self._checkpoint_seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
@@ -172,8 +179,7 @@ class Standard(Trainer):
             with ExitStack() as stack:
                 if self._synchronized and num_ranks() > 1:
                     stack.enter_context(synchronized(job.model))
-                if self._compile:
-                    check_compiles(job.model, "standard")
+                if compiles(self._compile, job.model, job.device).value == "on":
                     stack.enter_context(compiled(job.model))
                     job.note(
                         f"{job.stage}: passes were compiled by PyTorch {torch.__version__}: last bits may "
@@ -247,7 +253,7 @@ class Standard(Trainer):
     def check(
         self, model: Model, objective: Objective, make_algorithm: Callable[[Model, Objective], Algorithm]
     ) -> None:
-        if self._compile:
+        if self._compile is True:
             check_compiles(model, "standard")
         self._learners(model, objective, make_algorithm)
 
@@ -260,6 +266,7 @@ class Standard(Trainer):
             device=device,
             part=(rank(), num_ranks()),
             skip_unreadable=self._skips_unreadable,
+            ahead=self._placement.is_read_ahead(device, everything=False).value == "on",
         )
         was_training = model.training
         if self._precision != "auto":  # which `fit` has settled; what it never saw stays in full precision
@@ -267,7 +274,7 @@ class Standard(Trainer):
         model.eval()
         try:
             with torch.no_grad():
-                return means(model, objective, batches.epoch(0), self._placement.laid_out)
+                return means(model, objective, batches.epoch(0), self._placement.layout_of(model))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -281,9 +288,8 @@ class Standard(Trainer):
 
     def _start(self, job: Job) -> State:
         torch.manual_seed(seed_for(job.seed, job.stage, "train"))
-        model = self._placement.place(job.model, job.device)
+        model, saved = job.model.to(job.device), job.checkpoints.latest()
         update, algorithm = self._learners(model, job.objective, job.make_algorithm)
-        train = self._placement.stream(job, "train", job.train)
         if algorithm.uses_valid and not len(job.valid):
             raise DataError(
                 f"{job.stage}: {type(algorithm).__name__} learns from held-out examples, but there are none; "
@@ -294,15 +300,23 @@ class Standard(Trainer):
                 f"{job.stage}: patience and ends_with: best need held-out examples, but there are none; set "
                 f"{job.stage}.valid_fraction above 0, or leave them out"
             )
-        valid = self._placement.stream(job, "valid", job.valid) if algorithm.uses_valid else None
+        active = [
+            set_precision(self._precision, model, job.device, algorithm, saved),
+            compiles(self._compile, model, job.device),
+            self._placement.lay_out(model, job),
+            optimizer_steps(update.optimizer),
+        ]
+        splits = {"train": job.train, **({"valid": job.valid} if algorithm.uses_valid else {})}
+        streams, of_streams = self._placement.streams(job, splits)
+        job.active([*active, *of_streams])
+        train, valid = streams[0], streams[1] if algorithm.uses_valid else None
         num_steps = min(self._epochs * len(train), self._max_steps or self._epochs * len(train))
         state = State(
             job.device, model, update.optimizer, algorithm, update, train, valid, num_steps, job.guard
         )
         if self._ema_decay is not None:
             state.average = WeightAverage(model, self._ema_decay)
-        model.autocast(lower_precision(self._precision, job.device, algorithm))
-        if (saved := job.checkpoints.latest()) is not None:
+        if saved is not None:
             state.load_dict(saved)
         elif self._on_non_finite == "rollback":
             self._save(job, state)
@@ -351,6 +365,7 @@ class Standard(Trainer):
         job.model.anneal(state.epoch / self._epochs)
         state.algorithm.begin_epoch(state.epoch, self._epochs)
         so_far, valid = state.so_far, state.valid_batches()
+        laid_out = self._placement.layout_of(job.model)
         step = WholeSteps(job, state, partial(self._save, job, state), self._pieces, self._on_non_finite)
         batches = state.train.epoch(state.epoch, so_far.steps)
         with job.interrupts.deferred():
@@ -359,8 +374,8 @@ class Standard(Trainer):
                 position = state.epoch + so_far.steps / len(state.train)
                 set_learning_rate(state.optimizer, self._schedule, position, self._epochs)
                 lr = state.optimizer.param_groups[0]["lr"]
-                batch = self._placement.laid_out(train)
-                other = batch if valid is None else self._placement.laid_out(next(valid))
+                batch = laid_out(train)
+                other = batch if valid is None else laid_out(next(valid))
                 metrics = step(batch, other)
                 if metrics and state.average is not None:
                     state.average.update()
