@@ -16,7 +16,7 @@ from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, stro
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.measured import table_of
 from nasframe.pages.page import rendered
-from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
+from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell, told
 from nasframe.quantity import spell_bytes
 
 _MOST_DOTS: Final = 500
@@ -73,7 +73,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
         "metrics": [
-            (_named(name, content.get("tradeoff", {})), figure(name, value))
+            told(name, value, content.get("tradeoff", {}))
             for name, value in content.get("metrics", {}).items()
         ],
         "seeds": _seeds(content.get("seeds", [])),
@@ -124,8 +124,8 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
 def _sentence(content: Mapping[str, Any], seconds: float) -> str:
     """What was found, how long it took, and how the search went."""
     metrics, verdict = content.get("metrics", {}), str(content.get("verdict") or "")
-    told = [name for name in metrics if name.startswith("test_")]
-    main = next((name for name in told if not name.endswith("_loss")), next(iter(told), None))
+    tested = [name for name in metrics if name.startswith("test_")]
+    main = next((name for name in tested if not name.endswith("_loss")), next(iter(tested), None))
     parts = []
     if main is not None:
         parts.append(f"{figure(main, metrics[main])} {spell(main)}")
@@ -138,12 +138,6 @@ def _sentence(content: Mapping[str, Any], seconds: float) -> str:
         verdict = verdict if verdict.startswith("search ") else f"the search is {verdict}"
     sentence = "; ".join(filter(None, [found, verdict]))
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
-
-
-def _named(metric: str, tradeoff: Mapping[str, Any]) -> str:
-    """A metric's name; of costs with what they are of, and the unit."""
-    what = f", {_cost_name(tradeoff)}" if tradeoff and metric.endswith("_cost") else ""
-    return f"{spell(metric)}{what}"
 
 
 def _cost_name(tradeoff: Mapping[str, Any]) -> str:
