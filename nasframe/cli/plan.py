@@ -123,8 +123,21 @@ def _show_plan(made: "Plan", retrained: str) -> None:
             "an estimate from measured steps"
         )
         typer.echo(f"  ({measured}), retraining the {retrained} network; without test and report")
+    _show_active(made)
     for text in _verdicts(made):
         typer.secho(text, fg="red" if text.startswith("does not fit") else None)
+
+
+def _show_active(made: "Plan") -> None:
+    """What settings come to that depend on the device."""
+    from nasframe.core.active import active_table
+
+    found = {stage.name: stage.rehearsal.active for stage in made.stages if stage.rehearsal is not None}
+    header, rows = active_table(found)
+    if rows:
+        typer.echo()
+        print_table(header, rows)
+        typer.echo()
 
 
 def _precisions(made: "Plan") -> str:

@@ -1,5 +1,6 @@
 """The vocabulary: interfaces, value types, and one registry for each sort of component."""
 
+from nasframe.core.active import ActiveSetting
 from nasframe.core.algorithm import Algorithm, Stateful, algorithms
 from nasframe.core.architectures import Architectures
 from nasframe.core.around import Around
@@ -152,6 +153,7 @@ __all__ = [
     "COUNT_UNITS",
     "PHASES",
     "WEIGHT",
+    "ActiveSetting",
     "Algorithm",
     "Alphas",
     "Annealed",

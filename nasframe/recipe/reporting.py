@@ -83,6 +83,7 @@ def write_report(
         "steps": status.get("steps", {}),
         "joules": status.get("joules", {}),
         "peak_bytes": status.get("peak_bytes"),
+        "active": status.get("active", {}),
         "notes": status.get("notes", []),
         "environment": environment,
         "recipe": directory.recipe.read_text(encoding="utf-8"),

@@ -1,11 +1,12 @@
 """The report as one page."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
 from nasframe.core import Report, reports
+from nasframe.core.active import ActiveSetting, active_table
 from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
@@ -105,6 +106,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "exports": [(name, *table_of(each["figures"])) for name, each in content.get("exports", {}).items()],
         "cost": _cost(content),
         "peak": _peak(content),
+        "active": _active(content.get("active", {})),
         "environment": [
             (spell(name), plain(value))
             for name, value in content.get("environment", {}).items()
@@ -271,6 +273,13 @@ def _peak(content: Mapping[str, Any]) -> str:
     of_device = str(content.get("environment", {}).get("device", "cpu")).startswith("cuda")
     whose = "of tensors on the device" if of_device else "of the process, with PyTorch and the data"
     return f"{spell_bytes(peak)} {whose}"
+
+
+def _active(by_stage: Mapping[str, Sequence[Mapping[str, str]]]) -> tuple[list[str], list[list[str]]]:
+    """What settings came to in each stage."""
+    return active_table(
+        {stage: [ActiveSetting(**each) for each in found] for stage, found in by_stage.items()}
+    )
 
 
 def _present(charts: Iterable[Chart | None]) -> list[Chart]:

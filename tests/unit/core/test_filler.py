@@ -21,6 +21,7 @@ from nasframe.core import (
     MixedInput,
     MixedLayer,
     MixedOp,
+    Model,
     SamplingFiller,
     Space,
     SumOfInputs,
@@ -129,6 +130,22 @@ def test_a_sum_adds_up_what_each_branch_makes_of_its_state_and_is_no_choice(fill
     assert total(STATES).item() == 1 + 2 * 20 + 10 * 300
     assert total([*STATES, torch.tensor(4000.0)]).item() == 1 + 2 * 20 + 10 * 300
     assert filler.choices == {}  # type: ignore[attr-defined]
+
+
+def test_a_sum_that_is_weighed_is_so_in_the_supernet_alone_and_decides_nothing() -> None:
+    states = InputChoice("node", ("0", "1", "2"), num_chosen=3, weighed=True)
+    branches = [Times(1), Times(2), Times(10)]
+    filler = SupernetFiller(Mean)
+    assert filler.sum(branches, states)(STATES).item() == pytest.approx((1 + 2 * 20 + 10 * 300) / 3)
+    assert filler.sum(branches, states)(STATES).item() == pytest.approx((1 + 2 * 20 + 10 * 300) / 3)
+    assert list(filler.mixed_ops) == ["node"]
+    model = Model(nn.Identity(), filler.choices, filler.mixed_ops, filler.nesting.conditions)
+    assert not model.decides("node")
+    assert model.genotype({"node": ("0", "1", "2")}) == Genotype()
+    assert model.architectures().sample(torch.Generator()) == Genotype()
+    for other in (DerivedFiller(Genotype()), SamplingFiller(torch.Generator())):
+        assert other.sum(branches, states)(STATES).item() == 1 + 2 * 20 + 10 * 300
+        assert other.choices == {}
 
 
 def test_the_supernet_weighs_inputs_that_have_edges_or_are_all_kept_where_the_choice_says_so() -> None:
