@@ -26,6 +26,38 @@ from nasframe.recipe.allocator import allocator_settings
 
 STAGES = ("search", "retrain", "report")
 _VERSION = 1
+_UNTRAINED = frozenset(
+    {"recipe.yaml", "environment.json", "provenance.json", "status.json", "lock", "search/prices.json"}
+)
+"""What a run writes before it trains."""
+
+
+def is_free(root: Path) -> bool:
+    """Whether a run can be made in a folder.
+
+    It is not there, or empty, or a run ended in it before it trained anything, so that nothing is lost.
+    """
+    if not root.exists():
+        return True
+    if not root.is_dir() or any(
+        str(path.relative_to(root)) not in _UNTRAINED for path in root.rglob("*") if not path.is_dir()
+    ):
+        return False
+    if not (root / "status.json").exists():
+        return not any(root.iterdir())
+    try:
+        status = RunDirectory(root).status()
+    except FormatError:
+        return False
+    return status.get("ended") in ("failed", "interrupted") and not any(status.get("steps", {}).values())
+
+
+def unusable_for_run(root: Path) -> str:
+    """What must hold of a folder that is not free (see `is_free`), and what to do."""
+    return (
+        "must be a new or empty folder, but holds something; "
+        f"go on with `nasframe resume {root}`, or choose another --out"
+    )
 
 
 @final
@@ -47,6 +79,8 @@ class RunDirectory:
     ) -> "RunDirectory":
         """Make the folder (by default ``runs/<name>/<time>-<hash>``) and write the recipe into it.
 
+        One of a run that ended before it trained anything is made anew.
+
         Raises:
             FormatError: The folder holds something already.
             StorageError: It cannot be made or written.
@@ -59,11 +93,10 @@ class RunDirectory:
         try:
             root.mkdir(parents=True)
         except FileExistsError:
-            if not root.is_dir() or any(root.iterdir()):
-                raise FormatError(
-                    f"{root}: must be a new or empty folder, but holds something; "
-                    f"go on with `nasframe resume {root}`, or choose another --out"
-                ) from None
+            if not is_free(root):
+                raise FormatError(f"{root}: {unusable_for_run(root)}") from None
+            for name in _UNTRAINED:
+                (root / name).unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(
                 f"{root}: must be a folder that can be made, but {reason_of(error)}; choose another --out"
