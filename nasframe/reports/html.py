@@ -10,13 +10,14 @@ from nasframe.core.active import ActiveSetting, active_table
 from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
+from nasframe.pages.by_class import shown_by_class
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
 from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.measured import table_of
 from nasframe.pages.page import rendered
-from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell, told
+from nasframe.pages.words import duration, figure, figures_told, joules, plain, rate, short, spell
 from nasframe.quantity import spell_bytes
 
 _MOST_DOTS: Final = 500
@@ -28,7 +29,8 @@ class Html(Report):
     """Writes ``report.html`` from ``report.json``: one file that needs no network.
 
     It shows the result in a sentence, the network that was found, the weights of the candidates over
-    the epochs (with a script they play), learning curves, the search's health, what was traded off and
+    the epochs (with a script they play), learning curves, the search's health, what the network gets right
+    and wrong class by class, what was traded off and
     against what, how random architectures do, what it cost, the recipe with the origin of each value, the
     environment, and the command that does it again. Without the script nothing is missing but the play.
 
@@ -72,10 +74,8 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
-        "metrics": [
-            told(name, value, content.get("tradeoff", {}))
-            for name, value in content.get("metrics", {}).items()
-        ],
+        "metrics": list(figures_told(content.get("metrics", {}), content.get("tradeoff", {}))),
+        "by_class": shown_by_class(content.get("classes", []), content.get("confusions", [])),
         "seeds": _seeds(content.get("seeds", [])),
         "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),

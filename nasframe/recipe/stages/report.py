@@ -8,6 +8,7 @@ from typing import Any, final
 from nasframe.core import Conclusion, Genotype, Model, Objective, Space, costs, derived
 from nasframe.core.ranks import is_first
 from nasframe.recipe.confusion import Counted, drawn_confusion
+from nasframe.recipe.evaluation import by_class
 from nasframe.recipe.exporting import export, finished_run
 from nasframe.recipe.model_folder import set_weights
 from nasframe.recipe.repetition import Repetition, spread
@@ -42,7 +43,8 @@ class Reporting:
         model.to(self.workshop.device)
         objective = Counted(section.objective(), model)
         metrics = self._tested(model, objective)
-        confusion = drawn_confusion(objective.take(), data.class_names, "test")
+        counts_KK = objective.take()
+        confusion = drawn_confusion(counts_KK, data.class_names, "test")
         rows = self._tested_by_seed(model)
         if not is_first():
             return
@@ -50,7 +52,8 @@ class Reporting:
         metrics["parameters"] = costs.component("parameters")().of(model, task)
         standing = self.workshop.standing(genotype)
         metrics |= truth(standing)
-        write_report(directory, recipe, genotype, space, metrics, task, standing, rows)
+        told_apart = by_class(counts_KK, data.class_names)
+        write_report(directory, recipe, genotype, space, metrics, task, standing, rows, told_apart)
         verdict = str(health_of(directory).get("verdict", ""))
         conclusion = Conclusion(_leaves(recipe_to_mapping(recipe)), metrics, confusion, verdict)
         self.trackers.conclude(self._kept, conclusion)

@@ -1,6 +1,7 @@
 """A finished run's network is asked, evaluated, and taken elsewhere."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,14 @@ def test_the_evaluation_is_that_of_the_report_class_by_class(
     }
     assert pairs, "the network must err for this test to say something"
     assert list(pairs.values()) == sorted(pairs.values(), reverse=True)
+    reported = json.loads((run.folder / "report.json").read_text())
+    assert (reported["classes"], reported["confusions"]) == (found["classes"], found["confusions"])
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    cells = [int(count) for count in re.findall(r'<td class="share[^>]*>(\d+)</td>', page)]
+    assert cells == confusion_matrix(labels, taken, labels=range(3)).flatten().tolist()
+    shown = run.evaluate()._repr_html_()
+    assert f"{run.metrics['test_accuracy']:.2%}" in shown
+    assert all(f">{count}</td>" in shown for count in matrix[matrix.nonzero()])
 
 
 def test_splits_are_those_of_the_retraining(run: Run, told: Callable[..., tuple[object, str, str]]) -> None:
@@ -193,6 +202,19 @@ def test_the_model_card_says_what_the_run_found(run: Run, tmp_path: Path) -> Non
     assert run.health[:20] in body
     assert "30 test examples" in body
     assert str(run.folder.parent) not in card
+
+
+def test_the_model_card_tells_costs_with_their_unit_and_seeds_with_their_deviation(
+    run: Run, tmp_path: Path
+) -> None:
+    recipe = run._recipe()
+    finished = finished_run(RunDirectory(run.folder), recipe, run.genotype, run.network(), recipe.data())
+    metrics = {"test_accuracy_mean": 0.5, "test_accuracy_std": 0.25, "derived_cost": 1.25}
+    report = {**finished.report, "metrics": metrics, "tradeoff": {"cost": "latency", "unit": "ms"}}
+    path = exporters["hub"]().export_run(replace(finished, report=report), tmp_path).path
+    card = (path / "README.md").read_text(encoding="utf-8")
+    assert "| test accuracy of all seeds | 50.00% ± 25.00% |" in card
+    assert "| latency of the architecture | 1.25 ms |" in card
 
 
 def test_names_of_strangers_are_text_in_the_model_card(run: Run, tmp_path: Path) -> None:
