@@ -271,6 +271,13 @@ class DerivedFiller(Filler):
     def _kept(self, choice: Choice) -> tuple[str, ...]:
         _note(self.choices, choice)
         kept = self._genotype.choices.get(choice.id, ())
+        if choice.id not in self._genotype.choices:
+            count = len(self._genotype.choices)
+            raise FormatError(
+                f"genotype: choice `{choice.id}` must keep at least one of {choice.derivable}, but is not "
+                f"among the {count} choices that the genotype decides; is it the genotype of another space, "
+                "or of another number of layers or nodes?"
+            )
         if not kept:
             raise FormatError(f"genotype: choice `{choice.id}` must keep at least one of {choice.derivable}")
         if illegal := [name for name in kept if name not in choice.derivable]:

@@ -222,6 +222,11 @@ def test_a_genotype_that_leaves_a_choice_open_is_refused(choices: dict[str, tupl
         derive(**choices).layer(LAYER, factor)
 
 
+def test_a_genotype_that_lacks_a_layer_is_told_to_be_of_another_space() -> None:
+    with pytest.raises(FormatError, match=r"`layer` .* not among the 1 choices .* another number of layers"):
+        derive(input=("2", "0")).layer(LAYER, factor)
+
+
 @pytest.mark.parametrize("kept", [("none",), ("hundred",), ("one", "none")])
 def test_a_genotype_that_keeps_what_cannot_be_kept_is_refused(kept: tuple[str, ...]) -> None:
     with pytest.raises(FormatError, match="choice `layer` must keep some of"):
