@@ -1,12 +1,10 @@
 """What a path of the trained supernet reaches."""
 
+from contextlib import nullcontext
 from itertools import islice
 from typing import ClassVar, final
 
-import torch
-from torch import nn
-
-from nasframe.core import Genotype, Model, Score, Testbed, figure_of, inherit, scores
+from nasframe.core import Genotype, Score, Testbed, calibrated, figure_of, inherit, scores
 from nasframe.errors import UnsupportedError
 from nasframe.types import NonNegativeInt, PositiveInt
 
@@ -46,21 +44,6 @@ class Supernet(Score):
 
     def of(self, genotype: Genotype, budget: float = 1.0) -> float:
         model = inherit(self._testbed.network(genotype), self._supernet, genotype).eval()
-        if self._num_batches:
-            self._calibrate(model)
-        return figure_of(self._testbed.evaluate(model), self._metric, "supernet")
-
-    @torch.no_grad()
-    def _calibrate(self, model: Model) -> None:
-        """Give batch norms the mean statistics of some batches; nothing else is in training mode."""
-        norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
-        before = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # PyTorch's word for the mean of all batches
-            norm.train()
-        for batch in islice(self._testbed.batches(self._batch_size).forever(), self._num_batches):
-            model(batch.inputs)
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            norm.eval()
+        batches = islice(self._testbed.batches(self._batch_size).forever(), self._num_batches)
+        with calibrated(model, batches) if self._num_batches else nullcontext():
+            return figure_of(self._testbed.evaluate(model), self._metric, "supernet")

@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Literal, final
@@ -28,6 +28,7 @@ from nasframe.core import (
     Trainer,
     WeightAverage,
     WeightUpdate,
+    calibrated,
     decay_groups,
     fast_precision,
     get_random_state,
@@ -60,6 +61,7 @@ from nasframe.registry import Component
 from nasframe.types import Metrics, PositiveFloat, PositiveInt, ProperFraction
 
 _BFLOAT16 = torch.bfloat16
+_CALIBRATION_EXAMPLES = 1280  # as many as the score of a supernet's paths takes
 _SGD = optimizers.component("sgd")
 _COSINE = schedules.component("cosine", min_lr=1e-3)
 
@@ -216,7 +218,7 @@ class Standard(Trainer):
             _check_finite(job, state.epoch + 1, metrics)
             try:
                 metrics.update(self._validated(job, state))
-                seen = self._seen_by_guard(job, state)
+                seen = self._seen_by_guard(job, state, metrics)
             except KeyboardInterrupt:  # whoever interrupts here loses no step of the epoch
                 self._save(job, state)
                 raise
@@ -266,10 +268,10 @@ class Standard(Trainer):
             return True
         return state.epoch >= self._epochs or (state.step >= state.num_steps and not state.so_far.steps)
 
-    def _seen_by_guard(self, job: Job, state: "_State") -> Mapping[str, float]:
+    def _seen_by_guard(self, job: Job, state: "_State", metrics: Mapping[str, float]) -> Mapping[str, float]:
         if job.guard is None:
             return {}
-        return job.guard.measure(state.epoch + 1, is_last=self._is_last(state, state.epoch + 1))
+        return job.guard.measure(state.epoch + 1, metrics, is_last=self._is_last(state, state.epoch + 1))
 
     def _is_last(self, state: "_State", epoch: int) -> bool:
         """Whether an epoch is to be the last, unless the guard ends the stage before."""
@@ -284,9 +286,27 @@ class Standard(Trainer):
         """Figures of the held-out examples."""
         if not len(job.valid):
             return {}
-        with nullcontext() if state.average is None else state.average.in_place():
+        averaged = nullcontext() if state.average is None else state.average.in_place()
+        with averaged, self._calibrated(job):
             valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
         return {f"valid_{name}": float(value) for name, value in valid.items()}
+
+    def _calibrated(self, job: Job) -> AbstractContextManager[None]:
+        """Inside, a model that trains what it draws has the statistics of what it is validated as."""
+        if not job.model.draws:
+            return nullcontext()
+        batches = BatchStream(
+            job.train,
+            job.preprocess,
+            batch_size=max(self._eval_batch_size, 2),
+            device=job.device,
+            training=True,
+            seed=job.seed,
+            purpose=(job.stage, "calibration"),
+            skip_unreadable=self._on_unreadable == "skip",
+        )
+        count = math.ceil(_CALIBRATION_EXAMPLES / batches.batch_size)
+        return calibrated(job.model, islice(batches.epoch(0), count))
 
     def check(
         self, model: Model, objective: Objective, make_algorithm: Callable[[Model, Objective], Algorithm]
