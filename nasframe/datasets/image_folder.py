@@ -26,6 +26,7 @@ from nasframe.types import ExistingFolder, PositiveInt, ProperFraction
 _SPLITS: Final = {"train", "valid", "test"}
 _OF_SYSTEMS: Final = frozenset({"Thumbs.db", "desktop.ini"})
 _TEST_FRACTION: Final = 0.2
+_MOST_NAMED: Final = 10
 
 
 class _Files(NamedTuple):
@@ -79,12 +80,19 @@ def image_folder(
     reader = component()
     train, test = _listed(path, test_fraction, reader.suffixes)
     task, skip = Task((3, size, size), len(train)), unreadable == "skip"
-    train_images, train_labels = _read(train, task, reader, skip)
+    splits = [_read(files, task, reader) for files in (train, test)]
+    failures = [each.failures for each in splits]
+    if not skip and (failed := {file: error for each in failures for file, error in each.items()}):
+        first, *others = failed
+        also = f"; so it is with {_named(others)}" if others else ""
+        raise DataError(f"{failed[first]}{also}, or set unreadable: skip to leave such images out")
+    for each in splits:
+        each.tell(list(train))
     return Dataset(
-        TensorSplit(train_images, train_labels),
-        TensorSplit(*_read(test, task, reader, skip)),
+        TensorSplit(splits[0].images, splits[0].labels),
+        TensorSplit(splits[1].images, splits[1].labels),
         task,
-        NormalizeImages.of(train_images),
+        NormalizeImages.of(splits[0].images),
         tuple(train),
         component,
     )
@@ -154,7 +162,7 @@ def _images(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
             f"or if it is a class itself, give path: {folder}"
         )
     if odd := [file for file in files if file.suffix.lower() not in suffixes]:
-        others = f", and so must {len(odd) - 1} more" if len(odd) > 1 else ""
+        others = f", and so must {_named(odd[1:])}" if len(odd) > 1 else ""
         raise DataError(
             f"{odd[0]}: must be an image ({', '.join(suffixes)}), as it lies in the folder of a class"
             f"{others}; convert it, or move it away"
@@ -180,30 +188,44 @@ def _drawn(classes: Mapping[str, list[Path]], fraction: float) -> _Files:
     return _Files(train, test)
 
 
-def _read(
-    classes: Mapping[str, Sequence[Path]], task: Task, reader: Reader, skip: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (uint8, N 3 H W) and labels (int64, N), without those that shall be skipped."""
+def _named(files: Sequence[Path]) -> str:
+    """Some of several files by name, and how many more there are."""
+    shown = ", ".join(str(file) for file in files[:_MOST_NAMED])
+    rest = len(files) - _MOST_NAMED
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+class _Images(NamedTuple):
+    """The images of a split (uint8, N 3 H W), their labels (int64, N), and why others cannot be decoded."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    failures: Mapping[Path, DataError]
+
+    def tell(self, classes: Sequence[str]) -> None:
+        """Warn of the images that are left out, and refuse a class without any."""
+        if self.failures:
+            total = len(self.labels) + len(self.failures)
+            warnings.warn(
+                f"image_folder: {len(self.failures)} of {total} images are left out, the first: "
+                f"{next(iter(self.failures.values()))}",
+                FaultWarning,
+                stacklevel=3,
+            )
+        if empty := [name for label, name in enumerate(classes) if label not in self.labels]:
+            raise DataError(f"image_folder: no image of the class `{empty[0]}` can be decoded; add some")
+
+
+def _read(classes: Mapping[str, Sequence[Path]], task: Task, reader: Reader) -> _Images:
     files = [(file, label) for label, files in enumerate(classes.values()) for file in files]
     images = torch.empty(len(files), *task.input_shape, dtype=torch.uint8)
     labels: list[int] = []
-    skipped: list[DataError] = []
+    failures: dict[Path, DataError] = {}
     for file, label in files:
         try:
             images[len(labels)] = reader.read(file)
         except DataError as error:
-            skipped.append(error)
+            failures[file] = error
         else:
             labels.append(label)
-    if skipped and not skip:
-        others = f"; so it is with {len(skipped) - 1} more" if len(skipped) > 1 else ""
-        raise DataError(f"{skipped[0]}{others}, or set unreadable: skip to leave such images out")
-    if skipped:
-        warnings.warn(
-            f"image_folder: {len(skipped)} of {len(files)} images are left out, the first: {skipped[0]}",
-            FaultWarning,
-            stacklevel=3,
-        )
-    if empty := [name for label, name in enumerate(classes) if label not in labels]:
-        raise DataError(f"image_folder: no image of the class `{empty[0]}` can be decoded; add some")
-    return images[: len(labels)], torch.tensor(labels)
+    return _Images(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), failures)

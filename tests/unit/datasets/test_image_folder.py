@@ -214,15 +214,19 @@ def test_images_without_folders_of_classes_are_told_where_to_lie(tmp_path: Path)
         image_folder(path=tmp_path)
 
 
-def test_all_that_cannot_be_used_is_counted_at_once_and_what_to_do_is_told(plain: Path) -> None:
-    for name in ("7.png", "8.png"):
-        (plain / "dog" / name).write_text("no image")
-    with pytest.raises(DataError, match=r"cannot be decoded.*so it is with 1 more, or set unreadable: skip"):
-        image_folder(path=plain, test_fraction=0)
-    for name in ("a.txt", "b.heic"):
-        (plain / "cat" / name).write_text("no image")
-    with pytest.raises(DataError, match=r"a\.txt: must be an image .*, and so must 1 more; convert it"):
-        image_folder(path=plain)
+def test_all_that_cannot_be_used_is_named_at_once_and_what_to_do_is_told(with_splits: Path) -> None:
+    broken = [with_splits / "train" / "dog" / "0.png", with_splits / "test" / "dog" / "9.png"]
+    for file in broken:
+        file.write_text("no image")
+    told = rf"^{broken[0]}: .*cannot be decoded.*so it is with {broken[1]}, or set unreadable: skip"
+    with pytest.raises(DataError, match=told):
+        image_folder(path=with_splits)
+    for number in range(13):
+        (with_splits / "train" / "dog" / f"a{number:02}.txt").write_text("no image")
+    with pytest.raises(
+        DataError, match=r"a00\.txt: .*, and so must .*a01\.txt, .*a10\.txt and 2 more; convert"
+    ):
+        image_folder(path=with_splits)
 
 
 def test_what_systems_leave_in_folders_is_passed_over(plain: Path) -> None:
