@@ -27,13 +27,14 @@ def constant_figures(objective: Objective, split: Split, num_outputs: int) -> Me
     return {name: float(value) for name, value in found.items()}
 
 
-def is_by_chance(accuracy: float, count: int, chance: float) -> bool:
+def is_by_chance(accuracy: float, count: int, chance: float, tries: int = 1) -> bool:
     """Whether luck explains so many right answers, or fewer: a one-sided binomial test.
 
     Args:
         accuracy: The share of them.
         count: How many answers there are.
         chance: The probability that one of them is right by luck.
+        tries: Of how many the accuracy is the best (Bonferroni).
     """
     right = round(accuracy * count)
     if chance >= 1 or right <= chance * count:
@@ -43,9 +44,9 @@ def is_by_chance(accuracy: float, count: int, chance: float) -> bool:
         math.exp(math.log(math.comb(count, number)) + number * logs[0] + (count - number) * logs[1])
         for number in range(right, count + 1)
     )
-    total = 0.0
+    total, most = 0.0, _ERROR / tries
     for each in chances:
         total += each
-        if total > _ERROR or each < 1e-12 * _ERROR:
+        if total > most or each < 1e-12 * most:
             break
-    return total > _ERROR
+    return total > most

@@ -82,10 +82,10 @@ class Evidence:
         found = {}
         entropy = self.health.get("health/entropy")
         if self.reads_alphas and not self.has_moved:
-            found["undecided"] = "no alpha has moved, so that the architecture is a random one"
+            found["undecided"] = "no alpha has moved, so the architecture is a random one"
         elif self.reads_alphas and entropy is not None and entropy > EVEN:
             found["undecided"] = (
-                f"alphas are nearly even (entropy {entropy:.2f} of 1), so that the architecture says little "
+                f"alphas are nearly even (entropy {entropy:.2f}), so the architecture says little "
                 "more than a random one"
             )
         accuracy, constant = self.health.get("health/path_accuracy"), self.constant.get("accuracy")
@@ -112,3 +112,27 @@ def in_words(now: str, before: str, evidence: Evidence) -> str:
     if doubts:
         well += f", but {' and '.join(doubts)}"
     return "; ".join([f"{well}: {now}", *doubts.values(), *earlier])
+
+
+def of_scores(best: float, count: int, figure: str | None, constant: Figures, num_valid: int) -> str:
+    """The verdict on a search by scores: whether the best is more than luck; empty if so, or nobody knows.
+
+    Args:
+        best: The best score.
+        count: How many there are.
+        figure: Which figure of held-out examples it is (see `Score.figure`).
+        constant: See `Evidence`.
+        num_valid: Held-out examples.
+    """
+    alike = constant.get(figure or "")
+    if figure == "accuracy" and alike is not None and is_by_chance(best, num_valid, alike, count):
+        return (
+            f"at chance: by the best of {count} scores {best:.3f} of {num_valid} held-out examples are "
+            f"right, and {alike:.3f} if all are answered alike"
+        )
+    if figure == "loss" and alike is not None and -best >= alike:
+        return (
+            f"at chance: by the best of {count} scores the validation loss is {-best:.3g}, and {alike:.3g} if "
+            "all are answered alike"
+        )
+    return ""

@@ -42,6 +42,10 @@ class Supernet(Score):
         self._testbed, self._supernet, self._metric = testbed, testbed.supernet, metric
         self._num_batches, self._batch_size = calibration_batches, batch_size
 
+    @property
+    def figure(self) -> str:
+        return self._metric
+
     def of(self, genotype: Genotype, budget: float = 1.0) -> float:
         model = inherit(self._testbed.network(genotype), self._supernet, genotype).eval()
         batches = islice(self._testbed.batches(self._batch_size).forever(), self._num_batches)

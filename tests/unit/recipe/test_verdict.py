@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nasframe.recipe.verdict import Evidence, in_words
+from nasframe.recipe.verdict import Evidence, in_words, of_scores
 
 NOW = "1 of 6 edges of cell are skips at epoch 8"
 TEN = {"accuracy": 0.1, "loss": 2.303}
@@ -74,7 +74,7 @@ def test_a_validation_that_gets_no_better_is_diverging(validated, is_diverging):
 def test_even_alphas_leave_a_healthy_search_undecided():
     evidence = replace(GOOD, health={"health/entropy": 0.99})
     assert in_words(NOW, "", evidence) == (
-        f"healthy, but undecided: {NOW}; alphas are nearly even (entropy 0.99 of 1), so that the "
+        f"healthy, but undecided: {NOW}; alphas are nearly even (entropy 0.99), so the "
         "architecture says little more than a random one"
     )
     assert in_words(NOW, "", replace(evidence, reads_alphas=False)) == f"healthy: {NOW}"
@@ -82,14 +82,27 @@ def test_even_alphas_leave_a_healthy_search_undecided():
 
 def test_alphas_that_did_not_move_say_nothing():
     assert in_words(NOW, "", replace(GOOD, has_moved=False)) == (
-        f"healthy, but undecided: {NOW}; no alpha has moved, so that the architecture is a random one"
+        f"healthy, but undecided: {NOW}; no alpha has moved, so the architecture is a random one"
     )
 
 
 def test_a_path_at_chance_is_unproven_beside_a_supernet_that_is_not():
     health = {"health/entropy": 0.97, "health/path_accuracy": 0.13, "health/supernet_accuracy": 0.5}
     assert in_words(NOW, "", replace(GOOD, health=health)) == (
-        f"healthy, but undecided and unproven: {NOW}; alphas are nearly even (entropy 0.97 of 1), so that "
+        f"healthy, but undecided and unproven: {NOW}; alphas are nearly even (entropy 0.97), so "
         "the architecture says little more than a random one; its path alone is at chance in the supernet "
         "(0.130 of 100 examples right)"
     )
+
+
+def test_scores_that_luck_explains_are_at_chance():
+    assert of_scores(0.135, 1, "accuracy", TEN, 1000) == ""  # 3.7 deviations: p = 0.0002
+    assert of_scores(0.135, 100, "accuracy", TEN, 1000) == (
+        "at chance: by the best of 100 scores 0.135 of 1000 held-out examples are right, and 0.100 if all "
+        "are answered alike"
+    )
+    assert of_scores(-2.4, 5, "loss", TEN, 1000) == (
+        "at chance: by the best of 5 scores the validation loss is 2.4, and 2.3 if all are answered alike"
+    )
+    assert of_scores(-2.1, 5, "loss", TEN, 1000) == ""
+    assert of_scores(0.0, 5, None, TEN, 1000) == of_scores(0.0, 5, "top5_accuracy", TEN, 1000) == ""
