@@ -32,7 +32,8 @@ def compare(
     run_dirs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN_DIR...", help="What finished runs left behind; a sweep's folder for all of its runs."
+            metavar="RUN_DIR...",
+            help="What finished runs left behind; a folder of runs, or of a sweep, for all of them.",
         ),
     ],
     out: Annotated[
@@ -62,6 +63,8 @@ def _show(found: dict[str, Any], page: Path) -> None:
         if rows:
             print_table([title, *labels], [list(map(printable, (name, *values))) for name, values in rows])
             typer.echo()
+    for folder, reason in found["left_out"].items():
+        typer.secho(f"left out: {folder}: {printable(reason)}", err=True, fg="yellow")
     choices = found["choices"]
     typer.echo(f"{choices['alike']} of {choices['count']} choices are decided alike")
     typer.echo(f"page: {page}")

@@ -174,21 +174,13 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
 
 def _figures(metrics: Mapping[str, float], tradeoff: Mapping[str, Any]) -> Iterator[list[str]]:
     """A row for each figure, costs with their unit; a mean and its standard deviation share one."""
-    costs = {"derived_cost": "{} of the architecture", "max_cost": "largest {} allowed"}
+    from nasframe.pages.words import told
+
     for name, value in metrics.items():
-        if name in costs and tradeoff:
-            yield [costs[name].format(tradeoff["cost"]), f"{_spell(name, value)} {tradeoff['unit']}".strip()]
-            continue
         figure, _, which = name.rpartition("_")
         spread = metrics.get(f"{figure}_std")
         if spread is None or which not in ("mean", "std"):
-            yield [name.replace("_", " "), _spell(name, value)]
+            yield [*told(name, value, tradeoff)]
         elif which == "mean":
-            spelled = f"{_spell(figure, value)} ± {_spell(figure, spread)}"
-            yield [f"{figure} of all seeds".replace("_", " "), spelled]
-
-
-def _spell(name: str, value: float) -> str:
-    if name.endswith("accuracy"):
-        return f"{value:.2%}"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+            title, mean = told(figure, value, tradeoff)
+            yield [f"{title} of all seeds", f"{mean} ± {told(figure, spread, tradeoff)[1]}"]

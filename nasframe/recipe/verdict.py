@@ -132,7 +132,7 @@ def of_scores(best: float, count: int, figure: str | None, constant: Figures, nu
         )
     if figure == "loss" and alike is not None and -best >= alike:
         return (
-            f"at chance: by the best of {count} scores the validation loss is {-best:.3g}, and {alike:.3g} if "
-            "all are answered alike"
+            f"at chance: by the best of {count} scores the validation loss is {-best:.3g}, and {alike:.3g} "
+            "if all are answered alike"
         )
     return ""

@@ -225,11 +225,18 @@ def run_sweep(
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The finished runs of a sweep, in the order in which they ended; of any other folder itself."""
-    if not (folder / "sweep.yaml").exists():
+    """The finished runs of a sweep, in the order in which they ended; a run itself; those that lie in others.
+
+    Args:
+        folder: Of a sweep, of a run, or of runs such as ``runs`` and ``runs/<name>``.
+    """
+    if (folder / "sweep.yaml").exists():
+        done = {row["run"]: folder / row["run"] for _, row in _folder(folder).rows() if not row["failure"]}
+        return list(done.values())
+    if (folder / "recipe.yaml").exists():
         return [folder]
-    done = {row["run"]: folder / row["run"] for _, row in _folder(folder).rows() if not row["failure"]}
-    return list(done.values())
+    inner = (recipe.parent for depth in ("*", "*/*") for recipe in folder.glob(f"{depth}/recipe.yaml"))
+    return sorted(inner) or [folder]
 
 
 def _folder(root: Path) -> Folder:
