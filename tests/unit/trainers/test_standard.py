@@ -23,6 +23,7 @@ from nasframe.core import (
     Batch,
     BatchStream,
     Checkpoints,
+    Guard,
     Job,
     Model,
     Record,
@@ -655,6 +656,38 @@ def test_a_training_ends_when_patience_does_with_the_weights_of_the_best_epoch(t
     last = _Watched(tmp_path / "last", valid=_contrary(40)).fit(**settings)
     three = _Watched(tmp_path / "three", valid=_contrary(40)).fit(**{**settings, "epochs": best + 2})
     assert _equal(last.job.model.state_dict(), three.job.model.state_dict())
+
+
+class _Looks(Guard):
+    """Notes what it is told."""
+
+    has_ended = False
+
+    def __init__(self):
+        self.told = []
+
+    def measure(self, epoch, metrics, *, is_last):
+        self.told.append((epoch, metrics["valid_loss"], is_last))
+        return {}
+
+    def judge(self, epoch, copy_upper):
+        return None
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_a_guard_hears_the_validation_of_each_epoch_and_which_is_the_last(tmp_path):
+    guard = _Looks()
+    watched = _Watched(tmp_path, valid=_contrary(40), guard=guard)
+    watched.fit(schedule=CONSTANT, epochs=9, patience=2)
+    losses = [record.scalars["search/valid_loss"] for record in watched.records]
+    assert [told[:2] for told in guard.told] == list(enumerate(losses, 1))
+    assert [is_last for *_, is_last in guard.told] == [record.is_last for record in watched.records]
+    assert [is_last for *_, is_last in guard.told].index(True) == len(losses) - 1 < 8
 
 
 @pytest.mark.parametrize("stops", [(4,), (7, 12)])
