@@ -98,9 +98,10 @@ def resume(
         from nasframe.recipe import resume as resume_run
         from nasframe.recipe.allocator import keep_freed_memory
         from nasframe.recipe.discovery import import_modules
+        from nasframe.recipe.run_directory import no_run
 
     if launch().is_first and not (run_dir / "recipe.yaml").is_file():  # others may not see it
-        raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
+        raise typer.BadParameter(f"{run_dir}: {no_run(run_dir)}")
     if unwanted := context.args:
         raise typer.BadParameter(
             f"a run goes on by the recipe that it was started with, got {' '.join(unwanted)}; leave it out, "

@@ -9,20 +9,22 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
 from filelock import FileLock, Timeout
 
 import nasframe
-from nasframe.core import Checkpoints, Prices
+from nasframe.core import ActiveSetting, Checkpoints, Prices
 from nasframe.core.json_text import read_json_file
 from nasframe.core.ranks import num_ranks, shared
 from nasframe.core.storage import reason_of, write_whole
 from nasframe.errors import FaultWarning, FormatError, StorageError
 from nasframe.recipe.allocator import allocator_settings
+from nasframe.types import MustExist
 
 STAGES = ("search", "retrain", "report")
 _VERSION = 1
@@ -58,6 +60,23 @@ def unusable_for_run(root: Path) -> str:
         "must be a new or empty folder, but holds something; "
         f"go on with `nasframe resume {root}`, or choose another --out"
     )
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The run directories in a folder such as ``runs`` and ``runs/<name>``, by name; none in one of them."""
+    if (folder / "recipe.yaml").exists():
+        return []
+    return sorted(recipe.parent for depth in ("*", "*/*") for recipe in folder.glob(f"{depth}/recipe.yaml"))
+
+
+def no_run(root: Path) -> str:
+    """What must hold of a folder that is no run directory, and which one may be meant."""
+    if (wrong := MustExist("folder").wrong(root)) is not None:
+        return f"must be a run directory; {wrong[1]}"
+    runs = runs_below(root)
+    newest = max(runs, key=lambda run: (run / "recipe.yaml").stat().st_mtime, default=None)
+    meant = "" if newest is None else f"; did you mean `{newest}`, the newest of {len(runs)} runs in it?"
+    return f"must be a run directory, but has no recipe.yaml{meant}"
 
 
 @final
@@ -120,7 +139,7 @@ class RunDirectory:
         """
         run = cls(root.resolve())
         if not run.recipe.is_file():
-            raise FormatError(f"{root}: must be a run directory, but has no recipe.yaml")
+            raise FormatError(f"{root}: {no_run(root)}")
         for path in run.root.rglob("*"):
             if path.is_symlink() and not path.resolve().is_relative_to(run.root):
                 raise FormatError(
@@ -296,6 +315,11 @@ class RunDirectory:
         notes = self.status().get("notes", [])
         if sentence not in notes:
             self.update_status(notes=[*notes, sentence])
+
+    def keep_active(self, stage: str, settings: Sequence[ActiveSetting]) -> None:
+        """Write into ``status.json`` what settings of a stage came to; the report has it too."""
+        active = self.status().get("active", {})
+        self.update_status(active={**active, stage: [asdict(setting) for setting in settings]})
 
     def _remake(self) -> None:
         """Write again what was deleted while the run goes on."""

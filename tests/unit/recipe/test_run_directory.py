@@ -120,6 +120,17 @@ def test_changes_of_the_status_add_up_and_leave_no_partial_file(tmp_path):
     assert _names(directory.root) == ["environment.json", "recipe.yaml", "status.json"]
 
 
+def test_a_folder_of_runs_is_asked_for_its_newest_one(tmp_path):
+    for age, name in enumerate(("tiny/new", "tiny/old", "other")):
+        directory = RunDirectory.create(tmp_path / "runs" / name, "tiny", TEXT, "cpu")
+        os.utime(directory.recipe, (1e9 - age, 1e9 - age))
+    newest = tmp_path / "runs" / "tiny" / "new"
+    with pytest.raises(FormatError, match=rf"did you mean `{newest}`, the newest of 3 runs in it"):
+        RunDirectory.open(tmp_path / "runs")
+    with pytest.raises(FormatError, match=rf"there is nothing at .*; did you mean `{newest}`"):
+        RunDirectory.open(tmp_path / "runs" / "tiny" / "news")
+
+
 def test_a_folder_without_a_recipe_is_not_a_run(tmp_path):
     with pytest.raises(FormatError, match=r"must be a run directory, but has no recipe\.yaml"):
         RunDirectory.open(tmp_path)
