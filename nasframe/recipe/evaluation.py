@@ -49,7 +49,7 @@ class Evaluation:
     """Figures of a network on a split.
 
     Attributes:
-        split: Its name.
+        split: Its name; empty where files were given.
         num_examples: How many were looked at.
         metrics: The loss and the metrics of the objective, as the report has them of the test examples.
         classes: Each class, in the order of the outputs; empty where targets are no classes.

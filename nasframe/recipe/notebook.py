@@ -26,8 +26,9 @@ def shown_run(
 
 def shown_evaluation(found: Mapping[str, Any]) -> str:
     """An evaluation, as plain data, in HTML: its figures, those of each class, and what is confused."""
-    metrics = {f"{found['split']}_{name}": value for name, value in found["metrics"].items()}
-    rows = [(f"{found['split']} examples", f"{found['num_examples']:,}"), *figures_told(metrics, {})]
+    split = found["split"]
+    metrics = {f"{split}_{name}" if split else name: value for name, value in found["metrics"].items()}
+    rows = [(f"{split} examples".strip(), f"{found['num_examples']:,}"), *figures_told(metrics, {})]
     tables = [_table((), rows)]
     if shown := shown_by_class(found["classes"], found["confusions"]):
         tables.append(_table(shown.header, shown.rows))

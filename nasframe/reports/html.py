@@ -78,6 +78,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "by_class": shown_by_class(content.get("classes", []), content.get("confusions", [])),
         "seeds": _seeds(content.get("seeds", [])),
         "notes": [str(each) for each in content.get("notes", [])],
+        "study": _study(content.get("study", {})),
         "standing": _standing(content.get("benchmark", {})),
         "total": duration(sum(seconds.values())) if seconds else "",
         "parts": strip(content.get("parts", []), candidates),
@@ -142,6 +143,12 @@ def _sentence(content: Mapping[str, Any], seconds: float) -> str:
 
 def _cost_name(tradeoff: Mapping[str, Any]) -> str:
     return spell(tradeoff["cost"]) + (f" in {tradeoff['unit']}" if tradeoff["unit"] else "")
+
+
+def _study(of: Mapping[str, Any]) -> str:
+    if not of:
+        return ""
+    return f"A trial of a study: {of['method']} in the setting {of['setting']}, seed {of['seed']}."
 
 
 def _standing(benchmark: Mapping[str, Any]) -> str:

@@ -179,6 +179,18 @@ def test_the_page_shows_what_the_run_cost_and_how_random_architectures_do(tmp_pa
     assert page.says("evaluation 2: 0.75 at 2M")
 
 
+def test_a_search_by_alphas_says_that_one_run_is_no_comparison_with_random_ones(tmp_path):
+    content = _content()
+    alone = "One run cannot tell whether its search is better than drawing architectures at random"
+    assert not _Page(_write(tmp_path, content)).says(alone)
+    del content["random"]
+    assert _Page(_write(tmp_path, content)).says(alone)
+    content["study"] = {"setting": "small", "method": "darts", "seed": 1}
+    page = _Page(_write(tmp_path, content))
+    assert not page.says(alone)
+    assert page.says("A trial of a study: darts in the setting small, seed 1.")
+
+
 def test_each_value_of_the_recipe_has_its_origin_and_defaults_stand_apart(tmp_path):
     page = _Page(_write(tmp_path, _content()))
     assert page.says("search.trainer.epochs 3 command line")
