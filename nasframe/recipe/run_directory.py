@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
 from filelock import FileLock, Timeout
 
 import nasframe
-from nasframe.core import Checkpoints, Prices
+from nasframe.core import ActiveSetting, Checkpoints, Prices
 from nasframe.core.json_text import read_json_file
 from nasframe.core.ranks import num_ranks, shared
 from nasframe.core.storage import reason_of, write_whole
@@ -314,6 +315,11 @@ class RunDirectory:
         notes = self.status().get("notes", [])
         if sentence not in notes:
             self.update_status(notes=[*notes, sentence])
+
+    def keep_active(self, stage: str, settings: Sequence[ActiveSetting]) -> None:
+        """Write into ``status.json`` what settings of a stage came to; the report has it too."""
+        active = self.status().get("active", {})
+        self.update_status(active={**active, stage: [asdict(setting) for setting in settings]})
 
     def _remake(self) -> None:
         """Write again what was deleted while the run goes on."""

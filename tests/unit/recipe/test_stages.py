@@ -1,8 +1,9 @@
 """A whole run, from a recipe to its folder: small, but real."""
 
+import html
 import json
 import textwrap
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from nasframe import Genotype, load_recipe, registries, run
 from nasframe.core import choices_of, derived
 from nasframe.errors import DataError, FormatError
 from nasframe.recipe import open_run
+from nasframe.recipe.rehearsal import _Enough, _Watch
+from nasframe.recipe.running import run_fitted_by
 
 RECIPE = """
 name: tiny
@@ -111,6 +114,23 @@ def test_the_report_tells_what_each_class_was_taken_for_and_how_little_few_examp
     assert counts_KK.trace() / 22 == pytest.approx(finished.metrics["test_accuracy"])
     (note,) = report["notes"]
     assert note.endswith("of 22 examples alone: the standard error of an accuracy of 50 % is then 11 points")
+
+
+def test_settings_of_the_device_are_told_as_a_plan_predicts_them(finished, recipe_file, tmp_path):
+    told = json.loads((finished.folder / "report.json").read_text())["active"]
+    assert told == _status(finished.folder)["active"]
+    assert list(told) == ["search", "retrain"]
+    values = {each["name"]: each["value"] for each in told["search"]}
+    assert values == {
+        "precision": "float32", "compile": "off", "channels_last": "off", "resident": "off",
+        "prefetch": "off", "optimizer": "SGD, all weights in one call",
+    }  # fmt: skip
+    page = html.unescape((finished.folder / "report.html").read_text())
+    assert all(each["reason"] in page for each in told["retrain"])
+    watch = _Watch(torch.device("cpu"))
+    with pytest.raises(_Enough):
+        run_fitted_by(load_recipe(recipe_file, check=False), tmp_path / "plan", watch.fit)
+    assert [asdict(setting) for setting in watch.found[0].active] == told["search"]
 
 
 def test_the_recipe_of_a_run_runs_again_to_the_same_result(finished, tmp_path):
