@@ -27,7 +27,12 @@ def test_the_shipped_recipes_are_those_of_the_repository():
     assert {"digits_darts", "cifar_darts", "cifar_darts_small"} <= set(SHIPPED)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+LARGE = "cifar_pdarts"  # three supernets of up to 17 cells
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow) if each == LARGE else each for each in SHIPPED]
+)
 def test_a_recipe_is_valid_and_named_as_its_file(name):
     assert load_recipe(name).name == name
 
