@@ -97,13 +97,23 @@ class Score(ABC):
 
     Attributes:
         trains_supernet: Whether a supernet must be trained first.
+        inherits: Whether it gives networks of the space the weights of that supernet (see `inherit`).
         uses_valid: Whether it needs held-out examples.
         takes_budgets: Whether a smaller share of the whole budget costs less.
     """
 
     trains_supernet: ClassVar[bool] = False
+    inherits: ClassVar[bool] = False
     uses_valid: ClassVar[bool] = False
     takes_budgets: ClassVar[bool] = False
+
+    @property
+    def figure(self) -> str | None:
+        """The figure of held-out examples that a score is: a metric's name, or ``loss`` for its negative.
+
+        None, as here, for anything else.
+        """
+        return None
 
     @abstractmethod
     def of(self, genotype: Genotype, budget: float = 1.0) -> float:

@@ -35,6 +35,9 @@ class Counted(Objective):
     def probabilities(self, outputs: Any) -> torch.Tensor | None:
         return self._objective.probabilities(outputs)
 
+    def constant_outputs(self, targets: Any) -> Any:
+        return self._objective.constant_outputs(targets)
+
     def metrics(self, outputs: Any, targets: Any) -> Metrics:
         if not self._model.training:
             self._count(outputs, targets)

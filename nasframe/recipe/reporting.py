@@ -23,7 +23,7 @@ Curves: TypeAlias = dict[str, list[float | None]]
 _QUALITIES: Final = (
     ("search/true_accuracy", "accuracy by the table"),
     ("health/path_accuracy", "accuracy of the derived path in the supernet"),
-    ("search/valid_accuracy", "validation accuracy of the supernet"),
+    ("search/valid_accuracy", "validation accuracy in the supernet"),
 )
 """What may tell how good the architecture is that a search prefers after an epoch, the best one first."""
 

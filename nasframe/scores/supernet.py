@@ -1,12 +1,22 @@
 """What a path of the trained supernet reaches."""
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import ClassVar, final
 
-import torch
-from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from nasframe.core import Genotype, Model, Score, Testbed, figure_of, inherit, scores
+from nasframe.core import (
+    Genotype,
+    Model,
+    Score,
+    Testbed,
+    calibrated,
+    figure_of,
+    inherit,
+    normalized_by_batch,
+    scores,
+)
 from nasframe.errors import UnsupportedError
 from nasframe.types import NonNegativeInt, PositiveInt
 
@@ -22,11 +32,13 @@ class Supernet(Score):
 
     Args:
         metric: What is measured: a metric of the objective, or `loss` for its negative.
-        calibration_batches: Training batches that the statistics are of; 0 leaves those of the supernet.
+        calibration_batches: Training batches that the statistics are of; 0 leaves those of the supernet, and
+            where some of its batch norms have none, all normalize by the batch.
         batch_size: Examples of one of these.
     """
 
     trains_supernet: ClassVar[bool] = True
+    inherits: ClassVar[bool] = True
     uses_valid: ClassVar[bool] = True
 
     def __init__(
@@ -43,24 +55,21 @@ class Supernet(Score):
             )
         self._testbed, self._supernet, self._metric = testbed, testbed.supernet, metric
         self._num_batches, self._batch_size = calibration_batches, batch_size
+        norms = (each for each in testbed.supernet.modules() if isinstance(each, _BatchNorm))
+        self._has_statistics = all(norm.running_mean is not None for norm in norms)
+
+    @property
+    def figure(self) -> str:
+        return self._metric
 
     def of(self, genotype: Genotype, budget: float = 1.0) -> float:
         model = inherit(self._testbed.network(genotype), self._supernet, genotype).eval()
-        if self._num_batches:
-            self._calibrate(model)
-        return figure_of(self._testbed.evaluate(model), self._metric, "supernet")
+        with self._normalized(model):
+            return figure_of(self._testbed.evaluate(model), self._metric, "supernet")
 
-    @torch.no_grad()
-    def _calibrate(self, model: Model) -> None:
-        """Give batch norms the mean statistics of some batches; nothing else is in training mode."""
-        norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
-        before = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # PyTorch's word for the mean of all batches
-            norm.train()
-        for batch in islice(self._testbed.batches(self._batch_size).forever(), self._num_batches):
-            model(batch.inputs)
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            norm.eval()
+    def _normalized(self, model: Model) -> AbstractContextManager[None]:
+        """Statistics that are the path's own, or those that the supernet keeps, or of the batch itself."""
+        if self._num_batches:
+            batches = self._testbed.batches(self._batch_size).forever()
+            return calibrated(model, islice(batches, self._num_batches))
+        return nullcontext() if self._has_statistics else normalized_by_batch(model)
