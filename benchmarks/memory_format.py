@@ -66,9 +66,8 @@ def main() -> None:
                 model.to(memory_format=memory_format)  # type: ignore[call-overload]
                 times[each].append(seconds(model, images.contiguous(memory_format=memory_format)))
         found[name] = {each: min(of_format[1:]) for each, of_format in times.items()}
-        print(
-            name, found[name], f"{found[name]['channels_last'] / found[name]['contiguous']:.2f}", flush=True
-        )
+        ratio = found[name]["channels_last"] / found[name]["contiguous"]
+        print(f"{name}: {found[name]}, {ratio:.2f} of the time with channels_last", flush=True)
     if given.out:
         write_json(given.out, {"machine": machine(), "batch": BATCH, "seconds": found})
 

@@ -1,10 +1,22 @@
 """What a path of the trained supernet reaches."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import ClassVar, final
 
-from nasframe.core import Genotype, Score, Testbed, calibrated, figure_of, inherit, scores
+from torch import nn
+
+from nasframe.core import (
+    Genotype,
+    Model,
+    Score,
+    Testbed,
+    calibrated,
+    figure_of,
+    inherit,
+    normalized_by_batch,
+    scores,
+)
 from nasframe.errors import UnsupportedError
 from nasframe.types import NonNegativeInt, PositiveInt
 
@@ -20,11 +32,13 @@ class Supernet(Score):
 
     Args:
         metric: What is measured: a metric of the objective, or `loss` for its negative.
-        calibration_batches: Training batches that the statistics are of; 0 leaves those of the supernet.
+        calibration_batches: Training batches that the statistics are of; 0 leaves those of the supernet, and
+            where some of its batch norms have none, all normalize by the batch.
         batch_size: Examples of one of these.
     """
 
     trains_supernet: ClassVar[bool] = True
+    inherits: ClassVar[bool] = True
     uses_valid: ClassVar[bool] = True
 
     def __init__(
@@ -41,6 +55,7 @@ class Supernet(Score):
             )
         self._testbed, self._supernet, self._metric = testbed, testbed.supernet, metric
         self._num_batches, self._batch_size = calibration_batches, batch_size
+        self._has_statistics = all(norm.running_mean is not None for norm in _norms(testbed.supernet))
 
     @property
     def figure(self) -> str:
@@ -48,6 +63,16 @@ class Supernet(Score):
 
     def of(self, genotype: Genotype, budget: float = 1.0) -> float:
         model = inherit(self._testbed.network(genotype), self._supernet, genotype).eval()
-        batches = islice(self._testbed.batches(self._batch_size).forever(), self._num_batches)
-        with calibrated(model, batches) if self._num_batches else nullcontext():
+        with self._with_statistics(model):
             return figure_of(self._testbed.evaluate(model), self._metric, "supernet")
+
+    def _with_statistics(self, model: Model) -> AbstractContextManager[None]:
+        """Inside, batch norms have those that the path is measured by."""
+        if self._num_batches:
+            batches = self._testbed.batches(self._batch_size).forever()
+            return calibrated(model, islice(batches, self._num_batches))
+        return nullcontext() if self._has_statistics else normalized_by_batch(model)
+
+
+def _norms(model: Model) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]

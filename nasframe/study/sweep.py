@@ -19,6 +19,7 @@ from nasframe.errors import Problem, RecipeError
 from nasframe.recipe import Recipe, load_recipe
 from nasframe.recipe.allocator import keep_freed_memory
 from nasframe.recipe.discovery import import_modules
+from nasframe.recipe.run_directory import runs_below
 from nasframe.recipe.yaml_text import dump_yaml, split_values
 from nasframe.study.attempt import check_begun, digest, finish, held
 from nasframe.study.execution import HERE, Say
@@ -233,10 +234,7 @@ def runs_in(folder: Path) -> list[Path]:
     if (folder / "sweep.yaml").exists():
         done = {row["run"]: folder / row["run"] for _, row in _folder(folder).rows() if not row["failure"]}
         return list(done.values())
-    if (folder / "recipe.yaml").exists():
-        return [folder]
-    inner = (recipe.parent for depth in ("*", "*/*") for recipe in folder.glob(f"{depth}/recipe.yaml"))
-    return sorted(inner) or [folder]
+    return runs_below(folder) or [folder]
 
 
 def _folder(root: Path) -> Folder:
