@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import ClassVar, final
 
-from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasframe.core import (
     Genotype,
@@ -55,7 +55,8 @@ class Supernet(Score):
             )
         self._testbed, self._supernet, self._metric = testbed, testbed.supernet, metric
         self._num_batches, self._batch_size = calibration_batches, batch_size
-        self._has_statistics = all(norm.running_mean is not None for norm in _norms(testbed.supernet))
+        norms = (each for each in testbed.supernet.modules() if isinstance(each, _BatchNorm))
+        self._has_statistics = all(norm.running_mean is not None for norm in norms)
 
     @property
     def figure(self) -> str:
@@ -63,16 +64,12 @@ class Supernet(Score):
 
     def of(self, genotype: Genotype, budget: float = 1.0) -> float:
         model = inherit(self._testbed.network(genotype), self._supernet, genotype).eval()
-        with self._with_statistics(model):
+        with self._normalized(model):
             return figure_of(self._testbed.evaluate(model), self._metric, "supernet")
 
-    def _with_statistics(self, model: Model) -> AbstractContextManager[None]:
-        """Inside, batch norms have those that the path is measured by."""
+    def _normalized(self, model: Model) -> AbstractContextManager[None]:
+        """Statistics that are the path's own, or those that the supernet keeps, or of the batch itself."""
         if self._num_batches:
             batches = self._testbed.batches(self._batch_size).forever()
             return calibrated(model, islice(batches, self._num_batches))
         return nullcontext() if self._has_statistics else normalized_by_batch(model)
-
-
-def _norms(model: Model) -> list[nn.modules.batchnorm._BatchNorm]:
-    return [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
