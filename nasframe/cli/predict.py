@@ -113,8 +113,6 @@ def _show(found: "Evaluation") -> None:
         rows.append([f"{found.split} {name.replace('_', ' ')}".strip(), spelled])
     print_table(["result", ""], rows)
     if found.classes:
-        from nasframe.pages.by_class import share
-
         typer.echo()
         print_table(
             ["class", "examples", "precision", "recall", "F1"],
@@ -122,7 +120,7 @@ def _show(found: "Evaluation") -> None:
                 [
                     printable(each.name),
                     f"{each.num_examples:,}",
-                    *map(share, (each.precision, each.recall, each.f1)),
+                    *map(_share, (each.precision, each.recall, each.f1)),
                 ]
                 for each in found.classes
             ],
@@ -138,3 +136,7 @@ def _show(found: "Evaluation") -> None:
         )
         if (left := len(found.confusions) - _MOST_CONFUSIONS) > 0:
             typer.echo(f"… and {left} more pairs; --json has all")
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"

@@ -190,7 +190,7 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     from nasframe.pages.words import figures_told
 
     report = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))
-    rows = [[*each] for each in figures_told(finished.metrics, report.get("tradeoff", {}))]
+    rows = [list(row) for row in figures_told(finished.metrics, report.get("tradeoff", {}))]
     rows += [["search", printable(finished.health)]] if finished.health else []
     rows += [["found", printable(finished.genotype.summary)]]
     folder = _from_here(finished.folder)

@@ -1,71 +1,40 @@
-"""What a network gets right and wrong, class by class."""
+"""What a network takes the examples of each class for, as tables."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final
 
-_MOST_CLASSES: Final = 30  # of a matrix that fits on a page
-_MOST_CONFUSIONS: Final = 10
+_MOST_IN_MATRIX: Final = 30  # classes
 
 
-@final
-@dataclass(frozen=True)
-class ByClass:
-    """Tables of the test's figures, as text.
-
-    Attributes:
-        header: Of `rows`.
-        rows: The figures of each class.
-        names: Of the classes, where the matrix is shown.
-        matrix: Name of each class, and of its examples how many were taken for each class with their share;
-            empty of so many classes that nobody would read it.
-        pairs: The classes that are confused most often, where there is no matrix.
-    """
-
-    header: tuple[str, ...]
-    rows: list[list[str]]
-    names: list[str]
-    matrix: list[tuple[str, list[tuple[int, float]]]]
-    pairs: list[list[str]]
-
-
-def shown_by_class(
-    classes: Sequence[Mapping[str, Any]], confusions: Sequence[Mapping[str, Any]]
-) -> ByClass | None:
-    """Tables of what ``report.json`` says of the classes; None where there are none.
+def class_rows(confusion: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each class, the worst first: its examples, accuracy, and what it is most taken for.
 
     Args:
-        classes: ``name``, ``num_examples``, ``precision``, ``recall`` and ``f1`` of each.
-        confusions: ``of``, ``taken_for`` and ``num_examples``, the most frequent first.
+        confusion: ``classes``, and the ``counts`` of each by what its examples were taken for; or empty.
     """
-    if not classes:
-        return None
-    rows = [[str(each["name"]), f"{each['num_examples']:,}", *map(share, _shares(each))] for each in classes]
-    is_small = len(classes) <= _MOST_CLASSES
-    most = () if is_small else confusions[:_MOST_CONFUSIONS]
-    pairs = [[str(each["of"]), str(each["taken_for"]), f"{each['num_examples']:,}"] for each in most]
-    names = [str(each["name"]) for each in classes] if is_small else []
-    matrix = _matrix(classes, confusions) if is_small else []
-    return ByClass(("class", "examples", "precision", "recall", "F1"), rows, names, matrix, pairs)
-
-
-def share(value: float | None) -> str:
-    """A precision, recall or F1; none where there is nothing to divide by."""
-    return "none" if value is None else f"{value:.1%}"
-
-
-def _shares(figures: Mapping[str, Any]) -> tuple[float | None, ...]:
-    return figures["precision"], figures["recall"], figures["f1"]
-
-
-def _matrix(
-    classes: Sequence[Mapping[str, Any]], confusions: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, list[tuple[int, float]]]]:
-    counts = {(each["of"], each["taken_for"]): each["num_examples"] for each in confusions}
     rows = []
-    for each in classes:
-        wrong = sum(count for (of, _), count in counts.items() if of == each["name"])
-        right = each["num_examples"] - wrong
-        row = [right if other is each else counts.get((each["name"], other["name"]), 0) for other in classes]
-        rows.append((str(each["name"]), [(count, count / max(each["num_examples"], 1)) for count in row]))
-    return rows
+    for index, (name, counts) in enumerate(
+        zip(confusion.get("classes", []), confusion.get("counts", []), strict=True)
+    ):
+        count, right = sum(counts), counts[index]
+        wrong = [0 if other == index else each for other, each in enumerate(counts)]
+        most = max(wrong)
+        others = f"{confusion['classes'][wrong.index(most)]} ({most:,})" if most else ""
+        told = [str(name), f"{count:,}", f"{right / count:.1%}" if count else "", others]
+        rows.append((right / count if count else math.inf, told))
+    return [told for _, told in sorted(rows, key=lambda row: row[0])]
+
+
+def matrix_of(confusion: Mapping[str, Any]) -> list[tuple[str, Sequence[tuple[str, str]]]]:
+    """Each class with its counts, and their shares of it; empty where nobody could read so many.
+
+    Args:
+        confusion: See `class_rows`.
+    """
+    if len(confusion.get("classes", [])) > _MOST_IN_MATRIX:
+        return []
+    return [
+        (str(name), [(f"{each:,}", f"{each / max(sum(counts), 1):.3f}") for each in counts])
+        for name, counts in zip(confusion.get("classes", []), confusion.get("counts", []), strict=True)
+    ]

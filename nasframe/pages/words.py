@@ -42,20 +42,15 @@ def told(name: str, value: Any, tradeoff: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def figures_told(metrics: Mapping[str, Any], tradeoff: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """A run's figures as `told` spells them; a mean and its standard deviation are one.
-
-    Args:
-        metrics: The figures by name.
-        tradeoff: See `told`.
-    """
+    """The figures of a run as `told` has each; a mean and its standard deviation share one."""
     for name, value in metrics.items():
-        of, _, which = name.rpartition("_")
-        spread = metrics.get(f"{of}_std")
+        one, _, which = name.rpartition("_")
+        spread = metrics.get(f"{one}_std")
         if spread is None or which not in ("mean", "std"):
             yield told(name, value, tradeoff)
         elif which == "mean":
-            title, mean = told(of, value, tradeoff)
-            yield f"{title} of all seeds", f"{mean} ± {told(of, spread, tradeoff)[1]}"
+            title, mean = told(one, value, tradeoff)
+            yield f"{title} of all seeds", f"{mean} ± {told(one, spread, tradeoff)[1]}"
 
 
 def short(value: float) -> str:

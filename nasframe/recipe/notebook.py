@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nasframe.core import Genotype
-from nasframe.pages.by_class import shown_by_class
+from nasframe.pages.by_class import class_rows, matrix_of
 from nasframe.pages.words import figures_told
 
 
@@ -30,13 +30,26 @@ def shown_evaluation(found: Mapping[str, Any]) -> str:
     metrics = {f"{split}_{name}" if split else name: value for name, value in found["metrics"].items()}
     rows = [(f"{split} examples".strip(), f"{found['num_examples']:,}"), *figures_told(metrics, {})]
     tables = [_table((), rows)]
-    if shown := shown_by_class(found["classes"], found["confusions"]):
-        tables.append(_table(shown.header, shown.rows))
-        if shown.matrix:
-            tables.append(_matrix(shown.names, shown.matrix))
-        elif shown.pairs:
-            tables.append(_table(("class", "taken for", "examples"), shown.pairs))
+    if found["classes"]:
+        confusion = _confusion_of(found)
+        tables.append(
+            _table(("class", "examples", "accuracy", "most often taken for"), class_rows(confusion))
+        )
+        if matrix := matrix_of(confusion):
+            tables.append(_matrix(matrix))
     return f"<div>{''.join(tables)}</div>"
+
+
+def _confusion_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the classes were taken for as the report has it."""
+    names = [each["name"] for each in found["classes"]]
+    number = {name: index for index, name in enumerate(names)}
+    counts = [[0] * len(names) for _ in names]
+    for each in found["confusions"]:
+        counts[number[each["of"]]][number[each["taken_for"]]] = each["num_examples"]
+    for index, each in enumerate(found["classes"]):
+        counts[index][index] = each["num_examples"] - sum(counts[index])
+    return {"classes": names, "counts": counts}
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -48,13 +61,13 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table>{f'<tr>{titles}</tr>' if titles else ''}{body}</table>"
 
 
-def _matrix(names: Sequence[str], rows: Iterable[tuple[str, Sequence[tuple[int, float]]]]) -> str:
+def _matrix(rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
     """A row is a class, a column what its examples are taken for."""
-    titles = "".join(f"<th>{escape(name)}</th>" for name in ("class, taken for", *names))
+    titles = "".join(f"<th>{escape(name)}</th>" for name in ("class, taken for", *(name for name, _ in rows)))
     body = "".join(
         f"<tr><th>{escape(name)}</th>"
         + "".join(
-            f'<td style="background: rgba(31, 111, 180, {0.5 * share:.2f})">{count:,}</td>'
+            f'<td style="background: rgba(31, 111, 180, calc({share} / 2))">{count}</td>'
             for count, share in cells
         )
         + "</tr>"

@@ -3,7 +3,7 @@
 import json
 import shlex
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -14,7 +14,6 @@ from nasframe.core.part import parts_of
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.drawing import graph_from
-from nasframe.recipe.evaluation import ClassFigures, Confusion
 from nasframe.recipe.exploring import Scored
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.run_directory import RunDirectory
@@ -38,7 +37,7 @@ def write_report(
     task: Task,
     standing: Standing | None,
     rows: list[dict[str, float]],
-    told_apart: tuple[Sequence[ClassFigures], Sequence[Confusion]],
+    confusion: dict[str, Any],
 ) -> None:
     """Write ``report.json``.
 
@@ -51,7 +50,7 @@ def write_report(
         task: What is learned.
         standing: Where the found architecture truly stands, if a table says so.
         rows: Figures of each seed of the retraining.
-        told_apart: The test's figures of each class, and what is confused.
+        confusion: What the classes of the test examples were taken for.
     """
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
@@ -67,8 +66,7 @@ def write_report(
         "task": asdict(task),
         "metrics": metrics,
         "seeds": rows,
-        "classes": [asdict(each) for each in told_apart[0]],
-        "confusions": [asdict(each) for each in told_apart[1]],
+        "confusion": confusion,
         "benchmark": _benchmark_entry(recipe, standing),
         "architecture": space.key(genotype),
         "genotype": json.loads(genotype.to_json()),

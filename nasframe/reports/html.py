@@ -10,7 +10,7 @@ from nasframe.core.active import ActiveSetting, active_table
 from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
-from nasframe.pages.by_class import shown_by_class
+from nasframe.pages.by_class import class_rows, matrix_of
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
 from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
@@ -28,11 +28,11 @@ _MOST_DOTS: Final = 500
 class Html(Report):
     """Writes ``report.html`` from ``report.json``: one file that needs no network.
 
-    It shows the result in a sentence, the network that was found, the weights of the candidates over
-    the epochs (with a script they play), learning curves, the search's health, what the network gets right
-    and wrong class by class, what was traded off and
-    against what, how random architectures do, what it cost, the recipe with the origin of each value, the
-    environment, and the command that does it again. Without the script nothing is missing but the play.
+    It shows the result in a sentence, class by class where there are some, the network that was found, the
+    weights of the candidates over the epochs (with a script they play), learning curves, the search's health,
+    what was traded off and against what, how random architectures do, what it cost, the recipe with the
+    origin of each value, the environment, and the command that does it again. Without the script nothing is
+    missing but the play.
 
     Raises:
         FormatError: ``report.json`` is absent or not what it must be.
@@ -75,8 +75,9 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
         "metrics": list(figures_told(content.get("metrics", {}), content.get("tradeoff", {}))),
-        "by_class": shown_by_class(content.get("classes", []), content.get("confusions", [])),
         "seeds": _seeds(content.get("seeds", [])),
+        "classes": class_rows(content.get("confusion", {})),
+        "confusion": matrix_of(content.get("confusion", {})),
         "notes": [str(each) for each in content.get("notes", [])],
         "study": _study(content.get("study", {})),
         "standing": _standing(content.get("benchmark", {})),
