@@ -40,7 +40,9 @@ def predict(
     if as_json:
         print_json({"predictions": [_plain(each) for each in found], "unreadable": [*map(str, unreadable)]})
     elif found:
-        print_table(["file", "class", "probability", "otherwise"], [_row(each) for each in found])
+        columns = 4 if any(len(each.classes) > 1 for each in found) else 3
+        header = ["file", "class", "probability", "otherwise"][:columns]
+        print_table(header, [_row(each)[:columns] for each in found])
     _tell(unreadable)
 
 
