@@ -37,6 +37,7 @@ def write_report(
     task: Task,
     standing: Standing | None,
     rows: list[dict[str, float]],
+    confusion: dict[str, Any],
 ) -> None:
     """Write ``report.json``.
 
@@ -49,6 +50,7 @@ def write_report(
         task: What is learned.
         standing: Where the found architecture truly stands, if a table says so.
         rows: Figures of each seed of the retraining.
+        confusion: What the classes of the test examples were taken for.
     """
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
@@ -64,6 +66,7 @@ def write_report(
         "task": asdict(task),
         "metrics": metrics,
         "seeds": rows,
+        "confusion": confusion,
         "benchmark": _benchmark_entry(recipe, standing),
         "architecture": space.key(genotype),
         "genotype": json.loads(genotype.to_json()),

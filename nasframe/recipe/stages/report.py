@@ -1,13 +1,14 @@
 """The reporting stage: tests the retrained network, tells of the run, and exports."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 from nasframe.core import Conclusion, Genotype, Model, Objective, Space, costs, derived
 from nasframe.core.ranks import is_first
-from nasframe.recipe.confusion import Counted, drawn_confusion
+from nasframe.recipe.confusion import Counted, drawn_confusion, plain_confusion
 from nasframe.recipe.exporting import export, finished_run
 from nasframe.recipe.model_folder import set_weights
 from nasframe.recipe.repetition import Repetition, spread
@@ -16,6 +17,8 @@ from nasframe.recipe.schema import recipe_to_mapping
 from nasframe.recipe.stages.records import truth
 from nasframe.recipe.stages.trackers import Trackers
 from nasframe.recipe.stages.workshop import Workshop
+
+_FEW: Final = 100  # test examples: below, the standard error of an accuracy may be above 5 points
 
 
 @final
@@ -35,6 +38,12 @@ class Reporting:
         """Write ``report.json``, the report for people, and what the recipe wants exported."""
         recipe, directory, data = self.workshop.recipe, self.workshop.directory, self.workshop.data
         section, task = recipe.retrain, data.task
+        if 0 < (count := len(data.test)) < _FEW:
+            points = 50 / math.sqrt(count)
+            directory.note(
+                f"the figures of the test are of {count} examples alone: the standard error of an accuracy "
+                f"of 50 % is then {points:.0f} points"
+            )
         space: Space = section.space(task)
         genotype = Genotype.load(directory.genotype)
         model = derived(space, genotype)
@@ -42,7 +51,7 @@ class Reporting:
         model.to(self.workshop.device)
         objective = Counted(section.objective(), model)
         metrics = self._tested(model, objective)
-        confusion = drawn_confusion(objective.take(), data.class_names, "test")
+        counts_KK = objective.take()
         rows = self._tested_by_seed(model)
         if not is_first():
             return
@@ -50,9 +59,11 @@ class Reporting:
         metrics["parameters"] = costs.component("parameters")().of(model, task)
         standing = self.workshop.standing(genotype)
         metrics |= truth(standing)
-        write_report(directory, recipe, genotype, space, metrics, task, standing, rows)
+        confusion = plain_confusion(counts_KK, data.class_names)
+        write_report(directory, recipe, genotype, space, metrics, task, standing, rows, confusion)
         verdict = str(health_of(directory).get("verdict", ""))
-        conclusion = Conclusion(_leaves(recipe_to_mapping(recipe)), metrics, confusion, verdict)
+        drawn = drawn_confusion(counts_KK, data.class_names, "test")
+        conclusion = Conclusion(_leaves(recipe_to_mapping(recipe)), metrics, drawn, verdict)
         self.trackers.conclude(self._kept, conclusion)
         report = recipe.report().write(directory.root)
         directory.update_status(report=os.path.relpath(report, directory.root))

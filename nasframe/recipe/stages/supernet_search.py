@@ -19,7 +19,6 @@ from nasframe.core import (
     derived,
     generator_for,
     inherit,
-    price,
     sample,
     seed_for,
     supernet,
@@ -111,19 +110,17 @@ class SupernetSearch:
             record = with_figures(record, {**stretch.figures, **figures_of(objective)})
             return record if pricing is None else with_figures(record, pricing.figures(genotype))
 
-        guard = self._guard(model, space, objective, derive, stretch)
+        guard = self._guard(model, space, objective, derive, stretch, reads_alphas=not deriver.validates)
         last = self.fitting.fit("search", section, model, objective, make_algorithm, describe, guard, stretch)
         return last, derive
 
     def _pricing(self, model: Model) -> Pricing | None:
         """Prices of the networks that will be retrained, for they are what the cost is of."""
-        recipe, task = self.workshop.recipe, self.workshop.data.task
-        section = recipe.search
+        section = self.workshop.recipe.search
         if section.cost is None:
             return None
-        cost = section.cost()
-        prices = self.workshop.directory.prices(lambda: price(recipe.retrain.space(task), task, cost))
-        return Pricing.of(model, prices, cost, section.penalty)
+        prices = self.workshop.prices(model.choices, section.cost)
+        return Pricing.of(model, prices, section.cost(), section.penalty)
 
     def _guard(
         self,
@@ -132,6 +129,8 @@ class SupernetSearch:
         objective: Objective,
         derive: Callable[[], Genotype],
         stretch: Stretch,
+        *,
+        reads_alphas: bool,
     ) -> Guard | None:
         """What looks at the search after each epoch; at each of its stages by itself."""
         if not len(model.mixed_ops):
@@ -156,6 +155,7 @@ class SupernetSearch:
             preprocess=data.preprocess,
             device=self.workshop.device,
             seed=recipe.seed,
+            reads_alphas=reads_alphas,
         )
         return SearchHealth(
             recipe.search.health,
