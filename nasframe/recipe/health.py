@@ -388,10 +388,9 @@ class SearchHealth(Guard):
         are_shares = all(abs(sum(weights) - 1) < _SHARES for weights in look.weights.values())
         if not are_shares:
             del health["health/entropy"]
-        constant = {}
+        constant: Figures = {}
         if look.is_last and len(subject.valid):
-            found = constant_figures(subject.objective, subject.valid, subject.task.num_outputs)
-            constant = {name: float(value) for name, value in found.items()}
+            constant = constant_figures(subject.objective, subject.valid, subject.task.num_outputs)
         gap = (
             self._batches("gap", _GAP_BATCH, self._settings.gap_fraction) if "health/gap" in health else None
         )

@@ -123,7 +123,7 @@ def test_settings_of_the_device_are_told_as_a_plan_predicts_them(finished, recip
     values = {each["name"]: each["value"] for each in told["search"]}
     assert values == {
         "precision": "float32", "compile": "off", "channels_last": "off", "resident": "off",
-        "prefetch": "off", "optimizer": "SGD, all weights in one call",
+        "prefetch": "off", "optimizer": "SGD in one call",
     }  # fmt: skip
     page = html.unescape((finished.folder / "report.html").read_text())
     assert all(each["reason"] in page for each in told["retrain"])

@@ -826,7 +826,7 @@ def test_what_is_told_of_the_settings_is_what_happened(tmp_path, side, settings,
     values = {each.name: each.value for each in told}
     assert values == {
         "precision": "float32", "compile": "off", "channels_last": "off", "resident": "off",
-        "prefetch": "off", "optimizer": "SGD, all weights in one call", **expected,
+        "prefetch": "off", "optimizer": "SGD in one call", **expected,
     }  # fmt: skip
     assert all(each.reason for each in told)
     weight, optimizer = model.network.conv.weight, made[0].optimizers[0]
@@ -848,7 +848,7 @@ def test_an_upper_level_keeps_its_digits_unless_asked_to_lose_them(tmp_path, mon
         assert (
             told[0].reason
             == {
-                "auto": "what the upper level learns from loses digits in bfloat16",
+                "auto": "gradients of the upper level lose digits in bfloat16",
                 "bfloat16": "as the recipe says",
             }[precision]
         )
