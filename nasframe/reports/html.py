@@ -94,7 +94,10 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
             for name, series in alphas.items()
         ),
         "splits": splits,
-        "curves": _present(chart(title, series, splits) for title, series in curves.items()),
+        "curves": _present(
+            chart(_with_unit(title, content.get("tradeoff", {})), series, splits)
+            for title, series in curves.items()
+        ),
         "health": _health(content.get("health", {})),
         "health_kinds": cells,
         "health_curves": _present(
@@ -177,6 +180,13 @@ def _parted(
     groups = by_figure(curves)
     health = {title: series for title, series in groups.items() if title.startswith("health: ")}
     return health, {title: series for title, series in groups.items() if title not in health}
+
+
+def _with_unit(title: str, tradeoff: Mapping[str, Any]) -> str:
+    """Of a curve of costs, what they are."""
+    if not tradeoff or not title.endswith(" cost"):
+        return title
+    return f"{title}, {_cost_name(tradeoff)}"
 
 
 def _health(health: Mapping[str, Any]) -> list[str]:
