@@ -54,7 +54,7 @@ def page(notebook: Any, name: str) -> tuple[str, dict[str, str]]:
                 pictures[file] = data["image/svg+xml"]
                 parts.append(f"![What the cell above shows]({file})")
             elif "text/html" in data:
-                parts.append(block("{raw} html", data["text/html"]))
+                parts.append(f"```{{raw}} html\n{data['text/html']}\n```")
             else:
                 printed += output.get("text", "") + data.get("text/plain", "")
         if printed:
