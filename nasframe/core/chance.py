@@ -36,16 +36,14 @@ def is_by_chance(accuracy: float, count: int, chance: float, tries: int = 1) -> 
         tries: Of how many the accuracy is the best (Bonferroni).
     """
     right = round(accuracy * count)
-    if chance >= 1 or right <= chance * count:
+    if right <= chance * count:
         return True
-    logs = math.log(chance), math.log1p(-chance)
-    chances = (
-        math.exp(math.log(math.comb(count, number)) + number * logs[0] + (count - number) * logs[1])
-        for number in range(right, count + 1)
-    )
-    total, most = 0.0, _ERROR / tries
-    for each in chances:
-        total += each
-        if total > most or each < 1e-12 * most:
-            break
-    return total > most
+    if chance <= 0:
+        return False
+    ways = math.lgamma(count + 1) - math.lgamma(right + 1) - math.lgamma(count - right + 1)
+    term = math.exp(ways + right * math.log(chance) + (count - right) * math.log1p(-chance))
+    total = 0.0
+    for number in range(right, count + 1):
+        total += term
+        term *= (count - number) / (number + 1) * chance / (1 - chance)
+    return total > _ERROR / tries

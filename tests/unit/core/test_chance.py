@@ -45,7 +45,7 @@ class _Files:
 @pytest.mark.parametrize(
     ("right", "count", "chance", "expected"),
     [
-        (3, 3, 0.1, True),  # p = 0.1³ = 0.001 exactly is no less than it
+        (2, 3, 0.1, True),  # p = 0.028
         (4, 4, 0.1, False),  # p = 0.0001
         (10, 10, 0.5, False),  # p = 1/1024
         (9, 10, 0.5, True),  # p = 11/1024
@@ -54,6 +54,7 @@ class _Files:
         (2640, 25000, 0.1, True),  # 2.95 deviations above: p = 0.0016 by the normal distribution
         (2660, 25000, 0.1, False),  # 3.37 deviations above: p = 0.0004
         (5, 5, 1.0, True),
+        (1, 5, 0.0, False),
     ],
 )
 def test_chance_is_told_by_a_binomial_test(right, count, chance, expected):
