@@ -54,8 +54,8 @@ class Evidence:
             if not by_chance or (among is not None and not is_by_chance(among, self.num_gap, constant)):
                 return ""
             return (
-                f"at chance: {accuracy:.3f} of {self.num_valid} held-out examples are right at epoch "
-                f"{self.epoch}, and {constant:.3f} if all are answered alike"
+                f"at chance: {_share(accuracy, self.num_valid)} held-out examples are right at epoch "
+                f"{self.epoch}, and {_count(constant, self.num_valid)} if all are answered alike"
             )
         loss, constant = self.validated.get("valid_loss"), self.constant.get("loss")
         if loss is None or constant is None or loss < constant:
@@ -91,7 +91,7 @@ class Evidence:
         accuracy, constant = self.health.get("health/path_accuracy"), self.constant.get("accuracy")
         if accuracy is not None and constant is not None and is_by_chance(accuracy, self.num_gap, constant):
             found["unproven"] = (
-                f"its path alone is at chance in the supernet ({accuracy:.3f} of {self.num_gap} examples "
+                f"its path alone is at chance in the supernet ({_share(accuracy, self.num_gap)} examples "
                 "right)"
             )
         return found
@@ -127,8 +127,8 @@ def of_scores(best: float, count: int, figure: str | None, constant: Figures, nu
     alike = constant.get(figure or "")
     if figure == "accuracy" and alike is not None and is_by_chance(best, num_valid, alike, count):
         return (
-            f"at chance: by the best of {count} scores {best:.3f} of {num_valid} held-out examples are "
-            f"right, and {alike:.3f} if all are answered alike"
+            f"at chance: by the best of {count} scores {_share(best, num_valid)} held-out examples are "
+            f"right, and {_count(alike, num_valid)} if all are answered alike"
         )
     if figure == "loss" and alike is not None and -best >= alike:
         return (
@@ -136,3 +136,11 @@ def of_scores(best: float, count: int, figure: str | None, constant: Figures, nu
             "if all are answered alike"
         )
     return ""
+
+
+def _share(accuracy: float, count: int) -> str:
+    return f"{_count(accuracy, count)} of {count:,}"
+
+
+def _count(accuracy: float, count: int) -> str:
+    return f"{round(accuracy * count):,}"

@@ -416,4 +416,4 @@ def test_what_does_not_apply_is_left_out_and_said(tmp_path: Path) -> None:
     assert health["left_out"]["gap"] == "mixtures are not all weighted sums of their candidates"
     # after two steps; in the held-out examples the most frequent of three classes has 8 of 20
     assert done.health.startswith("at chance: ")
-    assert " of 20 held-out examples are right at epoch 1, and 0.400 if all are answered alike" in done.health
+    assert " of 20 held-out examples are right at epoch 1, and 8 if all are answered alike" in done.health

@@ -27,7 +27,7 @@ def test_a_search_that_has_learned_is_healthy():
 def test_an_accuracy_that_luck_explains_is_at_chance_whatever_the_edges_are():
     evidence = replace(GOOD, validated={"valid_accuracy": 0.112, "valid_loss": 2.1}, health={})
     verdict = (
-        "at chance: 0.112 of 1000 held-out examples are right at epoch 8, and 0.100 if all are answered alike"
+        "at chance: 112 of 1,000 held-out examples are right at epoch 8, and 100 if all are answered alike"
     )
     assert in_words(NOW, "", evidence) == verdict
     assert in_words(NOW, "collapsing: …", evidence) == f"{verdict}; before, collapsing: …"
@@ -91,14 +91,14 @@ def test_a_path_at_chance_is_unproven_beside_a_supernet_that_is_not():
     assert in_words(NOW, "", replace(GOOD, health=health)) == (
         f"healthy, but undecided and unproven: {NOW}; alphas are nearly even (entropy 0.97), so "
         "the architecture says little more than a random one; its path alone is at chance in the supernet "
-        "(0.130 of 100 examples right)"
+        "(13 of 100 examples right)"
     )
 
 
 def test_scores_that_luck_explains_are_at_chance():
     assert of_scores(0.135, 1, "accuracy", TEN, 1000) == ""  # 3.7 deviations: p = 0.0002
     assert of_scores(0.135, 100, "accuracy", TEN, 1000) == (
-        "at chance: by the best of 100 scores 0.135 of 1000 held-out examples are right, and 0.100 if all "
+        "at chance: by the best of 100 scores 135 of 1,000 held-out examples are right, and 100 if all "
         "are answered alike"
     )
     assert of_scores(-2.4, 5, "loss", TEN, 1000) == (
