@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from nasframe.recipe.opening import load
     from nasframe.recipe.planning import Plan, Survey, plan, survey
     from nasframe.recipe.recipe import Recipe, Retrain, Search
+    from nasframe.recipe.result import Run, open_run
+    from nasframe.recipe.running import resume, run
     from nasframe.recipe.schema import dump_recipe, recipe_to_mapping
-    from nasframe.recipe.stages import Run, open_run, resume, run
 
 _HOMES = {
     "evaluation": ("ClassFigures", "Confusion", "Evaluation"),
@@ -21,8 +22,9 @@ _HOMES = {
     "opening": ("load",),
     "planning": ("Plan", "Survey", "plan", "survey"),
     "recipe": ("Recipe", "Retrain", "Search"),
+    "result": ("Run", "open_run"),
+    "running": ("resume", "run"),
     "schema": ("dump_recipe", "recipe_to_mapping"),
-    "stages": ("Run", "open_run", "resume", "run"),
 }
 _HOME_OF = {name: f"nasframe.recipe.{home}" for home, names in _HOMES.items() for name in names}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from nasframe.core import Predictor
 from nasframe.errors import FormatError
 from nasframe.recipe.model_folder import CONFIG, read_model_folder
-from nasframe.recipe.stages import open_run
+from nasframe.recipe.result import open_run
 
 
 def load(folder: str | Path) -> Predictor:

@@ -37,8 +37,8 @@ from nasframe.recipe.devices import device_named, free_memory, peak_memory, wait
 from nasframe.recipe.discovery import import_modules
 from nasframe.recipe.loading import load_recipe
 from nasframe.recipe.recipe import Recipe
+from nasframe.recipe.running import run_fitted_by
 from nasframe.recipe.schema import dump_recipe
-from nasframe.recipe.stages import run_fitted_by
 from nasframe.types import Metrics
 
 _CODE: Final = "import sys; from nasframe.recipe.rehearsal import main; main(*sys.argv[1:])"

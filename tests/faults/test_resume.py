@@ -176,7 +176,7 @@ import json, os, signal, sys, time
 from contextlib import contextmanager
 
 import nasframe.cli.run
-import nasframe.recipe.stages
+import nasframe.recipe.running
 
 def held():
     os.write(tell, b"held")

@@ -56,7 +56,7 @@ from nasframe.errors import NasframeError
 from nasframe.ops.drop_path import DropPath
 from nasframe.recipe import resume
 from nasframe.recipe.allocator import keep_freed_memory
-from nasframe.recipe.stages import run_fitted_by
+from nasframe.recipe.running import run_fitted_by
 from nasframe.testing import example_space
 
 BATCH_SIZE = 8

@@ -17,8 +17,8 @@ import nasframe
 from nasframe.cli import main
 from nasframe.core import exporters
 from nasframe.recipe.exporting import finished_run
+from nasframe.recipe.result import Run
 from nasframe.recipe.run_directory import RunDirectory
-from nasframe.recipe.stages import Run
 
 RECIPE = """
 name: tiny

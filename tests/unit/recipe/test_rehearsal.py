@@ -24,7 +24,7 @@ from nasframe.recipe.rehearsal import (
     _Watch,
     rehearse,
 )
-from nasframe.recipe.stages import run_fitted_by
+from nasframe.recipe.running import run_fitted_by
 
 TINY = """
 name: tiny

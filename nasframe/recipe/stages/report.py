@@ -1,0 +1,108 @@
+"""The reporting stage: tests the retrained network, tells of the run, and exports."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from nasframe.core import Conclusion, Genotype, Model, Objective, Space, costs, derived
+from nasframe.core.ranks import is_first
+from nasframe.recipe.confusion import Counted, drawn_confusion
+from nasframe.recipe.exporting import export, finished_run
+from nasframe.recipe.model_folder import set_weights
+from nasframe.recipe.repetition import Repetition, spread
+from nasframe.recipe.reporting import health_of, write_report
+from nasframe.recipe.schema import recipe_to_mapping
+from nasframe.recipe.stages.records import truth
+from nasframe.recipe.stages.trackers import Trackers
+from nasframe.recipe.stages.workshop import Workshop
+
+
+@final
+@dataclass(frozen=True)
+class Reporting:
+    """Works out what a run came to, and leaves it in the run directory.
+
+    Attributes:
+        workshop: Of the run.
+        trackers: Are told.
+    """
+
+    workshop: Workshop
+    trackers: Trackers
+
+    def run(self) -> None:
+        """Write ``report.json``, the report for people, and what the recipe wants exported."""
+        recipe, directory, data = self.workshop.recipe, self.workshop.directory, self.workshop.data
+        section, task = recipe.retrain, data.task
+        space: Space = section.space(task)
+        genotype = Genotype.load(directory.genotype)
+        model = derived(space, genotype)
+        set_weights(model, directory.weights)
+        model.to(self.workshop.device)
+        objective = Counted(section.objective(), model)
+        metrics = self._tested(model, objective)
+        confusion = drawn_confusion(objective.take(), data.class_names, "test")
+        rows = self._tested_by_seed(model)
+        if not is_first():
+            return
+        metrics |= spread(rows, "test_")
+        metrics["parameters"] = costs.component("parameters")().of(model, task)
+        standing = self.workshop.standing(genotype)
+        metrics |= truth(standing)
+        write_report(directory, recipe, genotype, space, metrics, task, standing, rows)
+        verdict = str(health_of(directory).get("verdict", ""))
+        conclusion = Conclusion(_leaves(recipe_to_mapping(recipe)), metrics, confusion, verdict)
+        self.trackers.conclude(self._kept, conclusion)
+        report = recipe.report().write(directory.root)
+        directory.update_status(report=os.path.relpath(report, directory.root))
+        if recipe.export:
+            self._export(model.cpu().eval(), genotype)
+
+    @property
+    def _repetition(self) -> Repetition:
+        return Repetition(self.workshop.recipe, self.workshop.directory.stage("retrain"))
+
+    @property
+    def _kept(self) -> str:
+        """Folder of the retraining that is kept."""
+        if self.workshop.recipe.retrain.seeds == 1:
+            return "retrain"
+        return self._repetition.stretch_of(self._repetition.kept).folder
+
+    def _tested(self, model: Model, objective: Objective) -> dict[str, float]:
+        """Figures on all test examples."""
+        section, data = self.workshop.recipe.retrain, self.workshop.data
+        tested = section.trainer().evaluate(model, objective, data.test, data.preprocess)
+        return {f"test_{name}": float(value) for name, value in tested.items()}
+
+    def _tested_by_seed(self, model: Model) -> list[dict[str, float]]:
+        """Figures of each training, where there are several; it ends with the weights that are kept."""
+        section = self.workshop.recipe.retrain
+        if section.seeds == 1:
+            return []
+        repetition, rows = self._repetition, []
+        for seed in repetition.seeds:
+            set_weights(model, repetition.weights(seed))
+            rows.append({**repetition.outcome(seed), **self._tested(model, section.objective())})
+        set_weights(model, self.workshop.directory.weights)
+        return rows
+
+    def _export(self, model: Model, genotype: Genotype) -> None:
+        recipe, directory = self.workshop.recipe, self.workshop.directory
+        finished = finished_run(directory, recipe, genotype, model, self.workshop.data)
+        directory.export.mkdir(exist_ok=True)
+        for component in recipe.export:
+            export(component, finished, directory.export, directory, recipe.report)
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, bool | float | str]:
+    """The values in nested mappings and lists by their path; lists of values alone are one text."""
+    if isinstance(value, Mapping):
+        parts = [(f"{path}.{key}" if path else str(key), part) for key, part in value.items()]
+        return {name: leaf for at, part in parts for name, leaf in _leaves(part, at).items()}
+    if isinstance(value, (list, tuple)):
+        if any(isinstance(part, (Mapping, list, tuple)) for part in value):
+            return _leaves(dict(enumerate(value)), path)
+        return {path: ", ".join(map(str, value))}
+    return {path: value if isinstance(value, (bool, int, float, str)) else str(value)}
