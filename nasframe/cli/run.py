@@ -20,6 +20,7 @@ from nasframe.cli.arguments import (
     RecipeName,
     executor_overrides,
 )
+from nasframe.cli.baseline import print_baseline
 from nasframe.cli.output import print_json, print_table, printable
 from nasframe.cli.progress import shown_progress
 from nasframe.cli.startup import uncollected
@@ -145,16 +146,17 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     """What was found, and where it is; told by one rank."""
     if not launch().is_first:
         return
+    report = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))
     if as_json:
         paths = {"folder": str(finished.folder), "report": str(finished.report)}
         genotype = json.loads(finished.genotype.to_json())
         found = {"architecture": finished.architecture, "genotype": genotype, "health": finished.health}
+        found["baseline"] = report.get("baseline", {})
         print_json({**paths, "metrics": finished.metrics, **found})
         return
     if quiet:
         typer.echo(str(finished.folder))
         return
-    report = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))
     rows = list(_figures(finished.metrics, report.get("tradeoff", {})))
     rows += [["search", printable(finished.health)]] if finished.health else []
     rows += [["found", printable(finished.genotype.summary)]]
@@ -167,6 +169,7 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     ]
     rows += [["note", note] for note in report["notes"]]
     print_table(["result", ""], rows)
+    print_baseline(report.get("baseline", {}))
     if finished.architecture is not None:
         # on a line of its own, which a terminal does not fold, so that it can be copied
         typer.echo(f"\narchitecture\n{printable(finished.architecture)}")
@@ -174,7 +177,11 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
 
 def _figures(metrics: Mapping[str, float], tradeoff: Mapping[str, Any]) -> Iterator[list[str]]:
     """A row for each figure, costs with their unit; a mean and its standard deviation share one."""
-    costs = {"derived_cost": "{} of the architecture", "max_cost": "largest {} allowed"}
+    costs = {
+        "derived_cost": "{} of the architecture",
+        "measured_cost": "{} of the network, measured",
+        "max_cost": "largest {} allowed",
+    }
     for name, value in metrics.items():
         if name in costs and tradeoff:
             yield [costs[name].format(tradeoff["cost"]), f"{_spell(name, value)} {tradeoff['unit']}".strip()]

@@ -14,6 +14,7 @@ from nasframe.core.part import parts_of
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.drawing import graph_from
+from nasframe.recipe.baseline import Comparison
 from nasframe.recipe.exploring import Scored
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.run_directory import RunDirectory
@@ -37,6 +38,7 @@ def write_report(
     task: Task,
     standing: Standing | None,
     rows: list[dict[str, float]],
+    comparison: Comparison | None = None,
 ) -> None:
     """Write ``report.json``.
 
@@ -49,11 +51,12 @@ def write_report(
         task: What is learned.
         standing: Where the found architecture truly stands, if a table says so.
         rows: Figures of each seed of the retraining.
+        comparison: With a baseline, if there is one.
     """
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
     environment = read_json_file(directory.environment)
-    for name in ("best_score", "derived_cost", "max_cost"):
+    for name in ("best_score", "max_cost"):
         if (last := curves["search"].get(f"search/{name}", [None])[-1]) is not None:
             metrics[name] = last
     status = directory.status()
@@ -78,6 +81,7 @@ def write_report(
             if not tag.startswith("alphas/") or tag == "alphas/entropy"
         },
         "tradeoff": _tradeoff(recipe, directory.known_prices(), curves["search"], scored),
+        "baseline": {} if comparison is None else comparison.plain(),
         "random": _random(recipe, scored, space),
         "seconds": status["seconds"],
         "steps": status.get("steps", {}),
@@ -150,7 +154,7 @@ def _scored(path: Path) -> Iterator[Scored]:
 def _tradeoff(recipe: Recipe, prices: Prices | None, curves: Curves, scored: list[Scored]) -> dict[str, Any]:
     """Cost and quality of what the search looked at; empty where it had no cost."""
     section = recipe.search
-    if section.cost is None or recipe.genotype is not None:
+    if section.cost is None:
         return {}
     units = [name for name, worth in section.cost().units.items() if worth == 1]
     limits = [value for value in curves.get("search/max_cost", []) if value is not None]
@@ -170,7 +174,7 @@ def _tradeoff(recipe: Recipe, prices: Prices | None, curves: Curves, scored: lis
             if cost is not None and value is not None
         ]
     named = {"cost": section.cost.name, "unit": units[0] if units else "", "quality": quality}
-    return {**named, "max_cost": limits[-1] if limits else None, "points": points} if points else {}
+    return {**named, "max_cost": limits[-1] if limits else None, "points": points}
 
 
 def _random(recipe: Recipe, scored: list[Scored], space: Space) -> dict[str, Any]:

@@ -100,6 +100,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         ),
         "tradeoff": _tradeoff(content.get("tradeoff", {})),
         "tradeoff_note": _tradeoff_note(content.get("tradeoff", {})),
+        "baseline": _baseline(content.get("baseline", {})),
         "random": _random(content.get("random", {})),
         "scores": _scores(content.get("random", {})),
         "exports": [(name, *table_of(each["figures"])) for name, each in content.get("exports", {}).items()],
@@ -220,6 +221,58 @@ def _tradeoff_note(found: Mapping[str, Any]) -> str:
     is_true = "table" in found.get("quality", "")
     learning = "" if is_true else " Accuracy also grows because the supernet learns meanwhile."
     return f"The architecture that the search preferred after each epoch.{learning}"
+
+
+def _baseline(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The found network beside one of the field: in a sentence, a table, a picture, and choice by choice."""
+    if not told:
+        return {}
+    of, unit, networks = str(told["figure"]), str(told["unit"]), told["networks"]
+    cost = spell(told["cost"]) + (f" in {unit}" if unit else "")
+    names = {
+        "cost": f"{cost}, by the parts",
+        "measured_cost": f"{cost}, measured",
+        "parameters": "parameters",
+    }
+    columns = [name for name in names if any(each[name] is not None for each in networks)]
+    whose = "measured_cost" if "measured_cost" in columns else "cost"
+    return {
+        "name": str(told["name"]),
+        "sentence": f"{told['sentence']}.",
+        "header": ["network", spell(of), *(names[name] for name in columns)],
+        "rows": [
+            [
+                str(each["network"]),
+                figure(of, each[of]) + (f" ± {figure(of, each['std'])}" if each["std"] is not None else ""),
+                *(
+                    figure(name, each[name]) if name == "parameters" else short(each[name])
+                    for name in columns
+                ),
+            ]
+            for each in networks
+        ],
+        "scatter": scatter(
+            spell(of),
+            f"{cost}, {'measured' if whose == 'measured_cost' else 'by the parts'}",
+            [
+                Point(f"{each['network']}: {figure(of, value)}", each[whose], value, index, index == 0)
+                for index, each in enumerate(networks)
+                for value in each["values"]
+            ],
+            is_front_drawn=False,
+        ),
+        "legend": {str(each["network"]): index for index, each in enumerate(networks)},
+        "choices": [
+            [str(each["choice"]), *(_kept(each[which]) for which in ("found", "baseline"))]
+            for each in told["choices"]
+        ],
+        "choices_header": ["choice", f"found ({unit or cost})", f"{told['name']} ({unit or cost})"],
+    }
+
+
+def _kept(kept: list[list[Any]]) -> str:
+    """What a choice keeps, each with what it costs."""
+    return ", ".join(f"{name} {short(price)}" for name, price in kept) or "nothing"
 
 
 def _random(found: Mapping[str, Any]) -> str:

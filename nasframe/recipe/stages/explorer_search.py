@@ -17,7 +17,6 @@ from nasframe.core import (
     Space,
     choices_of,
     cost_scale,
-    price,
 )
 from nasframe.errors import TrainingError, UnsupportedError
 from nasframe.recipe.additions import Additions, figures_of
@@ -100,12 +99,11 @@ class ExplorerSearch:
 
     def _cost_limit(self, space: Space) -> CostLimit | None:
         """What the networks that will be retrained may cost."""
-        recipe, task = self.workshop.recipe, self.workshop.data.task
-        section = recipe.search
+        section = self.workshop.recipe.search
         if section.cost is None:
             return None
         cost = section.cost()
-        prices = self.workshop.directory.prices(lambda: price(recipe.retrain.space(task), task, cost))
+        prices = self.workshop.prices(cost)
         penalty: Penalty = section.penalty(cost_scale(choices_of(space), prices, cost.units))
         return None if penalty.max_cost is None else CostLimit(prices, penalty.max_cost)
 

@@ -19,7 +19,6 @@ from nasframe.core import (
     derived,
     generator_for,
     inherit,
-    price,
     sample,
     seed_for,
     supernet,
@@ -117,13 +116,11 @@ class SupernetSearch:
 
     def _pricing(self, model: Model) -> Pricing | None:
         """Prices of the networks that will be retrained, for they are what the cost is of."""
-        recipe, task = self.workshop.recipe, self.workshop.data.task
-        section = recipe.search
+        section = self.workshop.recipe.search
         if section.cost is None:
             return None
         cost = section.cost()
-        prices = self.workshop.directory.prices(lambda: price(recipe.retrain.space(task), task, cost))
-        return Pricing.of(model, prices, cost, section.penalty)
+        return Pricing.of(model, self.workshop.prices(cost), cost, section.penalty)
 
     def _guard(
         self,

@@ -5,7 +5,20 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Final, TypeAlias, final
 
-from nasframe.core import Benchmark, Dataset, Genotype, Interrupts, Job, Split, Standing, Trainer, hold_out
+from nasframe.core import (
+    Benchmark,
+    Cost,
+    Dataset,
+    Genotype,
+    Interrupts,
+    Job,
+    Prices,
+    Split,
+    Standing,
+    Trainer,
+    hold_out,
+    price,
+)
 from nasframe.core.dataset import checked
 from nasframe.core.ranks import num_ranks
 from nasframe.recipe.devices import kernels_for, threads_for
@@ -64,6 +77,11 @@ class Workshop:
     def examples(self, valid_fraction: float) -> tuple[Split, Split]:
         """The examples to learn from, and those held out."""
         return hold_out(self.data.train, valid_fraction, self.recipe.seed)
+
+    def prices(self, cost: Cost) -> Prices:
+        """What the networks that are retrained cost; made once, for what is measured varies."""
+        task = self.data.task
+        return self.directory.prices(lambda: price(self.recipe.retrain.space(task), task, cost))
 
     @contextmanager
     def computing(self, threads: int | None) -> Iterator[None]:
