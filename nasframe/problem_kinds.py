@@ -578,10 +578,12 @@ BAD_GENOTYPE = _kind(
 
 NOTHING_TO_INHERIT = _kind(
     "NF108",
-    "The retraining would inherit weights that no supernet has.",
+    "A network would inherit weights that no supernet has.",
     """With `retrain.inherit: true` the retraining begins with what the search has trained. So there must be a
     search that trains a supernet, and the retrained network must be built like a part of it: of the same
-    width and depth, without an auxiliary head.""",
+    width and depth, without an auxiliary head. The score `supernet` takes networks of `space` for paths of
+    the supernet; where a space builds them otherwise (poolings of `darts`, which have batch norms in the
+    supernet alone), leave those candidates out.""",
     wrong="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\n"
     "retrain: {inherit: true, space: {channels: 8}}\n",
     right="name: mine\ndata: digits\nspace: {type: macro, stages: [1]}\nretrain: {inherit: true}\n",

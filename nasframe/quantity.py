@@ -15,6 +15,12 @@ def spell_count(count: int) -> str:
     return f"1.0 × 10^{power + 1}" if mantissa == "10.0" else f"{mantissa} × 10^{power}"
 
 
+def spell_amount(value: float, unit: str = "") -> str:
+    """A figure of a cost with its unit, such as ``2.5 ms``; whole numbers with all digits."""
+    number = f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+    return f"{number} {unit}".strip()
+
+
 def spell_seconds(seconds: float) -> str:
     """A time in its two largest units, such as ``3 h 20 min``; below a minute to three digits."""
     if seconds < 59.95:

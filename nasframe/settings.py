@@ -410,6 +410,8 @@ def spell_type(annotation: Any) -> str:
     if origin is Annotated:
         marked = [mark.spelling for mark in arguments[1:] if hasattr(mark, "spelling")]
         return marked[0] if marked else _spell_range(spell_type(arguments[0]), arguments[1:])
+    if origin is typing.Literal and len(arguments) == 1:
+        return str(arguments[0])
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin in (typing.Union, types.UnionType):

@@ -56,7 +56,8 @@ for _verb in (
     shipped.copy,
     doctor.doctor,
 ):
-    app.command(_verb.__name__.rstrip("_"))(_verb)
+    says_why_not = {"allow_extra_args": _verb is run.resume}  # it takes none, and tells what to do instead
+    app.command(_verb.__name__.rstrip("_"), context_settings=says_why_not)(_verb)
 app.add_typer(new.new, name="new")
 
 
@@ -95,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = "\n".join(map(printable, str(error).splitlines()))
         who = "" if launch().is_first else f"rank {launch().rank}: "
         typer.secho(f"error: {who}{message}", err=True, fg="red")
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(printable(note), err=True)
         asked_for = isinstance(error, (UnsupportedError, LookupError))  # the recipe must change
         sys.exit(2 if asked_for else 1)
     except OSError as error:

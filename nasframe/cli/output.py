@@ -18,6 +18,8 @@ from nasframe.launch import launch
 _EXCERPT = 100
 _UNCUT = 1000
 _MOST_SHOWN = 100
+_GAP = 3  # between two columns
+_MOST_LINES = 3  # of a row, on average, before its cells are better read below each other
 
 
 def print_json(value: Any) -> None:
@@ -33,24 +35,56 @@ def flow(value: Any) -> str:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print aligned columns; as wide as they are where nobody's terminal cuts them."""
+    """Print aligned columns; as wide as they are where nobody's terminal cuts them.
+
+    Where a terminal is too narrow for that, the cells of a row stand below each other.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    columns = list(zip(header, *rows, strict=True))
+    words = [max(map(len, " ".join(column).split()), default=0) for column in columns]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title in header:
-        table.add_column(title, overflow="fold")
+    for title, longest in zip(header, words, strict=True):
+        # a column of a few is never narrower than its words, so that none is broken
+        table.add_column(title, overflow="fold", min_width=longest if len(header) > 2 else None)
     for row in rows:
         table.add_row(*map(Text, row))
     if sys.stdout.isatty():
-        Console().print(table)
+        console = Console()
+        is_cramped = sum(words) + _GAP * (len(words) - 1) > console.width
+        if len(header) > 2 and (
+            is_cramped or len(console.render_lines(table)) > _MOST_LINES * (len(rows) + 1)
+        ):
+            _print_stacked(header, rows)
+        else:
+            console.print(table)
         return
     console = Console(width=_UNCUT)
     with console.capture() as printed:
         console.print(table)
     typer.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))
+
+
+def fits(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a table needs no line more than it has rows, in the terminal if there is one."""
+    widest = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    width = sum(widest) + _GAP * (len(widest) - 1)
+    return not sys.stdout.isatty() or width <= shutil.get_terminal_size().columns
+
+
+def _print_stacked(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print each row as a few lines: its first cell, and below it the others that say something."""
+    title, *others = header
+    indent = max(map(len, others)) + 2 + _GAP
+    typer.secho(f"{title}\n{'─' * max(len(title), 1)}", bold=True)
+    for first, *cells in rows:
+        typer.secho(wrapped(first), bold=True)
+        for name, cell in zip(others, cells, strict=True):
+            if cell:
+                typer.echo(f"  {name:<{indent - 2}}{wrapped(cell, indent)}")
 
 
 def wrapped(text: str, indent: int = 0) -> str:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasframe.cli.arguments import AsJson, Outside, Overrides, Plugins, RecipeName
-from nasframe.cli.output import print_json, print_table
+from nasframe.cli.output import print_json, print_table, wrapped
 from nasframe.cli.startup import uncollected
-from nasframe.quantity import spell_bytes, spell_count, spell_seconds
+from nasframe.quantity import spell_amount, spell_bytes, spell_count, spell_seconds
 
 if TYPE_CHECKING:
     from nasframe.recipe import Plan, Survey
@@ -32,9 +32,11 @@ def plan(
         from nasframe.recipe.allocator import keep_freed_memory
 
         complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
-    found = survey(complete, _say)
+    found = survey(complete, _say, measure=not no_measure)
     if not as_json:
         _show_survey(found)
+        if found.cost is None and complete.genotype is None and (cost := complete.search.cost) is not None:
+            typer.echo(f"{cost.name} is not measured, nor the budget checked: leave out --no-measure\n")
     made = None
     if not no_measure:
         keep_freed_memory()  # as a run does
@@ -70,14 +72,33 @@ def _show_survey(found: "Survey") -> None:
         ]
         print_table(["stage of the search", "candidates", "alphas"], rows)
         typer.echo()
+    _show_networks(found)
+    typer.echo()
+
+
+def _show_networks(found: "Survey") -> None:
+    """The networks; with what they cost, where that is none of the counts."""
+    networks, cost = found.networks, found.cost
+    header = ["network", "multiply-adds", "parameters"]
     rows = [
-        [name, spell_count(network.multiply_adds), spell_count(network.parameters)]
-        for name, network in found.networks.items()
+        [name, spell_count(each.multiply_adds), spell_count(each.parameters)]
+        for name, each in networks.items()
     ]
-    print_table(["network", "multiply-adds", "parameters"], rows)
+    is_count = any(
+        all(each.cost == getattr(each, count) for each in networks.values())
+        for count in ("multiply_adds", "parameters")
+    )
+    if cost is not None and not is_count:
+        header.append(cost.name)
+        for row, each in zip(rows, networks.values(), strict=True):
+            row.append("" if each.cost is None else spell_amount(each.cost, cost.unit))
+    print_table(header, rows)
     if found.unknown:
         typer.echo(f"smallest and largest are not known: {found.unknown}")
-    typer.echo()
+    if cost is not None:
+        least, most = (spell_amount(each, cost.unit) for each in (cost.least, cost.most))
+        verdict = f"; {cost.verdict}" if cost.verdict else ""
+        typer.echo(wrapped(f"{cost.name}: architectures cost {least} to {most}{verdict}"))
 
 
 def _spell_fusion(fusion: "Fusion") -> str:
@@ -102,8 +123,21 @@ def _show_plan(made: "Plan", retrained: str) -> None:
             "an estimate from measured steps"
         )
         typer.echo(f"  ({measured}), retraining the {retrained} network; without test and report")
+    _show_active(made)
     for text in _verdicts(made):
         typer.secho(text, fg="red" if text.startswith("does not fit") else None)
+
+
+def _show_active(made: "Plan") -> None:
+    """What settings come to that depend on the device."""
+    from nasframe.core.active import active_table
+
+    found = {stage.name: stage.rehearsal.active for stage in made.stages if stage.rehearsal is not None}
+    header, rows = active_table(found)
+    if rows:
+        typer.echo()
+        print_table(header, rows)
+        typer.echo()
 
 
 def _precisions(made: "Plan") -> str:
@@ -160,6 +194,7 @@ def _survey_as_json(found: "Survey") -> dict[str, Any]:
         name: {
             "multiply_adds": network.multiply_adds,
             "parameters": network.parameters,
+            "cost": network.cost,
             "genotype": {choice: list(kept) for choice, kept in network.genotype.choices.items()},
         }
         for name, network in found.networks.items()
@@ -174,6 +209,7 @@ def _survey_as_json(found: "Survey") -> dict[str, Any]:
         "fusion": None if found.fusion is None else asdict(found.fusion),
         "search_stages": [asdict(each) for each in found.stages],
         "retrained": found.retrained,
+        "cost": None if found.cost is None else {**asdict(found.cost), "verdict": found.cost.verdict},
     }
 
 

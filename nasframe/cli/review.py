@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from nasframe.cli.arguments import AsJson, Plugins
-from nasframe.cli.output import print_json, print_table, printable
+from nasframe.cli.output import fits, print_json, print_table, printable
 
 
 def report(
@@ -32,7 +32,8 @@ def compare(
     run_dirs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN_DIR...", help="What finished runs left behind; a sweep's folder for all of its runs."
+            metavar="RUN_DIR...",
+            help="What finished runs left behind; a folder of runs, or of a sweep, for all of them.",
         ),
     ],
     out: Annotated[
@@ -58,10 +59,20 @@ def _show(found: dict[str, Any], page: Path) -> None:
     from nasframe.study.comparison import figure_rows, recipe_rows
 
     labels = [printable(run["label"]) for run in found["runs"]]
-    for title, rows in (("figure", figure_rows(found)), ("recipe", recipe_rows(found))):
-        if rows:
-            print_table([title, *labels], [list(map(printable, (name, *values))) for name, values in rows])
-            typer.echo()
+    tables = {
+        title: [list(map(printable, (name, *values))) for name, values in rows]
+        for title, rows in (("figure", figure_rows(found)), ("recipe", recipe_rows(found)))
+        if rows
+    }
+    if not all(fits([title, *labels], rows) for title, rows in tables.items()):
+        numbered = [f"run {number}" for number in range(1, len(labels) + 1)]
+        typer.echo("\n".join(map(": ".join, zip(numbered, labels, strict=True))) + "\n")
+        labels = numbered
+    for title, rows in tables.items():
+        print_table([title, *labels], rows)
+        typer.echo()
+    for folder, reason in found["left_out"].items():
+        typer.secho(f"left out: {folder}: {printable(reason)}", err=True, fg="yellow")
     choices = found["choices"]
     typer.echo(f"{choices['alike']} of {choices['count']} choices are decided alike")
     typer.echo(f"page: {page}")

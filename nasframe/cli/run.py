@@ -1,10 +1,12 @@
 """The verbs that run a recipe."""
 
 import json
+import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from nasframe.registry import Component
 
 
+_COARSE: Final = 1.0  # seconds by which a file's time may be behind the clock
+
+
 def run(
     recipe: RecipeName,
     overrides: Overrides = None,
@@ -56,17 +61,15 @@ def run(
         from nasframe.recipe import run as run_recipe
         from nasframe.recipe.allocator import keep_freed_memory
         from nasframe.recipe.joining import joined
+        from nasframe.recipe.run_directory import is_free, unusable_for_run
 
     with joined():
         with uncollected():
             complete = load_recipe(recipe, overrides or (), plugin or (), outside=outside)
             executor = _executor(on, jobs, address)
         is_alone = launch().num_ranks == 1  # otherwise another rank may make it now, or have made it before
-        if is_alone and out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise typer.BadParameter(
-                f"--out {out} must be a new or empty folder, but holds something; go on with it by "
-                f"`nasframe resume {out}`, or choose another"
-            )
+        if is_alone and out is not None and not is_free(out):
+            raise typer.BadParameter(f"--out {out}: {unusable_for_run(out)}")
         if dry_run:
             if launch().is_first:
                 typer.echo(dump_recipe(complete), nl=False)
@@ -81,6 +84,7 @@ def run(
 
 
 def resume(
+    context: typer.Context,
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What an interrupted run left behind.")],
     jobs: Jobs = None,
     on: On = None,
@@ -95,9 +99,15 @@ def resume(
         from nasframe.recipe import resume as resume_run
         from nasframe.recipe.allocator import keep_freed_memory
         from nasframe.recipe.discovery import import_modules
+        from nasframe.recipe.run_directory import no_run
 
     if launch().is_first and not (run_dir / "recipe.yaml").is_file():  # others may not see it
-        raise typer.BadParameter(f"{run_dir} must be a run directory, but has no recipe.yaml")
+        raise typer.BadParameter(f"{run_dir}: {no_run(run_dir)}")
+    if unwanted := context.args:
+        raise typer.BadParameter(
+            f"a run goes on by the recipe that it was started with, got {' '.join(unwanted)}; leave it out, "
+            f"or begin another: `nasframe run {shlex.join([str(run_dir / 'recipe.yaml'), *unwanted])}`"
+        )
     import_modules(plugin or ())
     executor = _executor(on, jobs, address)
     keep_freed_memory()
@@ -116,19 +126,42 @@ def _executor(on: str | None, jobs: int | None, address: str | None) -> "Compone
 
 @contextmanager
 def _resumable(folder: Path, plugins: Sequence[Path]) -> Iterator[None]:
-    """When the user interrupts, say how to go on; the newest run in `folder` is theirs."""
+    """When the user interrupts, or what is not the recipe's fault ends the run, say how to go on."""
+    from nasframe.errors import DataError, StorageError
+    from nasframe.recipe.run_directory import is_free
+
+    started = time.time() - _COARSE
     try:
         yield
     except KeyboardInterrupt:
-        found = [*folder.glob("status.json"), *folder.glob("*/status.json")]
-        if found and launch().is_first:
-            newest = max(found, key=lambda path: path.stat().st_mtime).parent
-            needed = "".join(f" --plugin {plugin}" for plugin in plugins)
-            needed += " --outside" if _writes_outside(newest / "recipe.yaml") else ""
-            typer.echo(f"\ninterrupted; go on with: nasframe resume {newest}{needed}", err=True)
+        newest = _newest(folder)
+        if newest is not None and launch().is_first:
+            going_on = _resuming(newest, plugins)
+            typer.echo(f"\ninterrupted; go on with: {going_on}", err=True)
         elif launch().is_first:
             typer.echo("\ninterrupted before anything was done", err=True)
         raise typer.Exit(130) from None
+    except (DataError, StorageError) as error:
+        newest = _newest(folder, since=started)
+        if newest is not None and not is_free(newest):
+            error.add_note(f"what was done until then is kept; go on with: {_resuming(newest, plugins)}")
+        raise
+
+
+def _newest(folder: Path, since: float = 0.0) -> Path | None:
+    """The run directory in a folder, or the folder itself, that was written to last; None before `since`."""
+    times = {
+        path.parent: path.stat().st_mtime
+        for path in (*folder.glob("status.json"), *folder.glob("*/status.json"))
+    }
+    newest = max(times, key=times.__getitem__, default=None)
+    return None if newest is None or times[newest] < since else newest
+
+
+def _resuming(folder: Path, plugins: Sequence[Path]) -> str:
+    needed = "".join(f" --plugin {plugin}" for plugin in plugins)
+    needed += " --outside" if _writes_outside(folder / "recipe.yaml") else ""
+    return f"nasframe resume {folder}{needed}"
 
 
 def _writes_outside(recipe: Path) -> bool:
@@ -160,12 +193,13 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     rows = list(_figures(finished.metrics, report.get("tradeoff", {})))
     rows += [["search", printable(finished.health)]] if finished.health else []
     rows += [["found", printable(finished.genotype.summary)]]
+    folder = _from_here(finished.folder)
     rows += [
-        ["results", str(finished.folder)],
-        ["report", str(finished.report)],
-        ["weights", str(finished.folder / "retrain" / "model.safetensors")],
-        *(["exported", str(path)] for path in finished.exported),
-        ["curves", f"tensorboard --logdir {finished.folder}"],
+        ["results", str(folder)],
+        ["report", str(_from_here(finished.report))],
+        ["weights", str(folder / "retrain" / "model.safetensors")],
+        *(["exported", str(_from_here(path))] for path in finished.exported),
+        ["curves", f"tensorboard --logdir {folder}"],
     ]
     rows += [["note", note] for note in report["notes"]]
     print_table(["result", ""], rows)
@@ -175,27 +209,21 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
         typer.echo(f"\narchitecture\n{printable(finished.architecture)}")
 
 
+def _from_here(path: Path) -> Path:
+    """A path below the working folder from there, so that it is short enough to be copied from a line."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def _figures(metrics: Mapping[str, float], tradeoff: Mapping[str, Any]) -> Iterator[list[str]]:
     """A row for each figure, costs with their unit; a mean and its standard deviation share one."""
-    costs = {
-        "derived_cost": "{} of the architecture",
-        "measured_cost": "{} of the network, measured",
-        "max_cost": "largest {} allowed",
-    }
+    from nasframe.pages.words import told
+
     for name, value in metrics.items():
-        if name in costs and tradeoff:
-            yield [costs[name].format(tradeoff["cost"]), f"{_spell(name, value)} {tradeoff['unit']}".strip()]
-            continue
         figure, _, which = name.rpartition("_")
         spread = metrics.get(f"{figure}_std")
         if spread is None or which not in ("mean", "std"):
-            yield [name.replace("_", " "), _spell(name, value)]
+            yield [*told(name, value, tradeoff)]
         elif which == "mean":
-            spelled = f"{_spell(figure, value)} ± {_spell(figure, spread)}"
-            yield [f"{figure} of all seeds".replace("_", " "), spelled]
-
-
-def _spell(name: str, value: float) -> str:
-    if name.endswith("accuracy"):
-        return f"{value:.2%}"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+            title, mean = told(figure, value, tradeoff)
+            yield [f"{title} of all seeds", f"{mean} ± {told(figure, spread, tradeoff)[1]}"]

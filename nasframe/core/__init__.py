@@ -1,5 +1,6 @@
 """The vocabulary: interfaces, value types, and one registry for each sort of component."""
 
+from nasframe.core.active import ActiveSetting
 from nasframe.core.algorithm import Algorithm, Stateful, algorithms
 from nasframe.core.architectures import Architectures
 from nasframe.core.around import Around
@@ -12,7 +13,7 @@ from nasframe.core.block import Block, recompute
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.compiled import uncompiled
-from nasframe.core.cost import COUNT_UNITS, Cost, costs, on_meta
+from nasframe.core.cost import COUNT_UNITS, Cost, costs, on_meta, unit_of
 from nasframe.core.curvature import largest_eigenvalue, rise, upper_curvature
 from nasframe.core.curves import Alphas, Curves
 from nasframe.core.dataset import (
@@ -152,6 +153,7 @@ __all__ = [
     "COUNT_UNITS",
     "PHASES",
     "WEIGHT",
+    "ActiveSetting",
     "Algorithm",
     "Alphas",
     "Annealed",
@@ -360,6 +362,7 @@ __all__ = [
     "trackers",
     "trainers",
     "uncompiled",
+    "unit_of",
     "unmoved",
     "upper_curvature",
     "with_penalty",

@@ -22,6 +22,10 @@ class Batch:
         """The batch on a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def pinned(self) -> "Batch":
+        """The batch in memory of the host that a GPU copies from while others compute."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
     def chunk(self, count: int) -> list["Batch"]:
         """At most `count` pieces of nearly equal size, none empty, that together are the batch."""
         size, count = len(self), min(count, len(self))

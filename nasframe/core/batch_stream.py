@@ -1,8 +1,9 @@
 """Batches of a split, epoch by epoch: shuffled, moved, preprocessed, augmented."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, TypeAlias, final
 
 import torch
 from torch.nn import functional
@@ -14,6 +15,9 @@ from nasframe.core.random_state import generator_for, seed_for
 from nasframe.errors import DataError, FaultWarning
 
 _UNREADABLE: Final = (OSError, ValueError, EOFError)  # what a file raises that is absent, cut off or garbled
+
+_Read: TypeAlias = tuple[Batch, Mapping[int, DataError]]
+"""A batch, and by example why some are not in it."""
 
 
 @final
@@ -34,6 +38,7 @@ class BatchStream:
             augmentations apart. One that is empty is left out.
         skip_unreadable: Leave examples that cannot be read out of their batch, which is then smaller; each
             is told once by a `FaultWarning`.
+        ahead: Read each batch in a thread while the one before is used, for CUDA into pinned memory.
         num_classes: Into shares of how many classes labels are made, where an augmentation mixes targets.
 
     Attributes:
@@ -53,13 +58,14 @@ class BatchStream:
         purpose: tuple[str, ...] = (),
         part: tuple[int, int] = (0, 1),
         skip_unreadable: bool = False,
+        ahead: bool = False,
         num_classes: int | None = None,
     ) -> None:
         self._split, self._preprocess, self._device = split, preprocess, device
         self.batch_size = min(batch_size, len(split))
         self._training, self._augment = training, tuple(augment) if training else ()
         self._seed, self._purpose, self._part = seed, purpose, part
-        self._skip_unreadable = skip_unreadable
+        self._skip_unreadable, self._ahead = skip_unreadable, ahead
         mixes = any(augmentation.mixes_targets for augmentation in self._augment)
         self._num_classes = num_classes if mixes else None
         self._told: set[int] = set()
@@ -75,12 +81,16 @@ class BatchStream:
         order, size = self._order(epoch), self.batch_size
         number, count = self._part
         own = () if count == 1 else (number,)
+        places = {}
         for index in range(start, len(self)):
             chosen = order[index * size : (index + 1) * size]
             chosen = chosen[len(chosen) * number // count : len(chosen) * (number + 1) // count]
-            if not len(chosen):
-                continue
-            batch = self._read(chosen).to(self._device)
+            if len(chosen):
+                places[index] = chosen
+        read = self._read_ahead if self._ahead else self._read_in_turn
+        for index, (batch, failures) in zip(places, read(places.values()), strict=True):
+            self._tell(failures)
+            batch = batch.to(self._device)
             self._generator.manual_seed(seed_for(self._seed, *self._purpose, "augment", epoch, index, *own))
             yield self._prepare(batch)
 
@@ -104,10 +114,28 @@ class BatchStream:
             )
         return order
 
-    def _read(self, indices: torch.Tensor) -> Batch:
+    def _read_in_turn(self, places: Iterable[torch.Tensor]) -> Iterator[_Read]:
+        return map(self._read, places)
+
+    def _read_ahead(self, places: Iterable[torch.Tensor]) -> Iterator[_Read]:
+        """The same batches; each is read by a thread while the one before is used."""
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+            coming: Future[_Read] | None = None
+            for chosen in places:
+                ready, coming = coming, thread.submit(self._read_pinned, chosen)
+                if ready is not None:
+                    yield ready.result()
+            if coming is not None:
+                yield coming.result()
+
+    def _read_pinned(self, indices: torch.Tensor) -> _Read:
+        batch, failures = self._read(indices)
+        return (batch.pinned() if self._device.type == "cuda" else batch), failures
+
+    def _read(self, indices: torch.Tensor) -> _Read:
         """A batch of the split; an example that cannot be read is named, or left out."""
         try:
-            return self._split.batch(indices)
+            return self._split.batch(indices), {}
         except (*_UNREADABLE, DataError) as error:
             failures = {}
             for index, each in enumerate(indices.unsqueeze(1)):
@@ -117,9 +145,9 @@ class BatchStream:
                         raise failure from error
             if not failures:
                 raise DataError(f"data: a batch must be readable, but {error}") from error
-        self._tell({int(origin(self._split, indices[index])): each for index, each in failures.items()})
         readable = [index for index in range(len(indices)) if index not in failures]
-        return self._split.batch(indices[readable])
+        left_out = {int(origin(self._split, indices[index])): each for index, each in failures.items()}
+        return self._split.batch(indices[readable]), left_out
 
     def _failure_of(self, index: torch.Tensor) -> DataError | None:
         """Why an example (its index, of shape 1) cannot be read; None if it can."""
@@ -132,7 +160,7 @@ class BatchStream:
             return DataError(f"data: example {where} must be readable, but {error}; restore or remove it")
         return None
 
-    def _tell(self, failures: dict[int, DataError]) -> None:
+    def _tell(self, failures: Mapping[int, DataError]) -> None:
         for example, failure in failures.items():
             if example not in self._told:
                 self._told.add(example)

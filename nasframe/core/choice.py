@@ -64,7 +64,8 @@ class InputChoice(Choice):
             order of the candidates. The supernet then adds all inputs up, without an alpha for the
             inputs, and an input is as strong as the strongest candidate of its edge (DARTS).
         weighed: Whether the supernet weighs the inputs by a mixed op of this choice also where they
-            have `edges` or are all kept (the edge normalization of PC-DARTS, Xu et al. 2020).
+            have `edges`, are all kept or are only added up (the edge normalization of PC-DARTS, Xu et al.
+            2020).
     """
 
     edges: tuple[str, ...] = ()

@@ -57,6 +57,11 @@ class Cost(ABC):
 costs: Registry[Cost] = Registry("costs", Cost)
 
 
+def unit_of(units: Mapping[str, float]) -> str:
+    """The unit of a cost's figures, such as ``ms``, from `Cost.units`; empty where it has no name."""
+    return next((name for name, worth in units.items() if worth == 1), "")
+
+
 def on_meta(module: nn.Module) -> nn.Module:
     """A copy on the meta device, in evaluation mode; no weight is copied, shared ones stay shared."""
     memo: dict[int, Any] = {

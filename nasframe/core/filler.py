@@ -64,13 +64,15 @@ class Filler(ABC):
                 gets channels of zeros up to the largest value.
         """
 
-    def sum(self, branches: Sequence[nn.Module]) -> nn.Module:
+    def sum(self, branches: Sequence[nn.Module], choice: InputChoice | None = None) -> nn.Module:
         """A module that takes all states of a node, and adds up what each branch makes of its own.
 
         For nodes that all states before them reach, so that there is nothing to choose.
 
         Args:
             branches: What stands between each state and the node, in the order of the states.
+            choice: All states, under the name by which a supernet may weigh them (`InputChoice.weighed`);
+                no part of an architecture.
         """
         return SumOfInputs(branches, range(len(branches)))
 
@@ -99,13 +101,23 @@ class Nesting:
 
     Attributes:
         choices: The choices by id, in the order of the blueprint.
-        conditions: By choice id the (choice, candidate) pairs around each of its sites.
+        conditions: By choice id the (choice, candidate) pairs around each of its sites; none where the choice
+            has but a name.
     """
 
     def __init__(self) -> None:
         self.choices: dict[str, Choice] = {}
         self.conditions: dict[str, set[frozenset[tuple[str, str]]]] = {}
         self._around: list[tuple[str, str]] = []
+
+    def name(self, choice: Choice) -> None:
+        """Note a choice that decides nothing of an architecture, for it is nowhere in effect.
+
+        Raises:
+            ComponentError: The choice is another one elsewhere.
+        """
+        _note(self.choices, choice)
+        self.conditions.setdefault(choice.id, set())
 
     def note(self, choice: Choice) -> None:
         """Note a site.
@@ -163,7 +175,10 @@ class SupernetFiller(Filler):
             return self.sum(branches)
         return MixedInput(self._mixed_op(choice), branches)
 
-    def sum(self, branches: Sequence[nn.Module]) -> nn.Module:
+    def sum(self, branches: Sequence[nn.Module], choice: InputChoice | None = None) -> nn.Module:
+        if choice is not None and choice.weighed:
+            self.nesting.name(choice)
+            return MixedInput(self._made_once(choice), branches)
         if self._fused and FusedSum.takes(branches):
             return FusedSum(branches)
         return super().sum(branches)
@@ -198,6 +213,9 @@ class SupernetFiller(Filler):
 
     def _mixed_op(self, choice: Choice) -> MixedOp:
         self.nesting.note(choice)
+        return self._made_once(choice)
+
+    def _made_once(self, choice: Choice) -> MixedOp:
         if choice.id not in self.mixed_ops:
             self.mixed_ops[choice.id] = self._make_mixed_op(choice)
         return self.mixed_ops[choice.id]
@@ -253,6 +271,13 @@ class DerivedFiller(Filler):
     def _kept(self, choice: Choice) -> tuple[str, ...]:
         _note(self.choices, choice)
         kept = self._genotype.choices.get(choice.id, ())
+        if choice.id not in self._genotype.choices:
+            count = len(self._genotype.choices)
+            raise FormatError(
+                f"genotype: choice `{choice.id}` must keep at least one of {choice.derivable}, but is not "
+                f"among the {count} choices that the genotype decides; is it the genotype of another space, "
+                "or of another number of layers or nodes?"
+            )
         if not kept:
             raise FormatError(f"genotype: choice `{choice.id}` must keep at least one of {choice.derivable}")
         if illegal := [name for name in kept if name not in choice.derivable]:

@@ -1,7 +1,7 @@
 """The weights of a supernet for one of its architectures."""
 
 from collections.abc import Sequence
-from typing import NoReturn, final
+from typing import Final, NoReturn, final
 
 import torch
 from torch import nn
@@ -15,6 +15,8 @@ from nasframe.core.model import Model
 from nasframe.core.sharing import Resized, weights_of
 from nasframe.errors import FormatError, UnsupportedError
 
+_STATISTICS: Final = ("running_mean", "running_var", "num_batches_tracked")
+
 
 @torch.no_grad()
 def inherit(model: Model, supernet: Model, genotype: Genotype) -> Model:
@@ -22,7 +24,8 @@ def inherit(model: Model, supernet: Model, genotype: Genotype) -> Model:
 
     It then computes what the supernet computes where that runs this architecture alone: in evaluation
     mode exactly, and in training mode exactly too. Batch norms that have parameters in the derived
-    network alone (DARTS) get 1 and 0.
+    network alone (DARTS) get 1 and 0. Those that have running statistics in the derived network alone keep
+    theirs, so that only its training mode is the supernet's.
 
     Args:
         model: From ``derived(space, genotype)``; its weights change in place.
@@ -95,6 +98,8 @@ class _Will:
             whole = theirs.pop(name, None)
             if whole is None and isinstance(heir, _NormBase) and name in ("weight", "bias"):
                 whole = torch.full_like(tensor, float(name == "weight"))
+            if whole is None and isinstance(heir, _NormBase) and name in _STATISTICS:
+                continue
             if whole is None or whole.shape != tensor.shape:
                 self._refuse(f"{where}.{name}", tensor, whole)
             self.bequests.append((tensor, whole))

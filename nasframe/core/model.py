@@ -33,7 +33,7 @@ class Model(nn.Module):
         choices: The choices of the search space by id, empty for a network without a search.
         mixed_ops: The mixed op of each choice that has one.
         conditions: By choice id the (choice, candidate) pairs around each of its sites; one that is not
-            there is always in effect.
+            there is always in effect, one without a site never.
         decided: What stands where in a derived network.
 
     Attributes:
@@ -224,6 +224,10 @@ class Model(nn.Module):
         """
         pairs = {(choice, name) for choice, names in kept.items() for name in names}
         return Genotype({choice: names for choice, names in kept.items() if self._in_effect(choice, pairs)})
+
+    def decides(self, choice: str) -> bool:
+        """Whether an architecture may say what a choice keeps, which is not so where it only weighs a sum."""
+        return bool(self._conditions.get(choice, [frozenset()]))
 
     def _in_effect(self, choice: str, pairs: Collection[tuple[str, str]]) -> bool:
         conditions = self._conditions.get(choice, [frozenset()])

@@ -2,7 +2,8 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
 import torch
 
@@ -23,25 +24,43 @@ class _Eager(torch.optim.Optimizer):
     load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
 
 
+def _step_of(kind: type[torch.optim.Optimizer]) -> Callable[..., Any]:
+    """The step of a class of PyTorch's; its fused kernels get gradients that lie as the weights do.
+
+    They take that for granted, and step wrongly where it is not so.
+    """
+    step = inspect.unwrap(kind.step)
+
+    @torch.no_grad()
+    def laid_out_step(self: torch.optim.Optimizer, closure: Callable[[], float] | None = None) -> Any:
+        for group in self.param_groups:
+            for weight in group["params"] if group["fused"] else ():
+                if weight.grad is not None and weight.grad.stride() != weight.stride():
+                    weight.grad = torch.empty_like(weight).copy_(weight.grad)
+        return step(self, closure)
+
+    return laid_out_step
+
+
 @final
 class SGD(_Eager, torch.optim.SGD):
     """``torch.optim.SGD``, which does not wait for PyTorch's compiler to be imported."""
 
-    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+    step = _step_of(torch.optim.SGD)
 
 
 @final
 class Adam(_Eager, torch.optim.Adam):
     """``torch.optim.Adam``, likewise."""
 
-    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+    step = _step_of(torch.optim.Adam)
 
 
 @final
 class AdamW(_Eager, torch.optim.AdamW):
     """``torch.optim.AdamW``, likewise."""
 
-    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+    step = _step_of(torch.optim.AdamW)
 
 
 class Schedule(ABC):

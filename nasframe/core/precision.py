@@ -17,8 +17,11 @@ _SIZE: Final = (64, 128, 32)  # what occupies an accelerator
 def fast_precision(device: torch.device) -> torch.dtype | None:
     """What autocast is worth having on a device: bfloat16, if that is at least 1.5 times faster; or None.
 
+    A CPU keeps the type of the weights: what it computes is the same each time, and a measurement is not.
     float16 is never among them: its small gradients would be zero without a scaled loss.
     """
+    if device.type == "cpu":
+        return None
     return torch.bfloat16 if bfloat16_speedup(device) >= _WORTH else None
 
 

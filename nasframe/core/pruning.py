@@ -99,5 +99,5 @@ class _Pruning(Filler):
         pruned = self._pruned(choice)
         return self._filler.value(pruned, make, narrow_input=narrow_input, pad_output=pad_output)
 
-    def sum(self, branches: Sequence[nn.Module]) -> nn.Module:
-        return self._filler.sum(branches)
+    def sum(self, branches: Sequence[nn.Module], choice: InputChoice | None = None) -> nn.Module:
+        return self._filler.sum(branches, choice)

@@ -97,11 +97,13 @@ class Score(ABC):
 
     Attributes:
         trains_supernet: Whether a supernet must be trained first.
+        inherits: Whether it gives networks of the space the weights of that supernet (see `inherit`).
         uses_valid: Whether it needs held-out examples.
         takes_budgets: Whether a smaller share of the whole budget costs less.
     """
 
     trains_supernet: ClassVar[bool] = False
+    inherits: ClassVar[bool] = False
     uses_valid: ClassVar[bool] = False
     takes_budgets: ClassVar[bool] = False
 

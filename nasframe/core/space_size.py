@@ -25,7 +25,7 @@ def num_architectures(space: Space) -> int:
     DARTS with its two cells: (∏ C(n, 2) · 7² over n = 2 … 5 states)² = 1,037,664,180² (Liu et al. 2019).
     """
     nesting = nesting_of(space)
-    sites = {name: frozenset(around) for name, around in nesting.conditions.items()}
+    sites = {name: frozenset(around) for name, around in nesting.conditions.items() if around}
     return _Counter(nesting.choices).count(_simplified(sites, nesting.choices))
 
 

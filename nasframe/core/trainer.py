@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 import torch
 
+from nasframe.core.active import ActiveSetting
 from nasframe.core.algorithm import Algorithm
 from nasframe.core.augmentation import Augmentation
 from nasframe.core.checkpoint import Checkpoints
@@ -26,7 +27,7 @@ class Progress(Protocol):
     def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None: ...
 
 
-def _nobody_reads(sentence: str) -> None:
+def _nobody_reads(told: object) -> None:
     """There is no report."""
 
 
@@ -51,6 +52,7 @@ class Job:
         checkpoints: Where states are saved and looked for.
         progress: Hears each step.
         note: Hears what a reader of the result must know, in a sentence; one that is said twice counts once.
+        active: Hears before the first step what the settings came to that depend on the device.
         interrupts: Asks to save a checkpoint and to stop; a step is `deferred`, so that it is whole.
         guard: Looks at the model after each epoch, where the trainer `heeds_guard`.
         label: What people are told of the training where a stage has several, such as ``retrain 2/3``.
@@ -72,6 +74,7 @@ class Job:
     checkpoints: Checkpoints
     progress: Progress
     note: Callable[[str], None] = _nobody_reads
+    active: Callable[[Sequence[ActiveSetting]], None] = _nobody_reads
     interrupts: Interrupts = field(default_factory=Interrupts)
     guard: Guard | None = None
     label: str | None = None

@@ -1,9 +1,16 @@
 """How names and figures are spelled on a page."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-from nasframe.quantity import spell_seconds
+from nasframe.quantity import spell_amount, spell_seconds
+
+_COSTS: Final = {
+    "derived_cost": "{} of the architecture",
+    "measured_cost": "{} of the network, measured",
+    "max_cost": "largest {} allowed",
+}
 
 
 def spell(name: str) -> str:
@@ -23,6 +30,19 @@ def figure(name: str, value: Any) -> str:
     if name.endswith(("accuracy", "accuracy_mean", "accuracy_std")):
         return f"{value:.2%}"
     return f"{value:,.0f}" if float(value).is_integer() else short(value)
+
+
+def told(name: str, value: Any, tradeoff: Mapping[str, Any]) -> tuple[str, str]:
+    """A figure's name and how it is spelled; of a cost what it is of, and with its unit.
+
+    Args:
+        name: Of the figure.
+        value: The figure.
+        tradeoff: What the report of its run says of the cost that was searched by; empty without one.
+    """
+    if not tradeoff or name not in _COSTS or not isinstance(value, (int, float)):
+        return spell(name), figure(name, value)
+    return _COSTS[name].format(spell(tradeoff["cost"])), spell_amount(value, str(tradeoff["unit"]))
 
 
 def short(value: float) -> str:

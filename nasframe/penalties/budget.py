@@ -6,8 +6,9 @@ from typing import Annotated, Any, final
 import torch
 from annotated_types import Interval
 
-from nasframe.core import CostScale, Penalty, penalties, read_amount
+from nasframe.core import CostScale, Penalty, penalties, read_amount, unit_of
 from nasframe.errors import UnsupportedError
+from nasframe.quantity import spell_amount
 from nasframe.types import Amount, PositiveFloat
 
 
@@ -42,11 +43,10 @@ class Budget(Penalty):
         self._max, self._rho, self._rate = read_amount(max, scale.units), rho, rate
         self._multiplier = 0.0
         if scale.cheapest > self._max:
-            unit = next((f" {name}" for name, worth in scale.units.items() if worth == 1), "")
+            least, given = (spell_amount(each, unit_of(scale.units)) for each in (scale.cheapest, self._max))
             raise UnsupportedError(
-                f"penalty budget: max must be at least {scale.cheapest:g}{unit}, what the cheapest "
-                f"architecture costs, got {self._max:g}{unit}; allow more, or give the space cheaper "
-                "candidates"
+                f"penalty budget: max must be at least {least}, what the cheapest architecture costs, got "
+                f"{given}; allow more, or give the space cheaper candidates"
             )
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, final
 from nasframe.core import Genotype, Prices, Space
 from nasframe.core.statistic import difference
 from nasframe.errors import UnsupportedError
+from nasframe.quantity import spell_amount
 from nasframe.suggestion import did_you_mean
 
 
@@ -152,4 +153,5 @@ class Comparison:
         mean = statistics.fmean(contender.values(self.figure))
         figure = f"{mean:.1%}" if self.figure == "test_accuracy" else f"a loss of {mean:.4g}"
         cost = contender.cost if contender.measured_cost is None else contender.measured_cost
-        return f"{contender.name}: {figure} at {cost:.4g} {self.unit}".rstrip()
+        at = "" if cost is None else f" at {spell_amount(cost, self.unit)}"
+        return f"{contender.name}: {figure}{at}"

@@ -1,41 +1,28 @@
 """A search by an explorer: what it asks for is scored, told and written down."""
 
-import hashlib
 import json
 import math
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
 import torch
 
 from nasframe.core import (
-    Checkpoints,
-    Dataset,
     Explorer,
     Genotype,
     Interrupts,
-    Job,
-    Model,
-    Objective,
     Prices,
     Score,
-    Split,
-    Subset,
-    Trainer,
-    algorithms,
     seed_for,
 )
 from nasframe.core.json_text import read_json
 from nasframe.core.storage import append_whole, reason_of, write_whole
 from nasframe.errors import FaultWarning, FormatError, TrainingError, UnsupportedError
 from nasframe.registry import Component, registries
-from nasframe.types import Metrics
 
 _MOST_REFUSED: Final = 10_000
 
@@ -284,86 +271,3 @@ class Exploration:
             outcome = outcome_of(self._made, genotype, budget, self.seed)
             outcome.tell()
         return Scored(genotype, budget, outcome.score)
-
-
-@final
-@dataclass(frozen=True)
-class ScoreTraining:
-    """Trains networks to be scored, by the search's trainer.
-
-    Attributes:
-        trainer: Of the search.
-        data: What is learned from.
-        train: Examples for weights.
-        valid: Examples held out.
-        objective: Loss and metrics.
-        augment: Of the training batches.
-        seed: The run's seed.
-        device: Where networks run.
-        folder: For checkpoints; gone between trainings.
-        interrupts: A step is whole.
-        fit: Trains the model of a job by a trainer.
-    """
-
-    trainer: Component[Trainer]
-    data: Dataset
-    train: Split
-    valid: Split
-    objective: Objective
-    augment: tuple[Component[Any], ...]
-    seed: int
-    device: torch.device
-    folder: Path
-    interrupts: Interrupts
-    fit: Callable[[Trainer, Job], None]
-
-    def evaluate(self, model: Model) -> Metrics:
-        """``loss`` and metrics of a network on the held-out examples."""
-        return self.trainer().evaluate(model, self.objective, self.valid, self.data.preprocess)
-
-    def __call__(
-        self, model: Model, genotype: Genotype, *, budget: float = 1.0, examples: float = 1.0
-    ) -> Metrics:
-        """See `TrainNetwork`."""
-        what = f"{genotype.to_json()} {budget!r} {examples!r}"
-        folder = self.folder / hashlib.sha256(what.encode()).hexdigest()[:16]
-        trainer = self._within(budget)()
-        nothing = torch.arange(0)
-        part = torch.arange(max(1, round(examples * len(self.train))))
-        job = Job(
-            stage="scoring",
-            seed=self.seed,
-            device=self.device,
-            model=model,
-            objective=self.objective,
-            make_algorithm=algorithms.component("weights_only"),
-            train=Subset(self.train, part),
-            valid=Subset(self.valid, nothing),
-            preprocess=self.data.preprocess,
-            augment=[component() for component in self.augment],
-            describe=lambda record: record,
-            start_tracking=lambda start: lambda record: None,
-            checkpoints=Checkpoints(folder),
-            progress=lambda *told, **more: None,
-            interrupts=self.interrupts,
-            num_outputs=self.data.task.num_outputs,
-        )
-        self.fit(trainer, job)
-        metrics = trainer.evaluate(model, self.objective, self.valid, self.data.preprocess)
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # others are trained beside it
-            self.folder.rmdir()
-        return metrics
-
-    def _within(self, budget: float) -> Component[Trainer]:
-        """The trainer with a share of its epochs."""
-        if budget == 1:
-            return self.trainer
-        epochs = self.trainer.settings.get("epochs")
-        if not isinstance(epochs, int) or round(epochs * budget) < 1:
-            raise UnsupportedError(
-                f"search.trainer: a share of {budget:g} of its epochs must be at least one, but it has "
-                f"{epochs or 'no such setting'}; give it more epochs, or let the explorer use larger budgets"
-            )
-        settings = {**self.trainer.settings, "epochs": round(epochs * budget)}
-        return replace(self.trainer, settings=settings)

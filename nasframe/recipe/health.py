@@ -237,7 +237,10 @@ class SearchHealth(Guard):
         model = self._subject.model
         settled = {
             name: torch.tensor(
-                [float(each in genotype.choices.get(name, ())) for each in model.choices[name].candidates]
+                [
+                    float(not model.decides(name) or each in genotype.choices.get(name, ()))
+                    for each in model.choices[name].candidates
+                ]
             ).to(weights_K)
             for name, weights_K in model.choice_weights().items()
         }

@@ -6,6 +6,7 @@ from nasframe.core import Predictor
 from nasframe.errors import FormatError
 from nasframe.recipe.model_folder import CONFIG, read_model_folder
 from nasframe.recipe.result import open_run
+from nasframe.recipe.run_directory import no_run
 
 
 def load(folder: str | Path) -> Predictor:
@@ -29,6 +30,6 @@ def load(folder: str | Path) -> Predictor:
     if (path / CONFIG).is_file():
         return read_model_folder(path)
     raise FormatError(
-        f"{path}: must be a run directory (with recipe.yaml), or a model folder (with {CONFIG}), but is "
-        f"{'neither' if path.is_dir() else 'no folder'}; write one by `nasframe export RUN_DIR --format hub`"
+        f"{path}: {no_run(path)}; a model folder (with {CONFIG}) does as well, such as "
+        "`nasframe export RUN_DIR --format hub` writes"
     )

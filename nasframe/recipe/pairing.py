@@ -196,7 +196,11 @@ def _cost(parts: Parts) -> Iterator[Problem]:
             rule = f"an explorer keeps a budget, and has no alphas to pay by `{penalty.name}`"
             advice = "choose another search.penalty, such as budget, or no search.cost"
             yield parts.problem(problem_kinds.COST_UNUSED, "search.cost", rule, "", advice)
-    elif algorithm is not None and not _attribute(algorithm, "follows_penalty"):
+    elif (
+        algorithm is not None
+        and _attribute(algorithm, "learns_alphas") is not False  # it needs an explorer, which keeps a budget
+        and not _attribute(algorithm, "follows_penalty")
+    ):
         rule = f"`{algorithm.name}` must follow a penalty of the alphas, but does not declare that it does"
         yield parts.problem(
             problem_kinds.COST_UNUSED,

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
 from nasframe.core import (
+    Choice,
     Cost,
     FusedSum,
     Genotype,
     Interrupts,
     MixedInput,
     Model,
+    Prices,
     Pruned,
     Space,
     SumOfInputs,
@@ -36,8 +38,9 @@ from nasframe.core import (
     supernet,
 )
 from nasframe.errors import UnsupportedError
-from nasframe.recipe.devices import device_named
+from nasframe.recipe.devices import device_named, threads_for
 from nasframe.recipe.exploring import declared, trains_supernet
+from nasframe.recipe.pricing import CostRange
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.rehearsal import OutOfMemory, Rehearsal, rehearse
 from nasframe.registry import Component, registries
@@ -57,11 +60,13 @@ class Network:
         genotype: Its architecture.
         multiply_adds: Of one input in evaluation mode.
         parameters: Without an auxiliary head.
+        cost: By `search.cost`; None where there is none, or it was not measured.
     """
 
     genotype: Genotype
     multiply_adds: int
     parameters: int
+    cost: float | None = None
 
 
 @final
@@ -118,6 +123,7 @@ class Survey:
         fusion: What of the supernet is computed together; None where none is trained.
         unknown: Why there is no smallest and largest; empty where there are.
         stages: Those of the search, if it has several.
+        cost: What the architectures cost by `search.cost`; None as in `Network`.
     """
 
     alphas: int | None
@@ -128,6 +134,7 @@ class Survey:
     fusion: "Fusion | None" = None
     unknown: str = ""
     stages: tuple[StageCount, ...] = ()
+    cost: CostRange | None = None
 
     @property
     def retrained(self) -> str:
@@ -194,12 +201,13 @@ def _silent(text: str) -> None:
     """What is being done interests nobody."""
 
 
-def survey(recipe: Recipe, say: Say = _silent) -> Survey:
+def survey(recipe: Recipe, say: Say = _silent, *, measure: bool = True) -> Survey:
     """Count what a recipe searches in, and its networks; no step is run.
 
     Args:
         recipe: From `load_recipe`.
         say: Hears what is being counted.
+        measure: Whether a cost that is measured, such as a latency, is.
 
     Raises:
         NasframeError: What a run would be refused for.
@@ -215,6 +223,7 @@ def survey(recipe: Recipe, say: Say = _silent) -> Survey:
         with kept_random_state(device_named("cpu")):
             model = supernet(space, recipe.search.mixed_op, fused=recipe.search.fused)
     genotypes, unknown = {"random": sample(space, generator_for(recipe.seed, "plan"))}, ""
+    paid, cost_range = _searched_prices(recipe, retrained, choices, task, say, measure=measure)
     say("pricing the candidates of the space")
     try:
         prices = price(retrained, task, _cost("flops"))
@@ -232,11 +241,25 @@ def survey(recipe: Recipe, say: Say = _silent) -> Survey:
         weights=None if model is None else _count(model, "lower"),
         choices=len(choices),
         architectures=num_architectures(space),
-        networks={name: _network(retrained, task, genotype) for name, genotype in genotypes.items()},
+        networks={name: _network(retrained, task, genotype, paid) for name, genotype in genotypes.items()},
         unknown=unknown,
         fusion=None if model is None else Fusion.of(model),
         stages=tuple(_stage_counts(recipe, task)),
+        cost=cost_range,
     )
+
+
+def _searched_prices(
+    recipe: Recipe, retrained: Space, choices: Mapping[str, Choice], task: Task, say: Say, *, measure: bool
+) -> tuple[Prices | None, CostRange | None]:
+    """What the search pays for, as it would price it; None where it pays for nothing."""
+    section = recipe.search
+    if section.cost is None or ((made := section.cost()).is_measured and not measure):
+        return None, None
+    say(f"{'measuring' if made.is_measured else 'pricing'} the {section.cost.name} of the candidates")
+    with threads_for(recipe.threads):
+        prices = price(retrained, task, made)
+    return prices, CostRange.of(choices, prices, section.cost, section.penalty)
 
 
 def _stage_counts(recipe: Recipe, task: Task) -> Iterator[StageCount]:
@@ -266,11 +289,12 @@ def _cost(name: str) -> Cost:
     return made
 
 
-def _network(space: Space, task: Task, genotype: Genotype) -> Network:
+def _network(space: Space, task: Task, genotype: Genotype, prices: Prices | None = None) -> Network:
     with kept_random_state(device_named("cpu")):
         model = derived(space, genotype)
     multiply_adds, parameters = (_cost(name).of(model, task) for name in ("flops", "parameters"))
-    return Network(genotype, round(multiply_adds), round(parameters))
+    cost = None if prices is None else prices.of(genotype)
+    return Network(genotype, round(multiply_adds), round(parameters), cost)
 
 
 def plan(

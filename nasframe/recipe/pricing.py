@@ -8,6 +8,7 @@ import torch
 
 from nasframe.core import (
     Algorithm,
+    Choice,
     Constrained,
     Cost,
     Deriver,
@@ -17,10 +18,61 @@ from nasframe.core import (
     Penalized,
     Penalty,
     Prices,
+    cheapest,
     cost_scale,
+    dearest,
     expected_cost,
+    unit_of,
 )
+from nasframe.quantity import spell_amount
 from nasframe.registry import Component
+
+
+@final
+@dataclass(frozen=True)
+class CostRange:
+    """What the architectures of a space cost.
+
+    Attributes:
+        name: The cost.
+        unit: Of its figures; empty where that has no name.
+        least: What the cheapest architecture costs.
+        most: What the dearest one does.
+        max_cost: What the penalty allows; None for any amount.
+    """
+
+    name: str
+    unit: str
+    least: float
+    most: float
+    max_cost: float | None
+
+    @classmethod
+    def of(
+        cls, choices: Mapping[str, Choice], prices: Prices, cost: Component[Cost], penalty: Component[Penalty]
+    ) -> "CostRange":
+        """That of the choices of a space.
+
+        Raises:
+            UnsupportedError: The penalty allows less than the cheapest architecture costs.
+        """
+        units = cost().units
+        least, most = (prices.of(extreme(choices, prices)) for extreme in (cheapest, dearest))
+        max_cost = penalty(cost_scale(choices, prices, units)).max_cost
+        return cls(cost.name, unit_of(units), least, most, max_cost)
+
+    @property
+    def verdict(self) -> str:
+        """What the penalty's limit leaves to choose from; empty where it has none."""
+        if self.max_cost is None:
+            return ""
+        budget, most = (spell_amount(each, self.unit) for each in (self.max_cost, self.most))
+        if self.max_cost < self.most:
+            return f"the budget of {budget} lies in between"
+        return (
+            f"the budget of {budget} excludes nothing, as no architecture costs more than {most}; lower "
+            "search.penalty.max if the network shall cost less"
+        )
 
 
 @final

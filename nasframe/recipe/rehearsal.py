@@ -19,6 +19,7 @@ import torch
 
 from nasframe import errors
 from nasframe.core import (
+    ActiveSetting,
     Algorithm,
     Around,
     Batch,
@@ -85,6 +86,7 @@ class Rehearsal:
         free_bytes: See `free_memory`, before anything was read or built.
         checkpoint_bytes: Size of one checkpoint.
         precision: What forward passes compute in, such as ``float32``.
+        active: What settings came to that depend on the device.
     """
 
     stage: str
@@ -100,6 +102,7 @@ class Rehearsal:
     free_bytes: int | None
     checkpoint_bytes: int
     precision: str
+    active: tuple[ActiveSetting, ...] = ()
 
     @property
     def num_steps(self) -> int:
@@ -159,7 +162,9 @@ def rehearse(
 
 
 def _read(plain: Mapping[str, Any]) -> Rehearsal:
-    return Rehearsal(**{**plain, "phases": tuple(Phase(**phase) for phase in plain["phases"])})
+    phases = tuple(Phase(**phase) for phase in plain["phases"])
+    active = tuple(ActiveSetting(**each) for each in plain["active"])
+    return Rehearsal(**{**plain, "phases": phases, "active": active})
 
 
 def _run(arguments: list[str], folder: Path) -> tuple[int, str]:
@@ -228,13 +233,14 @@ class _Watch:
             self._skipped -= 1
             return
         prepare_seconds = time.perf_counter() - self._started
+        active: list[ActiveSetting] = []
 
         def make(model: Model, objective: Objective) -> Algorithm:
             self._steps = _Measured(job.make_algorithm(model, objective), self._device)
             return self._steps
 
         with suppress(_Enough):
-            trainer.fit(replace(job, make_algorithm=make, progress=self._hear))
+            trainer.fit(replace(job, make_algorithm=make, progress=self._hear, active=active.extend))
         steps = self._steps
         if steps is None or not steps.num_steps:
             raise TrainingError(
@@ -258,6 +264,7 @@ class _Watch:
                 free_bytes=self._free,
                 checkpoint_bytes=_num_bytes([job.model.state_dict(), *steps.states]),
                 precision=job.model.precision,
+                active=tuple(active),
             )
         )
         raise _Enough

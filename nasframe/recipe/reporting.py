@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from nasframe.core import Explorer, Genotype, Graph, Prices, Space, Standing, Task
+from nasframe.core import Explorer, Genotype, Graph, Prices, Space, Standing, Task, unit_of
 from nasframe.core.json_text import read_json, read_json_file
 from nasframe.core.part import parts_of
 from nasframe.core.storage import write_whole
@@ -87,6 +87,7 @@ def write_report(
         "steps": status.get("steps", {}),
         "joules": status.get("joules", {}),
         "peak_bytes": status.get("peak_bytes"),
+        "active": status.get("active", {}),
         "notes": status.get("notes", []),
         "environment": environment,
         "recipe": directory.recipe.read_text(encoding="utf-8"),
@@ -156,7 +157,6 @@ def _tradeoff(recipe: Recipe, prices: Prices | None, curves: Curves, scored: lis
     section = recipe.search
     if section.cost is None:
         return {}
-    units = [name for name, worth in section.cost().units.items() if worth == 1]
     limits = [value for value in curves.get("search/max_cost", []) if value is not None]
     if scored and prices is not None:
         quality = "score"
@@ -173,7 +173,7 @@ def _tradeoff(recipe: Recipe, prices: Prices | None, curves: Curves, scored: lis
             for index, (cost, value) in enumerate(pairs, 1)
             if cost is not None and value is not None
         ]
-    named = {"cost": section.cost.name, "unit": units[0] if units else "", "quality": quality}
+    named = {"cost": section.cost.name, "unit": unit_of(section.cost().units), "quality": quality}
     return {**named, "max_cost": limits[-1] if limits else None, "points": points}
 
 

@@ -9,22 +9,73 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
 from filelock import FileLock, Timeout
 
 import nasframe
-from nasframe.core import Checkpoints, Prices
+from nasframe.core import ActiveSetting, Checkpoints, Prices
 from nasframe.core.json_text import read_json_file
 from nasframe.core.ranks import num_ranks, shared
 from nasframe.core.storage import reason_of, write_whole
 from nasframe.errors import FaultWarning, FormatError, StorageError
 from nasframe.recipe.allocator import allocator_settings
+from nasframe.types import MustExist
 
 _VERSION = 1
+_UNTRAINED = frozenset(
+    {"recipe.yaml", "environment.json", "provenance.json", "status.json", "lock", "search/prices.json"}
+)
+"""What a run writes before it trains."""
+
+
+def is_free(root: Path) -> bool:
+    """Whether a run can be made in a folder.
+
+    It is not there, or empty, or a run ended in it before it trained anything, so that nothing is lost.
+    """
+    if not root.exists():
+        return True
+    if not root.is_dir() or any(
+        str(path.relative_to(root)) not in _UNTRAINED for path in root.rglob("*") if not path.is_dir()
+    ):
+        return False
+    if not (root / "status.json").exists():
+        return not any(root.iterdir())
+    try:
+        status = RunDirectory(root).status()
+    except FormatError:
+        return False
+    return status.get("ended") in ("failed", "interrupted") and not any(status.get("steps", {}).values())
+
+
+def unusable_for_run(root: Path) -> str:
+    """What must hold of a folder that is not free (see `is_free`), and what to do."""
+    return (
+        "must be a new or empty folder, but holds something; "
+        f"go on with `nasframe resume {root}`, or choose another --out"
+    )
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The run directories in a folder such as ``runs`` and ``runs/<name>``, by name; none in one of them."""
+    if (folder / "recipe.yaml").exists():
+        return []
+    return sorted(recipe.parent for depth in ("*", "*/*") for recipe in folder.glob(f"{depth}/recipe.yaml"))
+
+
+def no_run(root: Path) -> str:
+    """What must hold of a folder that is no run directory, and which one may be meant."""
+    if (wrong := MustExist("folder").wrong(root)) is not None:
+        return f"must be a run directory; {wrong[1]}"
+    runs = runs_below(root)
+    newest = max(runs, key=lambda run: (run / "recipe.yaml").stat().st_mtime, default=None)
+    meant = "" if newest is None else f"; did you mean `{newest}`, the newest of {len(runs)} runs in it?"
+    return f"must be a run directory, but has no recipe.yaml{meant}"
 
 
 @final
@@ -46,6 +97,8 @@ class RunDirectory:
     ) -> "RunDirectory":
         """Make the folder (by default ``runs/<name>/<time>-<hash>``) and write the recipe into it.
 
+        One of a run that ended before it trained anything is made anew.
+
         Raises:
             FormatError: The folder holds something already.
             StorageError: It cannot be made or written.
@@ -58,11 +111,10 @@ class RunDirectory:
         try:
             root.mkdir(parents=True)
         except FileExistsError:
-            if not root.is_dir() or any(root.iterdir()):
-                raise FormatError(
-                    f"{root}: must be a new or empty folder, but holds something; "
-                    f"go on with `nasframe resume {root}`, or choose another --out"
-                ) from None
+            if not is_free(root):
+                raise FormatError(f"{root}: {unusable_for_run(root)}") from None
+            for name in _UNTRAINED:
+                (root / name).unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(
                 f"{root}: must be a folder that can be made, but {reason_of(error)}; choose another --out"
@@ -86,7 +138,7 @@ class RunDirectory:
         """
         run = cls(root.resolve())
         if not run.recipe.is_file():
-            raise FormatError(f"{root}: must be a run directory, but has no recipe.yaml")
+            raise FormatError(f"{root}: {no_run(root)}")
         for path in run.root.rglob("*"):
             if path.is_symlink() and not path.resolve().is_relative_to(run.root):
                 raise FormatError(
@@ -274,6 +326,11 @@ class RunDirectory:
         notes = self.status().get("notes", [])
         if sentence not in notes:
             self.update_status(notes=[*notes, sentence])
+
+    def keep_active(self, stage: str, settings: Sequence[ActiveSetting]) -> None:
+        """Write into ``status.json`` what settings of a stage came to; the report has it too."""
+        active = self.status().get("active", {})
+        self.update_status(active={**active, stage: [asdict(setting) for setting in settings]})
 
     def _remake(self) -> None:
         """Write again what was deleted while the run goes on."""

@@ -166,6 +166,7 @@ class _Trial:
             model = self._stages(space, task)
         elif trains_supernet(self._get("search.score")):
             model = self._supernet(space, "search.trainer")
+            self._path(model, space, drawn)
         else:
             self._scored(space, drawn)
         self._priced(space, retrained, task)
@@ -233,6 +234,14 @@ class _Trial:
             additions = Additions(self._get("search.regularizers") or (), self._get("search.perturbation"))
             self._check_step(model, algorithm, "search.algorithm", additions, trainer)
         return model
+
+    def _path(self, model: Model | None, space: Space, genotype: Genotype) -> None:
+        """What is scored inside of the supernet has its weights there."""
+        score = self._get("search.score")
+        if model is not None and score is not None and declared(score, "inherits"):
+            rule = "must find the weights of single paths in the supernet, but cannot: "
+            with self._blaming(kinds.NOTHING_TO_INHERIT, "search.score", rule):
+                inherit(derived(space, genotype), model, genotype)
 
     def _scored(self, space: Space, genotype: Genotype) -> None:
         """What is scored by training it can be trained."""

@@ -1,21 +1,23 @@
 """The report as one page."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
 from nasframe.core import Report, reports
+from nasframe.core.active import ActiveSetting, active_table
 from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
+from nasframe.pages.baseline import table_of_baseline
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
 from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.measured import table_of
 from nasframe.pages.page import rendered
-from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
+from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell, told
 from nasframe.quantity import spell_bytes
 
 _MOST_DOTS: Final = 500
@@ -72,7 +74,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
         "metrics": [
-            (_named(name, content.get("tradeoff", {})), figure(name, value))
+            told(name, value, content.get("tradeoff", {}))
             for name, value in content.get("metrics", {}).items()
         ],
         "seeds": _seeds(content.get("seeds", [])),
@@ -106,6 +108,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "exports": [(name, *table_of(each["figures"])) for name, each in content.get("exports", {}).items()],
         "cost": _cost(content),
         "peak": _peak(content),
+        "active": _active(content.get("active", {})),
         "environment": [
             (spell(name), plain(value))
             for name, value in content.get("environment", {}).items()
@@ -123,8 +126,8 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
 def _sentence(content: Mapping[str, Any], seconds: float) -> str:
     """What was found, how long it took, and how the search went."""
     metrics, verdict = content.get("metrics", {}), str(content.get("verdict") or "")
-    told = [name for name in metrics if name.startswith("test_")]
-    main = next((name for name in told if not name.endswith("_loss")), next(iter(told), None))
+    tested = [name for name in metrics if name.startswith("test_")]
+    main = next((name for name in tested if not name.endswith("_loss")), next(iter(tested), None))
     parts = []
     if main is not None:
         parts.append(f"{figure(main, metrics[main])} {spell(main)}")
@@ -137,12 +140,6 @@ def _sentence(content: Mapping[str, Any], seconds: float) -> str:
         verdict = verdict if verdict.startswith("search ") else f"the search is {verdict}"
     sentence = "; ".join(filter(None, [found, verdict]))
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
-
-
-def _named(metric: str, tradeoff: Mapping[str, Any]) -> str:
-    """A metric's name; of costs with what they are of, and the unit."""
-    what = f", {_cost_name(tradeoff)}" if tradeoff and metric.endswith("_cost") else ""
-    return f"{spell(metric)}{what}"
 
 
 def _cost_name(tradeoff: Mapping[str, Any]) -> str:
@@ -227,33 +224,18 @@ def _baseline(told: Mapping[str, Any]) -> dict[str, Any]:
     """The found network beside one of the field: in a sentence, a table, a picture, and choice by choice."""
     if not told:
         return {}
-    of, unit, networks = str(told["figure"]), str(told["unit"]), told["networks"]
+    of, networks, unit = str(told["figure"]), told["networks"], str(told["unit"])
+    whose = "cost" if networks[0]["measured_cost"] is None else "measured_cost"
     cost = spell(told["cost"]) + (f" in {unit}" if unit else "")
-    names = {
-        "cost": f"{cost}, by the parts",
-        "measured_cost": f"{cost}, measured",
-        "parameters": "parameters",
-    }
-    columns = [name for name in names if any(each[name] is not None for each in networks)]
-    whose = "measured_cost" if "measured_cost" in columns else "cost"
+    header, rows = table_of_baseline(told)
     return {
         "name": str(told["name"]),
         "sentence": f"{told['sentence']}.",
-        "header": ["network", spell(of), *(names[name] for name in columns)],
-        "rows": [
-            [
-                str(each["network"]),
-                figure(of, each[of]) + (f" ± {figure(of, each['std'])}" if each["std"] is not None else ""),
-                *(
-                    figure(name, each[name]) if name == "parameters" else short(each[name])
-                    for name in columns
-                ),
-            ]
-            for each in networks
-        ],
+        "header": header,
+        "rows": rows,
         "scatter": scatter(
             spell(of),
-            f"{cost}, {'measured' if whose == 'measured_cost' else 'by the parts'}",
+            cost,
             [
                 Point(f"{each['network']}: {figure(of, value)}", each[whose], value, index, index == 0)
                 for index, each in enumerate(networks)
@@ -330,6 +312,13 @@ def _peak(content: Mapping[str, Any]) -> str:
     of_device = str(content.get("environment", {}).get("device", "cpu")).startswith("cuda")
     whose = "of tensors on the device" if of_device else "of the process, with PyTorch and the data"
     return f"{spell_bytes(peak)} {whose}"
+
+
+def _active(by_stage: Mapping[str, Sequence[Mapping[str, str]]]) -> tuple[list[str], list[list[str]]]:
+    """What settings came to in each stage."""
+    return active_table(
+        {stage: [ActiveSetting(**each) for each in found] for stage, found in by_stage.items()}
+    )
 
 
 def _present(charts: Iterable[Chart | None]) -> list[Chart]:

@@ -1,12 +1,13 @@
 """What a path of the trained supernet reaches."""
 
+from contextlib import nullcontext
 from itertools import islice
 from typing import ClassVar, final
 
 import torch
 from torch import nn
 
-from nasframe.core import Genotype, Model, Score, Testbed, figure_of, inherit, scores
+from nasframe.core import Genotype, Model, Score, Testbed, figure_of, inherit, normalized_by_batch, scores
 from nasframe.errors import UnsupportedError
 from nasframe.types import NonNegativeInt, PositiveInt
 
@@ -22,11 +23,13 @@ class Supernet(Score):
 
     Args:
         metric: What is measured: a metric of the objective, or `loss` for its negative.
-        calibration_batches: Training batches that the statistics are of; 0 leaves those of the supernet.
+        calibration_batches: Training batches that the statistics are of; 0 leaves those of the supernet, and
+            where some of its batch norms have none, all normalize by the batch.
         batch_size: Examples of one of these.
     """
 
     trains_supernet: ClassVar[bool] = True
+    inherits: ClassVar[bool] = True
     uses_valid: ClassVar[bool] = True
 
     def __init__(
@@ -43,17 +46,19 @@ class Supernet(Score):
             )
         self._testbed, self._supernet, self._metric = testbed, testbed.supernet, metric
         self._num_batches, self._batch_size = calibration_batches, batch_size
+        self._has_statistics = all(norm.running_mean is not None for norm in _norms(testbed.supernet))
 
     def of(self, genotype: Genotype, budget: float = 1.0) -> float:
         model = inherit(self._testbed.network(genotype), self._supernet, genotype).eval()
         if self._num_batches:
             self._calibrate(model)
-        return figure_of(self._testbed.evaluate(model), self._metric, "supernet")
+        with nullcontext() if self._num_batches or self._has_statistics else normalized_by_batch(model):
+            return figure_of(self._testbed.evaluate(model), self._metric, "supernet")
 
     @torch.no_grad()
     def _calibrate(self, model: Model) -> None:
         """Give batch norms the mean statistics of some batches; nothing else is in training mode."""
-        norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+        norms = _norms(model)
         before = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
@@ -64,3 +69,7 @@ class Supernet(Score):
         for norm, momentum in zip(norms, before, strict=True):
             norm.momentum = momentum
             norm.eval()
+
+
+def _norms(model: Model) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]

@@ -60,6 +60,8 @@ class Darts(Space):
         skip_dropout: Probability of dropping a number that the supernet's skip connections hand on, at the
             beginning of the training; it falls exponentially (P-DARTS: Chen et al. 2019, arXiv 1904.12760,
             section 3.3). Skips that halve maps drop nothing.
+        skip_dropout_restart: The share of the epochs in which alphas rest: until then that probability falls
+            in a straight line, and then begins anew, as in the authors' code.
         stem_multiplier: Channels after the `cifar` stem, as a multiple of `channels`.
     """
 
@@ -85,13 +87,14 @@ class Darts(Space):
         drop_path: ProperFraction = 0.0,
         search_drop_path: ProperFraction = 0.0,
         skip_dropout: ProperFraction = 0.0,
+        skip_dropout_restart: ProperFraction = 0.0,
         stem_multiplier: PositiveInt = 3,
     ) -> None:
         self._task, self._channels, self._cells, self._nodes = task, channels, cells, nodes
         self._make_op = {name: ops[name] for name in operations}
         self._stem, self._stem_multiplier = stem, stem_multiplier
         self._auxiliary, self._drop_path, self._search_drop_path = auxiliary, drop_path, search_drop_path
-        self._skip_dropout = skip_dropout
+        self._skip_dropout, self._skip_dropout_restart = skip_dropout, skip_dropout_restart
         self._reductions = {cells // 3, 2 * cells // 3}
         if len(self._make_op) < len(operations) or not set(operations) - {"none"}:
             raise UnsupportedError(
@@ -196,7 +199,7 @@ class Darts(Space):
         if mixed and isinstance(op, (nn.MaxPool2d, nn.AvgPool2d)):
             op = nn.Sequential(op, nn.BatchNorm2d(channels, affine=False))
         if mixed and self._skip_dropout > 0 and isinstance(op, nn.Identity):
-            return SkipDropout(self._skip_dropout)
+            return SkipDropout(self._skip_dropout, self._skip_dropout_restart)
         drop_path = self._search_drop_path if mixed else self._drop_path
         if drop_path > 0 and not isinstance(op, nn.Identity) and not is_zero(op):
             return nn.Sequential(op, DropPath(drop_path))

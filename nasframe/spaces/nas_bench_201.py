@@ -15,6 +15,7 @@ from nasframe.core import (
     Genotype,
     GlobalAveragePool,
     Graph,
+    InputChoice,
     LayerChoice,
     OpName,
     Space,
@@ -109,13 +110,14 @@ class NasBench201(Space):
         return _Cell([self._node(filler, node, channels) for node in range(1, _NODES)])
 
     def _node(self, filler: Filler, node: int, channels: int) -> nn.Module:
-        choices = [LayerChoice(_edge(node, state), tuple(self._make_op)) for state in range(node)]
-        return filler.sum(
-            [
-                filler.layer(choice, lambda name: self._candidate(name, channels, filler.mixed))
-                for choice in choices
-            ]
-        )
+        edges = tuple(_edge(node, state) for state in range(node))
+        states = InputChoice(f"cell_{node}", tuple(map(str, range(node))), num_chosen=node, edges=edges)
+
+        def edge(name: str) -> nn.Module:
+            choice = LayerChoice(name, tuple(self._make_op))
+            return filler.layer(choice, lambda op: self._candidate(op, channels, filler.mixed))
+
+        return filler.sum([edge(name) for name in edges], states)
 
     def _candidate(self, name: str, channels: int, mixed: bool) -> nn.Module:
         op = self._make_op[name](channels, channels, 1, not mixed)

@@ -2,24 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nasframe.core import generator_for, sample
 from nasframe.errors import UnsupportedError
 from nasframe.recipe import Recipe
 from nasframe.recipe.exploring import declared, trains_supernet
 from nasframe.recipe.planning import task_of
+from nasframe.recipe.recipe import Search
 from nasframe.recipe.rehearsal import rehearse
 from nasframe.registry import Component
 from nasframe.study.plan import Budget
+
+_LEAST: Final = "an epoch of the supernet and the scores after it"
 
 
 def within(recipe: Recipe, budget: Budget, plugins: Sequence[Path] = ()) -> Recipe:
     """The recipe with a search that costs as much as the budget allows.
 
-    A supernet gets as many epochs; an explorer that has architectures trained gets as many of them. One that
-    has neither keeps its evaluations, and costs less.
+    A supernet gets as many epochs, and the stages of a search get shares of them as they have them in the
+    recipe; an explorer that has architectures trained gets as many of them. One that has neither keeps its
+    evaluations, and costs less.
 
     Args:
         recipe: Of a method.
@@ -32,9 +37,10 @@ def within(recipe: Recipe, budget: Budget, plugins: Sequence[Path] = ()) -> Reci
     search = recipe.search
     if trains_supernet(search.score):
         epochs = budget.epochs or _affordable_epochs(recipe, budget.seconds or 0.0, plugins)
-        if epochs < 1:
-            raise _too_small(recipe, budget, "an epoch of the supernet and the scores after it")
-        return replace(recipe, search=replace(search, trainer=_for(search.trainer, epochs)))
+        if epochs < max(1, len(search.stages)):
+            least = f"an epoch of each of {len(search.stages)} stages" if search.stages else _LEAST
+            raise _too_small(recipe, budget, least)
+        return replace(recipe, search=with_epochs(search, epochs))
     if search.score is None or not declared(search.score, "takes_budgets"):
         return recipe
     each = _epochs_of(search.trainer)
@@ -43,6 +49,30 @@ def within(recipe: Recipe, budget: Budget, plugins: Sequence[Path] = ()) -> Reci
     if evaluations < 1:
         raise _too_small(recipe, budget, f"a training of {each} epochs")
     return replace(recipe, search=replace(search, evaluations=evaluations))
+
+
+def epochs_of(search: Search) -> tuple[int, ...]:
+    """Passes over the training examples: of each stage, or of a search without stages."""
+    trainers = [stage.trainer for stage in search.stages] or [search.trainer]
+    return tuple(map(_epochs_of, trainers))
+
+
+def with_epochs(search: Search, total: int) -> Search:
+    """The search with as many epochs in all, at least one for each stage."""
+    if not search.stages:
+        return replace(search, trainer=_for(search.trainer, total))
+    shares = _shared(total, epochs_of(search))
+    pairs = zip(search.stages, shares, strict=True)
+    stages = tuple(replace(stage, trainer=_for(stage.trainer, epochs)) for stage, epochs in pairs)
+    return replace(search, stages=stages)
+
+
+def _shared(total: int, parts: Sequence[int]) -> list[int]:
+    """Whole numbers that add up to `total`, in proportion to some others as near as can be; none is 0."""
+    ends, whole, count = [0], sum(parts), len(parts)
+    for index, until in enumerate(accumulate(parts), start=1):
+        ends.append(min(max(round(total * until / whole), ends[-1] + 1), total - (count - index)))
+    return [end - start for start, end in pairwise(ends)]
 
 
 def _too_small(recipe: Recipe, budget: Budget, least: str) -> UnsupportedError:
@@ -82,15 +112,24 @@ def _evaluations(recipe: Recipe, total: float) -> int:
 
 
 def _affordable_epochs(recipe: Recipe, seconds: float, plugins: Sequence[Path]) -> int:
-    found = _rehearsed(recipe, "search", plugins)
     scores = _rehearsed(recipe, "scoring", plugins).seconds if recipe.search.explorer is not None else 0.0
-    return int((seconds - scores) / (found.seconds / found.num_epochs))
+    own = epochs_of(recipe.search)
+    found = [_rehearsed(recipe, "search", plugins, skipped=index) for index in range(len(own))]
+    an_epoch = [each.seconds / each.num_epochs for each in found]
+    total = int((seconds - scores) / (_sum_of_products(an_epoch, own) / sum(own)))
+    while total >= len(own) and _sum_of_products(an_epoch, _shared(total, own)) > seconds - scores:
+        total -= 1
+    return total
+
+
+def _sum_of_products(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
 
 
 def _affordable_trainings(recipe: Recipe, seconds: float, plugins: Sequence[Path]) -> int:
     return int(seconds / _rehearsed(recipe, "scoring", plugins).seconds)
 
 
-def _rehearsed(recipe: Recipe, stage: str, plugins: Sequence[Path]) -> Any:
+def _rehearsed(recipe: Recipe, stage: str, plugins: Sequence[Path], skipped: int = 0) -> Any:
     genotype = sample(recipe.space(task_of(recipe)), generator_for(recipe.seed, "study"))
-    return rehearse(recipe, stage, genotype, plugins)
+    return rehearse(recipe, stage, genotype, plugins, skipped=skipped)

@@ -13,35 +13,67 @@ from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import numbered
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.page import rendered
-from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell
+from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell, told
 from nasframe.quantity import spell_bytes
 from nasframe.recipe.exporting import report_of
 from nasframe.recipe.loading import load_with_places
 from nasframe.recipe.minimal import minimal_mapping
 from nasframe.recipe.provenance import both_in_order, dotted, sourced_values
+from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.tree import KeyPath
 
 Row: TypeAlias = tuple[str, list[str]]
 """What is compared, and how it is spelled for each run; empty where a run does not have it."""
 
 
+def _parted(folders: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
+    """The runs that are finished, and why others are not, by their paths."""
+    finished, left_out = [], dict[str, str]()
+    for folder in folders:
+        if (reason := _unfinished(folder)) is None:
+            finished.append(folder)
+        else:
+            left_out[str(folder)] = reason
+    if not finished:
+        reasons = "\n".join(f"  {folder}: {reason}" for folder, reason in left_out.items())
+        raise FormatError(f"compare: a run must be finished to be compared, but none is:\n{reasons}")
+    return finished, left_out
+
+
+def _unfinished(folder: Path) -> str | None:
+    """Why a run cannot be compared; None if it can."""
+    try:
+        if (folder / "report.json").exists():
+            report_of(folder / "report.json")
+            return None
+        status = RunDirectory.open(folder).status()
+    except FormatError as error:
+        return str(error).removeprefix(f"{folder}: ")
+    ended, stage = status.get("ended"), status.get("stage", "start")
+    if ended == "failed":
+        return f"failed in the {stage}: {status.get('reason')}"
+    how = "stopped" if status.get("owner") is None else "runs, or was killed,"
+    return f"{how} in the {stage}; `nasframe resume {folder}` finishes it"
+
+
 def compare(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> dict[str, Any]:
     """What differs between finished runs, and their figures, as plain data.
 
     Args:
-        folders: Run directories.
+        folders: Run directories. Those of unfinished runs are told under ``left_out``, with the reason.
         plugins: Python modules that register components which their recipes name.
 
     Raises:
-        FormatError: One of them is no finished run, or one is given twice.
+        FormatError: None of them is a finished run, or one is given twice.
         RecipeError: One of them has a recipe that cannot be read, such as without its plugin.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise FormatError("compare: must be different runs, but one is given twice; leave it out")
+    folders, left_out = _parted(folders)
     reports = [report_of(folder / "report.json") for folder in folders]
     try:
         labels = _labels([str(report["name"]) for report in reports], folders)
-        told: dict[str, Any] = {
+        found: dict[str, Any] = {
             "runs": [_told(*each) for each in zip(labels, folders, reports, strict=True)],
             "metrics": _by_name([report.get("metrics", {}) for report in reports]),
             "cost": _by_name([_cost(report) for report in reports]),
@@ -49,7 +81,7 @@ def compare(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> dict[str, 
         }
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(folders, error) from error
-    return {**told, "recipe": _recipes(folders, plugins)}
+    return {**found, "recipe": _recipes(folders, plugins), "left_out": left_out}
 
 
 def _unreadable(folders: Sequence[Path], error: Exception) -> FormatError:
@@ -73,7 +105,13 @@ def _told(label: str, folder: Path, report: Mapping[str, Any]) -> dict[str, Any]
         "name": str(report["name"]),
         "architecture": report.get("architecture"),
         "health": report.get("verdict", ""),
+        "searched_by": _searched_by(report.get("tradeoff", {})),
     }
+
+
+def _searched_by(tradeoff: Mapping[str, Any]) -> dict[str, str]:
+    """The cost that the search minded, and its unit; empty where it minded none."""
+    return {name: str(tradeoff[name]) for name in ("cost", "unit") if name in tradeoff}
 
 
 def _cost(report: Mapping[str, Any]) -> dict[str, float]:
@@ -130,12 +168,23 @@ def _prefixes(said: Any, path: KeyPath) -> Iterator[KeyPath]:
 
 def figure_rows(found: Mapping[str, Any]) -> list[Row]:
     """Metrics and cost, as text."""
-    rows = [
-        (spell(name), [_spelled(name, value) for value in values])
-        for part in ("metrics", "cost")
-        for name, values in found[part].items()
+    costs = [run["searched_by"] for run in found["runs"]]
+    rows = [_metric_row(name, values, costs) for name, values in found["metrics"].items()]
+    rows += [
+        (_without_unit(spell(name)), [_spelled(name, value) for value in values])
+        for name, values in found["cost"].items()
     ]
-    return [(_without_unit(name), values) for name, values in rows]
+    return rows
+
+
+def _metric_row(name: str, values: Sequence[Any], costs: Sequence[Mapping[str, str]]) -> Row:
+    """A row by the name that all runs have for it; where they paid for different costs, by a common one."""
+    pairs = [
+        (spell(name), "") if value is None else told(name, value, cost)
+        for value, cost in zip(values, costs, strict=True)
+    ]
+    titles = {title for (title, _), value in zip(pairs, values, strict=True) if value is not None}
+    return titles.pop() if len(titles) == 1 else spell(name), [spelled for _, spelled in pairs]
 
 
 def _spelled(name: str, value: Any) -> str:
@@ -200,6 +249,7 @@ def _view(found: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> dic
     return {
         "labels": labels,
         "runs": found["runs"],
+        "left_out": found["left_out"],
         "colors": numbered(labels),
         "sentence": _sentence(found),
         "figures": figure_rows(found),

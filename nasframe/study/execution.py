@@ -13,7 +13,7 @@ from nasframe.recipe import Recipe
 from nasframe.recipe.allocator import keep_freed_memory
 from nasframe.registry import Component
 from nasframe.study.attempt import check_begun, digest
-from nasframe.study.budget import within
+from nasframe.study.budget import epochs_of, with_epochs, within
 from nasframe.study.folder import Folder, Row, check_same
 from nasframe.study.page import write_page
 from nasframe.study.plan import HEAVIEST, RANDOM_ARCHITECTURE, Trial
@@ -137,19 +137,18 @@ class _Setup:
 
         def measure() -> dict[str, Any]:
             search = within(recipe, self._loaded.study.budget, self._plugins).search
-            return {"epochs": search.trainer.settings.get("epochs"), "evaluations": search.evaluations}
+            epochs = sum(epochs_of(search)) if search.stages else search.trainer.settings.get("epochs")
+            return {"epochs": epochs, "evaluations": search.evaluations}
 
         if self._loaded.study.budget.seconds is None:
             found = measure()
         else:  # measured once, so that a study that goes on does what it did before
             found = self._folder.kept(f"budgets/{setting}/{method}.json", measure)
         self.budgets.setdefault(setting, {})[method] = found
-        trainer = recipe.search.trainer
+        search = recipe.search
         if found["epochs"] is not None:
-            trainer = replace(trainer, settings={**trainer.settings, "epochs": found["epochs"]})
-        return replace(
-            recipe, search=replace(recipe.search, trainer=trainer, evaluations=found["evaluations"])
-        )
+            search = with_epochs(search, found["epochs"])
+        return replace(recipe, search=replace(search, evaluations=found["evaluations"]))
 
     def _heaviest(self, setting: str, recipe: Recipe) -> Recipe:
         """The recipe that retrains the architecture with the most multiply-adds."""

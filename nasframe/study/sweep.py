@@ -19,6 +19,7 @@ from nasframe.errors import Problem, RecipeError
 from nasframe.recipe import Recipe, load_recipe
 from nasframe.recipe.allocator import keep_freed_memory
 from nasframe.recipe.discovery import import_modules
+from nasframe.recipe.run_directory import runs_below
 from nasframe.recipe.yaml_text import dump_yaml, split_values
 from nasframe.study.attempt import check_begun, digest, finish, held
 from nasframe.study.execution import HERE, Say
@@ -225,11 +226,15 @@ def run_sweep(
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The finished runs of a sweep, in the order in which they ended; of any other folder itself."""
-    if not (folder / "sweep.yaml").exists():
-        return [folder]
-    done = {row["run"]: folder / row["run"] for _, row in _folder(folder).rows() if not row["failure"]}
-    return list(done.values())
+    """The finished runs of a sweep, in the order in which they ended; a run itself; those that lie in others.
+
+    Args:
+        folder: Of a sweep, of a run, or of runs such as ``runs`` and ``runs/<name>``.
+    """
+    if (folder / "sweep.yaml").exists():
+        done = {row["run"]: folder / row["run"] for _, row in _folder(folder).rows() if not row["failure"]}
+        return list(done.values())
+    return runs_below(folder) or [folder]
 
 
 def _folder(root: Path) -> Folder:

@@ -28,6 +28,7 @@ from nasframe.recipe.devices import device_named
 from nasframe.recipe.discovery import import_modules
 from nasframe.recipe.exploring import trains_supernet
 from nasframe.study.attempt import digest, finish, held
+from nasframe.study.budget import epochs_of
 from nasframe.study.folder import Row
 from nasframe.study.plan import Trial
 from nasframe.study.statistic import kendall
@@ -58,7 +59,7 @@ def run_trial(trial: Trial) -> Row:
     row = identity(trial)
     try:
         trained = trains_supernet(trial.recipe.search.score) and trial.recipe.genotype is None
-        epochs = trial.recipe.search.trainer.settings["epochs"] if trained else 0
+        epochs = epochs_of(trial.recipe.search) if trained else ()
         clock = Clock(trial.folder / CLOCK, trial.recipe.device, epochs)
         with held(trial.folder / RUN):
             finished = finish(trial.recipe, trial.folder / RUN, clock)
@@ -109,7 +110,7 @@ def _epochs(trial: Trial) -> int:
     search = trial.recipe.search
     if trial.recipe.genotype is not None:
         return 0
-    epochs: int = search.trainer.settings["epochs"]  # which a study asks of every trainer
+    epochs = sum(epochs_of(search))
     if trains_supernet(search.score):
         return epochs
     if search.score is not None and search.score.name == "retraining":
@@ -120,7 +121,8 @@ def _epochs(trial: Trial) -> int:
 def _ranking(trial: Trial, finished: Run) -> Row:
     """How the trained supernet orders random architectures, against the table."""
     search = trial.recipe.search
-    if search.benchmark is None or not trial.ranked or not trains_supernet(search.score):
+    is_whole = trains_supernet(search.score) and not search.stages  # a later stage has not all candidates
+    if search.benchmark is None or not trial.ranked or not is_whole:
         return {"kendall": None, "ranked": 0}
     path = finished.folder.parent / "ranking.json"
     if not path.exists():
@@ -191,11 +193,12 @@ class Clock:
     Args:
         path: One line a record: its step, and seconds since the search began.
         device: As the recipe names it.
-        num_epochs: Those of the supernet, whose records come before the scores; 0 where there is none.
+        epochs: Those of the supernet in each stage of the search, whose records come before the scores; empty
+            where there is none.
     """
 
-    def __init__(self, path: Path, device: str, num_epochs: int) -> None:
-        self._path, self._num_epochs = path, num_epochs
+    def __init__(self, path: Path, device: str, epochs: Sequence[int]) -> None:
+        self._path, self._epochs, self._num_epochs = path, epochs, sum(epochs)
         self._now = time.process_time if device_named(device).type == "cpu" else time.perf_counter
         path.parent.mkdir(parents=True, exist_ok=True)
         *lines, torn = (path.read_bytes() if path.exists() else b"").split(b"\n")
@@ -208,12 +211,15 @@ class Clock:
 
     def __call__(self, stage: str, step: int, num_steps: int, epoch: int, metrics: Metrics) -> None:
         """Hear a step: an epoch is over when what follows it begins, an evaluation when it is heard."""
-        is_search = stage == "search"
+        name, _, which = stage.partition(" ")  # such as search 2/3
+        is_search = name == "search"
         if is_search and epoch:
-            if self._epoch and epoch != self._epoch:
+            former = int(which.partition("/")[0]) - 1 if which else 0
+            record = sum(self._epochs[:former]) + epoch
+            if self._epoch and record != self._epoch:
                 self._note(self._epoch)
-            self._epoch = epoch
-        elif stage in ("search", "retrain"):
+            self._epoch = record
+        elif name in ("search", "retrain"):
             if self._num_epochs:
                 self._note(self._num_epochs)
             if is_search:

@@ -110,12 +110,53 @@ def test_the_chance_of_dropout_decays_exponentially_over_a_stage(progress):
     assert torch.equal(layer.eval()(x), x)
 
 
+def test_the_chance_is_that_of_the_authors_code_epoch_by_epoch():
+    # train_search.py: 25 epochs, of which the first 10 train the weights alone; an epoch later there at first
+    space = Darts(
+        TASK, channels=1, cells=3, nodes=1, operations=OPERATIONS, skip_dropout=0.7, skip_dropout_restart=0.4
+    )
+    model = supernet(space)
+    layer = next(module for module in model.modules() if isinstance(module, SkipDropout))
+    x = torch.ones(1, 1, 200, 200)
+    for epoch in (0, 4, 9, 10, 13, 24):
+        model.anneal(epoch / 25)
+        chance = 0.7 * ((25 - epoch) / 25 if epoch < 10 else math.exp(-0.2 * (epoch - 10)))
+        torch.manual_seed(epoch)
+        dropped = (layer(x) == 0).double().mean().item()
+        assert abs(dropped - chance) < 4 * (chance * (1 - chance) / x.numel()) ** 0.5
+
+
 def test_it_stands_at_the_skip_connections_of_the_supernet_that_keep_the_size():
     space = Darts(TASK, channels=2, cells=3, nodes=1, operations=OPERATIONS, skip_dropout=0.5)
     layers = [module for module in supernet(space).modules() if isinstance(module, SkipDropout)]
     assert len(layers) == 2  # the edges of the normal cell; both of each reduction cell halve
     genotype = nasframe.core.sample(space, torch.Generator().manual_seed(0))
     assert not any(isinstance(each, SkipDropout) for each in nasframe.derived(space, genotype).modules())
+
+
+def test_cifar_pdarts_has_the_settings_of_the_paper():
+    # Chen et al. 2019, sections 4.1.1 and 4.1.2, and the authors' train_search.py and train_cifar.py
+    recipe = nasframe.load_recipe("cifar_pdarts", check=False)
+    stages, retrain = recipe.search.stages, recipe.retrain
+    spaces = [stage.space.settings for stage in stages]
+    assert [each["cells"] for each in spaces] == [5, 11, 17]
+    assert [each["skip_dropout"] for each in spaces] == [0.0, 0.4, 0.7]
+    assert [stage.keep for stage in stages] == [None, 5, 3]
+    for stage, space in zip(stages, spaces, strict=True):
+        trainer = stage.trainer.settings
+        assert (trainer["epochs"], trainer["batch_size"]) == (25, 96)
+        assert trainer["optimizer"].settings["lr"] == 0.025
+        assert trainer["schedule"].settings["min_lr"] == 0
+        assert (space["channels"], space["skip_dropout_restart"]) == (16, 10 / 25)
+        assert stage.inherits == ()
+    algorithm = recipe.search.algorithm.settings
+    assert (algorithm["order"], algorithm["warmup_epochs"]) == (1, 10)
+    alphas = algorithm["alpha_optimizer"].settings
+    assert (alphas["lr"], alphas["betas"], alphas["weight_decay"]) == (6e-4, (0.5, 0.999), 1e-3)
+    assert recipe.search.deriver.settings == {"limits": {"skip_connect": 2}}
+    space, trainer = retrain.space.settings, retrain.trainer.settings
+    assert (space["channels"], space["cells"], space["drop_path"]) == (36, 20, 0.3)
+    assert (trainer["epochs"], trainer["batch_size"]) == (600, 128)
 
 
 def test_the_recipe_has_the_stages_of_the_paper_in_small():

@@ -19,6 +19,7 @@ from nasframe.core import (
     WeightUpdate,
     algorithms,
     objectives,
+    projected,
 )
 from nasframe.errors import UnsupportedError
 from nasframe.perturbations.adversarial import AdversarialPerturbation
@@ -53,6 +54,20 @@ def test_random_noise_is_uniform_in_a_box_that_grows_and_ends_on_the_simplex(pro
     for name, row in SHARES.items():
         expected = onto_simplex([each + delta for each, delta in zip(row, noise[name], strict=True)])
         assert moved[name].tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("moved", "expected"),
+    [
+        ([0.7, -0.2, 0.5], [0.7 / 1.2, 0, 0.5 / 1.2]),
+        ([-0.3, -0.1, -0.2], [0, 1, 0]),
+        ([0.6, 0.6, 0.3], [0.4, 0.4, 0.2]),
+    ],
+)
+def test_no_share_is_negative_and_their_sum_stays(moved, expected):
+    shares = torch.tensor([1.0, 0.6, 0.4], dtype=torch.float64)  # a sum of 2
+    found = projected(torch.tensor(moved, dtype=torch.float64), shares)
+    assert found.tolist() == pytest.approx([2 * each for each in expected], rel=1e-12)
 
 
 SLOPES = {"one": [1.0, -2.0, 0.5], "two": [-1.0, 3.0]}

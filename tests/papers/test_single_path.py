@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import itertools
 import math
 from functools import partial
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from nasframe import testing
+from nasframe import load_recipe, testing
 from nasframe.core import (
     Batch,
     Genotype,
@@ -26,7 +27,7 @@ from nasframe.core import (
     spaces,
     supernet,
 )
-from nasframe.errors import UnsupportedError
+from nasframe.errors import RecipeError, UnsupportedError
 from nasframe.testing import example_space, example_testbed
 
 BLOCKS = ("identity", "mb_k3_e3", "mb_k5_e6")
@@ -219,6 +220,40 @@ def test_without_calibration_the_supernets_statistics_are_kept():
     value = scores["supernet"](bed, metric="loss", calibration_batches=0).of(genotype)
     path = inherit(derived(bed.space, genotype), bed.supernet, genotype)
     assert value == pytest.approx(-float(bed.evaluate(path)["loss"]), rel=1e-6)
+
+
+@pytest.mark.parametrize("calibration_batches", [0, 2])
+def test_paths_of_a_supernet_that_keeps_no_statistics_have_a_score(calibration_batches):
+    space = spaces["nas_bench_201"](Task((3, 8, 8), 3), channels=2, cells=1, track_running_stats=False)
+    bed = example_testbed(space)
+    assert any(module.running_var is None for module in norms(bed.supernet))
+    genotype = sample(space, generator_for(2))
+    score = scores["supernet"](bed, metric="loss", calibration_batches=calibration_batches, batch_size=8)
+    path = inherit(derived(space, genotype), bed.supernet, genotype).eval()
+    if calibration_batches:
+        for module in norms(path):
+            module.train().momentum = None
+            module.reset_running_stats()
+        for batch in itertools.islice(bed.batches(8).forever(), calibration_batches):
+            path(batch.inputs)
+        path.eval()
+    else:
+        for module in norms(path):
+            module.running_mean = module.running_var = None
+    assert score.of(genotype) == pytest.approx(-float(bed.evaluate(path)["loss"]), rel=1e-5)
+
+
+def norms(model):
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def test_a_score_of_paths_that_the_supernet_has_otherwise_is_refused_before_it_is_trained():
+    darts = "{type: darts, channels: 2, cells: 3, nodes: 1, operations: [none, max_pool_3x3, skip_connect]}"
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("digits_spos", [f"space={darts}"])
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.kind.code) == ("search.score", "NF108")
+    assert "must find the weights of single paths in the supernet" in problem.rule
 
 
 def test_an_unknown_metric_is_refused_with_those_there_are():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nasframe.quantity import spell_bytes, spell_count, spell_seconds
+from nasframe.quantity import spell_amount, spell_bytes, spell_count, spell_seconds
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,11 @@ def test_a_time_has_its_two_largest_units(seconds, text):
 )
 def test_a_size_has_the_unit_that_suits_it(count, text):
     assert spell_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(698288.0, "", "698,288"), (2.03649, "ms", "2.036 ms"), (12.0, "ms", "12 ms")],
+)
+def test_a_cost_has_its_unit_and_a_count_all_its_digits(value, unit, text):
+    assert spell_amount(value, unit) == text

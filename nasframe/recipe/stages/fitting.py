@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -100,6 +101,7 @@ class Fitting:
                     checkpoints=shop.directory.checkpoints(stretch.folder),
                     progress=hear,
                     note=shop.directory.note,
+                    active=partial(shop.directory.keep_active, stage),
                     interrupts=shop.interrupts,
                     guard=guard,
                     label=label,

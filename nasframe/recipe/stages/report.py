@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from nasframe.core import Conclusion, Genotype, Model, Objective, Space, costs, derived
+from nasframe.core import Conclusion, Genotype, Model, Objective, Space, costs, derived, unit_of
 from nasframe.core.ranks import is_first
 from nasframe.recipe.baseline import Comparison, Contender
 from nasframe.recipe.confusion import Counted, drawn_confusion
@@ -124,8 +124,7 @@ class Reporting:
         component = self.workshop.recipe.search.cost
         assert component is not None  # as the recipe's check says
         cost = component()
-        unit = next((name for name, worth in cost.units.items() if worth == 1), "")
-        return Comparison(found, baseline, component.name, unit, self.workshop.prices(cost))
+        return Comparison(found, baseline, component.name, unit_of(cost.units), self.workshop.prices(cost))
 
     def _tested_by_seed(self, model: Model, stage: str) -> list[dict[str, float]]:
         """Figures of each training, where there are several; it ends with the weights that are kept."""

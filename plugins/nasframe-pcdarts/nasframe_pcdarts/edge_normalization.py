@@ -1,22 +1,10 @@
 """Softmax weights of candidates, and of a node's inputs."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Final, final
+from typing import ClassVar, Final, final
 
 import torch
 
-from nasframe.core import (
-    ALPHA,
-    ArchParam,
-    Candidate,
-    Choice,
-    InputChoice,
-    Kind,
-    Level,
-    MixedOp,
-    is_zero,
-    mixed_ops,
-)
+from nasframe.core import ALPHA, ArchParam, Choice, InputChoice, Kind, Level, WeightedSum, mixed_ops
 from nasframe.types import NonNegativeFloat
 
 BETA: Final = Kind("beta", Level.UPPER)
@@ -25,7 +13,7 @@ BETA: Final = Kind("beta", Level.UPPER)
 
 @mixed_ops.register("pcdarts")
 @final
-class EdgeNormalized(MixedOp):
+class EdgeNormalized(WeightedSum):
     """Mixes candidates by softmax(alpha), and inputs by softmax(beta) (Xu et al. 2020, eq. 3).
 
     Goes with the space `pcdarts`, whose nodes weigh their inputs. A candidate that is always zero takes
@@ -40,17 +28,14 @@ class EdgeNormalized(MixedOp):
     def __init__(self, choice: Choice, *, init_std: NonNegativeFloat = 1e-3) -> None:
         super().__init__()
         kind = BETA if isinstance(choice, InputChoice) else ALPHA
-        self.logits = ArchParam(init_std * torch.randn(len(choice.candidates)), kind)
+        self.alpha = ArchParam(init_std * torch.randn(len(choice.candidates)), kind)
+
+    def logits(self) -> torch.Tensor:
+        """What the softmax is taken of, of shape K."""
+        return self.alpha
 
     def weights(self) -> torch.Tensor:
-        return torch.softmax(self.logits, dim=0)
+        return torch.softmax(self.alpha, dim=0)
 
-    def forward(self, candidates: Sequence[Candidate], *args: Any, **kwargs: Any) -> Any:
-        weights = self.weights()
-        computed = [index for index, candidate in enumerate(candidates) if not is_zero(candidate)]
-        if not computed:
-            return candidates[0](*args, **kwargs)
-        total = weights[computed[0]] * candidates[computed[0]](*args, **kwargs)
-        for index in computed[1:]:
-            total = total + weights[index] * candidates[index](*args, **kwargs)
-        return total
+    def mixture(self) -> torch.Tensor:
+        return self.weights()

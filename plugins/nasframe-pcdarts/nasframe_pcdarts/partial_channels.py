@@ -1,6 +1,6 @@
 """A cell space whose supernet searches on a part of the channels."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, final
 
@@ -23,9 +23,9 @@ class PartialChannels(Space):
     """A cell space with partial channel connections (Xu et al. 2020, arXiv 1907.05737, section 3.2, eq. 2).
 
     In the supernet the candidates of each edge see the first 1/K of the channels; the others pass by, and
-    the two are shuffled. Where a node chooses among inputs, these are weighed (edge normalization, section
-    3.3): take the mixed op `pcdarts`, whose betas do that, and the deriver `pcdarts`. Derived networks are
-    those of the space inside.
+    the two are shuffled. The inputs of a node are weighed (edge normalization, section 3.3), also where all
+    of them are kept, as in `nas_bench_201`: take the mixed op `pcdarts`, whose betas do that, and the
+    deriver `pcdarts`. Derived networks are those of the space inside.
 
     Departure from the authors' code: where an edge halves maps of odd size, what passes by is pooled
     to the larger half, as its candidates do.
@@ -134,6 +134,11 @@ class _PartialFiller(Filler):
 
     def inputs(self, choice: InputChoice, make: Callable[[int], nn.Module]) -> nn.Module:
         return self._filler.inputs(replace(choice, weighed=self._weighed and bool(choice.edges)), make)
+
+    def sum(self, branches: Sequence[nn.Module], choice: InputChoice | None = None) -> nn.Module:
+        if choice is not None and len(branches) > 1:  # the share of a single state is always 1
+            choice = replace(choice, weighed=self._weighed)
+        return self._filler.sum(branches, choice)
 
     def subset(self, choice: InputChoice) -> tuple[int, ...]:
         return self._filler.subset(choice)

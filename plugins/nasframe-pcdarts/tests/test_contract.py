@@ -33,8 +33,9 @@ def test_the_components_are_described_and_typed(registry):
     testing.check_component(registry, "pcdarts")
 
 
-def test_the_space_fulfils_its_contract():
-    testing.check_space(partial(PartialChannels, of=DARTS), nasframe.Task((1, 8, 8), 3))
+@pytest.mark.parametrize("inside", [DARTS, spaces.component("nas_bench_201", channels=4, cells=1)])
+def test_the_space_fulfils_its_contract(inside):
+    testing.check_space(partial(PartialChannels, of=inside), nasframe.Task((1, 8, 8), 3))
 
 
 @pytest.mark.parametrize("num_candidates", [2, 5])
@@ -59,3 +60,20 @@ def test_the_recipe_runs_from_end_to_end_and_moves_betas(tmp_path):
     weights = [value for tag, value in json.loads(line).items() if tag.startswith("alphas/normal_3/")]
     assert len(weights) == 3
     assert sum(weights) == pytest.approx(1, rel=1e-5)
+
+
+def test_the_recipe_of_nas_bench_201_weighs_what_nodes_add_up_and_runs(tmp_path):
+    path = RECIPE.with_name("nas_bench_201_pcdarts.yaml")
+    small = {
+        "data": "{type: synthetic, num_train: 40, num_test: 8, num_classes: 3, height: 8, width: 8}",
+        "space.of.channels": 4, "space.of.cells": 1, "search.augment": "[]", "retrain.augment": "[]",
+        "search.algorithm.warmup_epochs": 0, "search.trainer.epochs": 1, "search.trainer.batch_size": 8,
+        "retrain.trainer.max_steps": 1, "retrain.trainer.batch_size": 8, "trackers": "[jsonl]",
+    }  # fmt: skip
+    recipe = nasframe.load_recipe(path, [f"{key}={value}" for key, value in small.items()], check=False)
+    done = nasframe.run(recipe, tmp_path / "run")
+    assert done.architecture.count("~") == len(done.genotype.choices) == 6
+    (line,) = (done.folder / "search" / "metrics.jsonl").read_text().splitlines()
+    figures = json.loads(line)
+    assert sum(figures[f"alphas/cell_3/{state}"] for state in range(3)) == pytest.approx(1, rel=1e-5)
+    assert figures["health/gap"] == figures["health/supernet_accuracy"] - figures["health/path_accuracy"]

@@ -35,10 +35,10 @@ def by_hand(model):
     """Of all pairs of inputs the one with the largest products, each with its best candidate."""
     kept = {}
     for cell, node in itertools.product(("normal", "reduce"), (2, 3, 4)):
-        beta = shares(model.mixed_ops[f"{cell}_{node}"].logits)
+        beta = shares(model.mixed_ops[f"{cell}_{node}"].alpha)
         best = {}
         for state in range(node):
-            alpha = shares(model.mixed_ops[f"{cell}_{node}_{state}"].logits)
+            alpha = shares(model.mixed_ops[f"{cell}_{node}_{state}"].alpha)
             best[state] = max((beta[state] * alpha[index], OPERATIONS[index]) for index in (1, 2))
         pair = max(
             itertools.permutations(range(node), 2), key=lambda pair: [best[state][0] for state in pair]
@@ -62,7 +62,7 @@ def test_betas_decide_where_the_rule_of_darts_does_not_see_them():
     with torch.no_grad():
         for alpha in model.parameters_of("alpha"):
             alpha.copy_(torch.tensor([0.0, 1.0, 0.0]))
-        model.mixed_ops["normal_4"].logits.copy_(torch.tensor([0.0, 1.0, 3.0, 2.0]))
+        model.mixed_ops["normal_4"].alpha.copy_(torch.tensor([0.0, 1.0, 3.0, 2.0]))
     assert EdgeRule().derive(model)["normal_4"] == ("2", "3")
     assert derivers["darts"]().derive(model)["normal_4"] == ("0", "1")
 
@@ -70,6 +70,6 @@ def test_betas_decide_where_the_rule_of_darts_does_not_see_them():
 def test_weights_that_are_not_finite_are_refused():
     model = make(0)
     with torch.no_grad():
-        model.mixed_ops["normal_2"].logits.fill_(math.nan)
+        model.mixed_ops["normal_2"].alpha.fill_(math.nan)
     with pytest.raises(TrainingError, match=r"must be finite, but not of \['normal_2'\]"):
         EdgeRule().derive(model)

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 import nasframe
-from nasframe.core import spaces, take_weights
+from nasframe.core import MixedInput, derivers, num_architectures, spaces, take_weights
 from nasframe.errors import UnsupportedError
 from nasframe_pcdarts.edge_normalization import BETA, EdgeNormalized
+from nasframe_pcdarts.edge_rule import EdgeRule
 from nasframe_pcdarts.partial_channels import PartialChannels, PartialConnection
 
 TASK = nasframe.Task((1, 8, 8), 3)
@@ -69,14 +70,14 @@ def node_by_hand(model, node, states, name):
     """Σ_j softmax(beta)_j · f_j(x_j), f_j with the sum over candidates by softmax(alpha), and its terms."""
     terms = []
     for state, x in enumerate(states):
-        p = shares(model.mixed_ops[f"{name}_{state}"].logits.tolist())
+        p = shares(model.mixed_ops[f"{name}_{state}"].alpha.tolist())
         candidates = node.branches[state].site.candidates
 
         def inner(part, p=p, candidates=candidates):
             return sum(share * candidate(part) for share, candidate in zip(p, candidates, strict=True))
 
         terms.append(connected(inner, x, 4))
-    weights = shares(model.mixed_ops[name].logits.tolist())
+    weights = shares(model.mixed_ops[name].alpha.tolist())
     return sum(weight * term for weight, term in zip(weights, terms, strict=True)), weights, terms
 
 
@@ -95,7 +96,7 @@ def test_a_node_is_the_sum_of_its_inputs_by_beta_and_of_their_candidates_by_alph
     torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-10)
     # ∂L/∂beta_i = p_i (⟨g, f_i⟩ − Σ_j p_j ⟨g, f_j⟩)
     direction = torch.randn_like(output)
-    beta = model.mixed_ops[name].logits
+    beta = model.mixed_ops[name].alpha
     assert beta.kind == BETA
     (gradient,) = torch.autograd.grad(output, beta, direction)
     along = [(direction * term).sum().item() for term in terms]
@@ -178,16 +179,62 @@ def test_derived_networks_are_those_of_the_space_inside():
     assert space.graphs(genotype) == DARTS(TASK).graphs(genotype)
 
 
-def test_a_space_whose_nodes_choose_no_inputs_has_partial_channels_and_its_own_keys():
-    inside = spaces.component("nas_bench_201", channels=4, cells=1)
-    space = PartialChannels(TASK, of=inside, divisor=2)
+BENCHMARK = spaces.component("nas_bench_201", channels=8, cells=1)
+EDGES = [f"cell_{node}_{state}" for node in (1, 2, 3) for state in range(node)]
+
+
+@pytest.fixture
+def whole_model():
+    """Of a space whose nodes add up all states before them."""
+    torch.manual_seed(0)
+    model = nasframe.supernet(PartialChannels(TASK, of=BENCHMARK, divisor=4), EdgeNormalized).double()
+    with torch.no_grad():
+        for parameter in model.parameters_at("upper"):
+            parameter.normal_()
+    return model
+
+
+@pytest.mark.parametrize("name", ["cell_2", "cell_3"])
+def test_a_node_that_all_states_reach_weighs_them_by_beta_too(whole_model, name):
+    cell = next(module for module in whole_model.modules() if hasattr(module, "nodes"))
+    count = int(name[-1])
+    states = [torch.randn(3, 8, 4, 4, dtype=torch.float64) for _ in range(count)]
+    expected, weights, terms = node_by_hand(whole_model, cell.nodes[count - 1], states, name)
+    output = cell.nodes[count - 1](states)
+    torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-10)
+    direction = torch.randn_like(output)
+    (gradient,) = torch.autograd.grad(output, whole_model.mixed_ops[name].alpha, direction)
+    along = [(direction * term).sum().item() for term in terms]
+    mean = sum(weight * each for weight, each in zip(weights, along, strict=True))
+    wanted = [weight * (each - mean) for weight, each in zip(weights, along, strict=True)]
+    assert gradient.tolist() == pytest.approx(wanted, rel=1e-8, abs=1e-8)
+
+
+def test_betas_of_such_nodes_are_shared_by_all_cells_and_none_weighs_a_single_state(whole_model):
+    assert sorted(len(beta) for beta in whole_model.parameters_of("beta")) == [2, 3]
+    sites = [module for module in whole_model.modules() if isinstance(module, MixedInput)]
+    assert len(sites) == 3 * 2
+    assert sum(isinstance(module, PartialConnection) for module in whole_model.modules()) == 3 * 6
+    assert whole_model(torch.randn(2, 1, 8, 8, dtype=torch.float64)).shape == (2, 3)
+
+
+def test_betas_of_such_nodes_decide_nothing_of_an_architecture(whole_model):
+    space, inside = PartialChannels(TASK, of=BENCHMARK, divisor=4), BENCHMARK(TASK)
+    assert num_architectures(space) == num_architectures(inside) == 5**6
+    preferred = [max(range(5), key=whole_model.mixed_ops[edge].alpha.tolist().__getitem__) for edge in EDGES]
+    operations = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+    expected = {edge: (operations[index],) for edge, index in zip(EDGES, preferred, strict=True)}
+    for deriver in (EdgeRule(), derivers["darts"]()):
+        assert dict(deriver.derive(whole_model).choices) == expected
     genotype = nasframe.sample(space, torch.Generator().manual_seed(0))
-    assert space.key(genotype) == inside(TASK).key(genotype)
-    model = nasframe.supernet(space, EdgeNormalized)
-    connections = [module for module in model.modules() if isinstance(module, PartialConnection)]
-    assert len(connections) == 3 * 6
-    assert set(model.kinds()) == {"alpha", "weight"}
-    assert model(torch.randn(2, 1, 8, 8)).shape == (2, 3)
+    assert sorted(genotype.choices) == EDGES
+    assert space.key(genotype) == inside.key(genotype)
+    assert nasframe.derived(space, genotype).kinds() == ("weight",)
+
+
+def test_such_nodes_need_not_be_weighed():
+    space = PartialChannels(TASK, of=BENCHMARK, divisor=4, weighed=False)
+    assert set(nasframe.supernet(space, EdgeNormalized).kinds()) == {"alpha", "weight"}
 
 
 def test_the_supernet_draws_as_much_as_it_needs_and_no_more():

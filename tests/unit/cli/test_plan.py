@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nasframe.cli import main, plan
+from nasframe.core import ActiveSetting
 from nasframe.recipe import Plan
 from nasframe.recipe.planning import StagePlan
 from nasframe.recipe.rehearsal import Phase, Rehearsal
@@ -87,6 +88,8 @@ def test_it_measures_both_stages_with_plugins_and_leaves_nothing_behind(folder, 
         assert all(50e6 < stage["peak_bytes"] < stage["free_bytes"] for stage in (search, retrain))
     assert told["fits"] is True
     assert (search["precision"], retrain["precision"]) == ("float32", "float32")
+    why = {each["name"]: each["reason"] for each in search["active"]}
+    assert why["precision"] == "what the upper level learns from loses digits in bfloat16"
 
 
 def test_without_measuring_it_counts(folder, capsys):
@@ -112,6 +115,7 @@ def _rehearsal(stage: str, **changes: object) -> Rehearsal:
         "validation_seconds": 1.5, "num_validated": 16, "health_seconds": 0.0,
         "peak_bytes": 3 * 2**30, "free_bytes": 2**31,
         "checkpoint_bytes": 10, "precision": "float32",
+        "active": (ActiveSetting("compile", "off", "because"), ActiveSetting("precision", "x", stage)),
     }  # fmt: skip
     return Rehearsal(**{**known, **changes})  # type: ignore[arg-type]
 
@@ -156,4 +160,16 @@ def test_a_full_disk_is_told(capsys):
         "does not fit: checkpoints take more than is free in /runs",
         "  free some of it, or run it elsewhere by --out",
         "checkpoints take up to 2.0 GiB, 1.0 GiB are free in /runs",
+    ]
+
+
+def test_stages_share_a_line_of_a_setting_that_came_to_the_same_in_them(capsys):
+    stages = tuple(StagePlan(name, _rehearsal(name)) for name in ("search", "retrain"))
+    plan._show_plan(Plan("cpu", stages, Path("/runs"), 10, 2**30), "largest")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    first = lines.index(["setting", "active", "stage", "why"]) + 2
+    assert lines[first : first + 3] == [
+        ["compile", "off", "search,", "retrain", "because"],
+        ["precision", "x", "search", "search"],
+        ["precision", "x", "retrain", "retrain"],
     ]

@@ -247,7 +247,7 @@ def test_what_is_no_trained_network_is_told(
 ) -> None:
     code, _, err = told("predict", tmp_path, tmp_path)
     assert code == 1
-    assert err.startswith(f"error: {tmp_path}: must be a run directory (with recipe.yaml), or a model folder")
+    assert err.startswith(f"error: {tmp_path}: must be a run directory, but has no recipe.yaml; a model")
     code, _, err = told("evaluate", tmp_path)
     assert code == 1
     assert "must be a run directory" in err

@@ -419,7 +419,7 @@ def test_a_dry_run_prints_the_complete_recipe_and_does_nothing(nas: Verb) -> Non
 def test_a_run_tells_where_its_results_are_and_its_progress_line_by_line(nas: Verb) -> None:
     code, out, err = nas("run", "tiny.yaml", "--out", "there")
     assert code == 0
-    for words in ("test accuracy", "parameters", str(Path("there").resolve()), "tensorboard --logdir"):
+    for words in ("test accuracy", "parameters", "  there\n", "tensorboard --logdir there"):
         assert words in out
     lines = [line.split(",")[0] for line in err.splitlines()]
     assert [line for line in lines if not line.startswith("  ")] == [
@@ -433,6 +433,9 @@ def test_a_run_tells_where_its_results_are_and_its_progress_line_by_line(nas: Ve
     assert code == 2
     assert "must be a new or empty folder" in err
     assert nas("resume", "there", "--quiet") == (0, f"{Path('there').resolve()}\n", "")
+    code, _, err = nas("resume", "there", "seed=3")
+    assert code == 2
+    assert "begin another: `nasframe run there/recipe.yaml seed=3`" in " ".join(err.split())
     told = json.loads(nas("resume", "there", "--json").out)
     assert told["folder"] == str(Path("there").resolve())
     assert told["metrics"]["parameters"] > 0

@@ -1,9 +1,12 @@
+import threading
+import warnings
 from itertools import islice
 
 import pytest
 import torch
 
 from nasframe.core import AsGiven, Augmentation, Batch, BatchStream, NormalizeImages, TensorSplit
+from nasframe.errors import DataError
 
 CPU = torch.device("cpu")
 
@@ -122,3 +125,57 @@ def test_labels_become_shares_of_the_classes_where_they_may_be_mixed(targets):
     expected = torch.eye(3)[plain.targets] if plain.targets.dtype == torch.int64 else plain.targets
     assert torch.equal(mixed.targets, expected)
     assert set(plain.targets.tolist()) == set(targets.tolist())
+
+
+class _Broken:
+    """Ten examples, of which some cannot be read; tells when each batch is read, and by which thread."""
+
+    def __init__(self, *broken):
+        self._broken, self.threads = broken, {}
+        self.read = {first: threading.Event() for first in range(10)}
+
+    def __len__(self):
+        return 10
+
+    def batch(self, indices):
+        self.threads[int(indices[0])] = threading.current_thread()
+        self.read[int(indices[0])].set()
+        if any(index in self._broken for index in indices.tolist()):
+            raise OSError("it is cut off")
+        return Batch(indices.float(), indices)
+
+
+def _ahead(split, **settings):
+    return BatchStream(split, AsGiven(), batch_size=3, device=CPU, ahead=True, **settings)
+
+
+def test_batches_that_are_read_ahead_are_the_same():
+    settings = {"training": True, "augment": [_AddNoise()], "seed": 5, "purpose": ("retrain",)}
+    plain, ahead = (list(islice(_stream(ahead=each, **settings).forever(2), 9)) for each in (False, True))
+    for one, other in zip(plain, ahead, strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.targets, other.targets)
+
+
+def test_the_next_batch_is_read_while_one_is_used_and_no_more_of_them():
+    split = _Broken()
+    batches = _ahead(split).epoch(0)
+    assert next(batches).targets.tolist() == [0, 1, 2]
+    assert split.read[3].wait(10)
+    assert split.threads[3] is not threading.current_thread()
+    assert not split.read[6].is_set()
+    batches.close()
+    assert not split.threads[3].is_alive()
+
+
+def test_an_example_that_cannot_be_read_is_told_when_its_batch_comes():
+    batches = _ahead(_Broken(4)).epoch(0)
+    assert next(batches).targets.tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match="data: example 4 must be readable, but it is cut off"):
+        next(batches)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert _epoch(_ahead(_Broken(4), skip_unreadable=True), 0) == [[0, 1, 2], [3, 5], [6, 7, 8], [9]]
+    assert [str(each.message) for each in told] == [
+        "data: example 4 must be readable, but it is cut off; restore or remove it; it is left out"
+    ]

@@ -21,6 +21,7 @@ from nasframe.core import (
     MixedInput,
     MixedLayer,
     MixedOp,
+    Model,
     SamplingFiller,
     Space,
     SumOfInputs,
@@ -131,6 +132,22 @@ def test_a_sum_adds_up_what_each_branch_makes_of_its_state_and_is_no_choice(fill
     assert filler.choices == {}  # type: ignore[attr-defined]
 
 
+def test_a_sum_that_is_weighed_is_so_in_the_supernet_alone_and_decides_nothing() -> None:
+    states = InputChoice("node", ("0", "1", "2"), num_chosen=3, weighed=True)
+    branches = [Times(1), Times(2), Times(10)]
+    filler = SupernetFiller(Mean)
+    assert filler.sum(branches, states)(STATES).item() == pytest.approx((1 + 2 * 20 + 10 * 300) / 3)
+    assert filler.sum(branches, states)(STATES).item() == pytest.approx((1 + 2 * 20 + 10 * 300) / 3)
+    assert list(filler.mixed_ops) == ["node"]
+    model = Model(nn.Identity(), filler.choices, filler.mixed_ops, filler.nesting.conditions)
+    assert not model.decides("node")
+    assert model.genotype({"node": ("0", "1", "2")}) == Genotype()
+    assert model.architectures().sample(torch.Generator()) == Genotype()
+    for other in (DerivedFiller(Genotype()), SamplingFiller(torch.Generator())):
+        assert other.sum(branches, states)(STATES).item() == 1 + 2 * 20 + 10 * 300
+        assert other.choices == {}
+
+
 def test_the_supernet_weighs_inputs_that_have_edges_or_are_all_kept_where_the_choice_says_so() -> None:
     filler = SupernetFiller(Mean)
     weighed = replace(EDGES, id="weighed", weighed=True)
@@ -203,6 +220,11 @@ def test_a_derived_subset_comes_in_the_order_of_the_genotype() -> None:
 def test_a_genotype_that_leaves_a_choice_open_is_refused(choices: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(FormatError, match="choice `layer` must keep at least one of"):
         derive(**choices).layer(LAYER, factor)
+
+
+def test_a_genotype_that_lacks_a_layer_is_told_to_be_of_another_space() -> None:
+    with pytest.raises(FormatError, match=r"`layer` .* not among the 1 choices .* another number of layers"):
+        derive(input=("2", "0")).layer(LAYER, factor)
 
 
 @pytest.mark.parametrize("kept", [("none",), ("hundred",), ("one", "none")])

@@ -186,6 +186,26 @@ def test_every_weight_and_statistic_is_the_supernet_s():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def test_statistics_that_the_supernet_does_not_keep_stay_those_of_the_new_network():
+    space = spaces["nas_bench_201"](TASK, channels=2, cells=1, track_running_stats=False)
+    kept = ("nor_conv_1x1", "nor_conv_3x3", "skip_connect", "avg_pool_3x3", "nor_conv_3x3", "nor_conv_1x1")
+    genotype = space.genotype("|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*kept))
+    model = supernet(space, "uniform_path")
+    model.take(genotype)
+    network = inherit(derived(space, genotype), model, genotype)
+    _same(network.train()(X), model.train()(X))
+    fresh = {
+        id(norm): (norm.running_mean.clone(), norm.num_batches_tracked.item())
+        for norm in network.modules()
+        if isinstance(norm, nn.BatchNorm2d)
+    }
+    assert inherit(network, model, genotype) is network  # moved by the pass, and left alone now
+    for norm in (each for each in network.network.cells.modules() if isinstance(each, nn.BatchNorm2d)):
+        mean, count = fresh[id(norm)]
+        assert torch.equal(norm.running_mean, mean)
+        assert norm.num_batches_tracked.item() == count == 1
+
+
 def test_inherited_weights_are_copies():
     model = _trained(SPACES["macro"], "softmax")
     genotype = sample(SPACES["macro"], generator_for(0))

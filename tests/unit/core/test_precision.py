@@ -1,6 +1,4 @@
 import math
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,13 +19,9 @@ def test_the_speed_of_a_device_is_measured_once_and_draws_nothing_from_the_rando
 @pytest.mark.parametrize(("speedup", "taken"), [(0.01, None), (1.49, None), (1.5, torch.bfloat16)])
 def test_bfloat16_is_taken_where_it_is_worth_it(monkeypatch, speedup, taken):
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda device: speedup)
-    assert fast_precision(CPU) is taken
+    assert fast_precision(torch.device("cuda")) is taken
 
 
-@pytest.mark.skipif(
-    not Path("/proc/cpuinfo").exists()
-    or re.search(r"_bf16|\bbf16", Path("/proc/cpuinfo").read_text()) is not None,
-    reason="the processor has units for bfloat16, or does not tell",
-)
-def test_a_processor_without_units_for_bfloat16_keeps_float32():
+def test_a_processor_keeps_its_precision_however_fast_it_is_with_less(monkeypatch):
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda device: 100.0)
     assert fast_precision(CPU) is None

@@ -9,7 +9,7 @@ from PIL import EpsImagePlugin, Image
 
 from nasframe.core import Preview, preview_of
 from nasframe.datasets.image_folder import image_folder
-from nasframe.errors import DataError
+from nasframe.errors import DataError, FaultWarning
 
 LEVELS = {"cat": 40, "dog": 80, "owl": 120}
 
@@ -210,25 +210,50 @@ def test_what_is_wrong_is_named(plain: Path, spoil: Callable[[Path], Path], rule
 
 def test_images_without_folders_of_classes_are_told_where_to_lie(tmp_path: Path) -> None:
     write(tmp_path / "0.png", 1)
-    with pytest.raises(DataError, match=r"0\.png: must lie in the folder of a class"):
+    with pytest.raises(DataError, match=r"has images \(1\) and no folder; make them, such as .*cat"):
         image_folder(path=tmp_path)
+
+
+def test_a_folder_one_level_too_high_or_too_low_is_asked_for_the_right_one(plain: Path) -> None:
+    photos = plain.rename(plain.with_name("photos"))
+    above = plain
+    above.mkdir()
+    photos = photos.rename(above / "photos")
+    for wrong in (above, photos / "cat"):
+        with pytest.raises(DataError, match=rf"did you mean path: {photos}\?"):
+            image_folder(path=wrong)
 
 
 def test_all_that_cannot_be_used_is_counted_at_once_and_what_to_do_is_told(plain: Path) -> None:
     for name in ("7.png", "8.png"):
         (plain / "dog" / name).write_text("no image")
-    with pytest.raises(DataError, match=r"cannot be decoded.*so it is with 1 more, or set unreadable: skip"):
+    with pytest.raises(DataError, match=r"decoded.*with 1 more \(dog/8\.png\), or set unreadable: skip"):
         image_folder(path=plain, test_fraction=0)
-    for name in ("a.txt", "b.heic"):
-        (plain / "cat" / name).write_text("no image")
-    with pytest.raises(DataError, match=r"a\.txt: must be an image .*, and so must 1 more; convert it"):
+    for name in ("cat/a.txt", "owl/b.heic"):
+        (plain / name).write_text("no image")
+    (plain / "ant").mkdir()
+    write(plain / "0.png", 1)
+    with pytest.raises(DataError) as caught:
         image_folder(path=plain)
+    loose, odd, empty = str(caught.value).splitlines()
+    assert loose.startswith(f"{plain / '0.png'}: must lie in the folder of a class")
+    assert "a.txt: must be an image" in odd
+    assert "and so must 1 more (owl/b.heic); convert it" in odd
+    assert "the class `ant`, but is empty" in empty
+
+
+def test_files_of_other_kinds_can_be_left_out_too(plain: Path) -> None:
+    before = found(image_folder(path=plain, test_fraction=0).train)
+    (plain / "cat" / "z.heic").write_text("no image")
+    with pytest.warns(FaultWarning, match=r"1 of 28 images are left out, the first: .*z\.heic"):
+        assert len(image_folder(path=plain, test_fraction=0, unreadable="skip").train) == len(before)
 
 
 def test_what_systems_leave_in_folders_is_passed_over(plain: Path) -> None:
     before = found(image_folder(path=plain).train)
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
         (plain / "cat" / name).write_bytes(b"")
+    write(plain / "__MACOSX" / "0.png", 1)
     assert found(image_folder(path=plain).train) == before
 
 

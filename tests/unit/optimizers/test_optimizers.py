@@ -130,3 +130,21 @@ def test_what_watches_pytorchs_optimizers_sees_these_too(name):
     copied = copy.deepcopy(optimizer)
     assert type(copied) is type(optimizer)
     assert copied.state_dict().keys() == optimizer.state_dict().keys()
+
+
+@pytest.mark.parametrize(("name", "made"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize("of_gradients", [torch.contiguous_format, torch.channels_last])
+def test_fused_kernels_step_alike_however_gradients_lie_in_memory(name, made, of_gradients):
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(4, 3, 5, 5, generator=generator, dtype=torch.float64)
+    fused = torch.nn.Parameter(drawn.contiguous(memory_format=torch.channels_last))
+    plain = torch.nn.Parameter(drawn.clone())
+    ours = optimizers[name]([fused], lr=0.1, fused=True)
+    theirs = made([plain], lr=0.1, foreach=False, fused=False, weight_decay=ours.defaults["weight_decay"])
+    theirs.param_groups[0]["momentum"] = ours.defaults.get("momentum")
+    for _ in range(3):
+        gradient = torch.randn(drawn.shape, generator=generator, dtype=torch.float64)
+        fused.grad, plain.grad = gradient.contiguous(memory_format=of_gradients), gradient.clone()
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close(fused, plain, rtol=0, atol=1e-12)

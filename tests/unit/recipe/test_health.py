@@ -3,15 +3,17 @@
 import copy
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import nasframe
 from nasframe import Genotype, load_recipe, run
-from nasframe.core import AsGiven, Checkpoints, Task, TensorSplit
+from nasframe.core import AsGiven, Checkpoints, SupernetFiller, Task, TensorSplit
 from nasframe.errors import HealthWarning, RecipeError
 from nasframe.objectives.cross_entropy import CrossEntropy
 from nasframe.recipe import resume
@@ -225,6 +227,39 @@ def test_the_gap_is_what_the_supernet_reaches_beyond_the_path() -> None:
     assert figures["health/supernet_accuracy"] == pytest.approx(float(soft))
     assert figures["health/path_accuracy"] == pytest.approx(float(hard))
     assert figures["health/gap"] == pytest.approx(float(soft - hard))
+
+
+def test_the_path_has_each_state_whole_where_the_supernet_weighs_what_a_node_adds_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, add_up = _Search().model, SupernetFiller.sum
+
+    def weighing(filler: SupernetFiller, branches: Any, choice: Any = None) -> nn.Module:
+        return add_up(filler, branches, choice and replace(choice, weighed=True))
+
+    monkeypatch.setattr(SupernetFiller, "sum", weighing)
+    search = _Search(gap_every=1, gap_fraction=1.0)
+    assert {"cell_1", "cell_2", "cell_3"} == set(search.model.mixed_ops._modules) - set(EDGES)
+    search.health._subject = replace(
+        search.health._subject,
+        derive=lambda: Genotype(
+            {edge: kept for edge, kept in _strongest(search.model).choices.items() if edge in EDGES}
+        ),
+    )
+    search.prefer(GOOD)
+    with torch.no_grad():
+        for node in ("cell_2", "cell_3"):
+            search.model.mixed_ops[node].alpha[0] = 3.0
+    figures = dict(search.health.measure(1, is_last=False))
+    # by hand: the same weights in a supernet that adds up
+    plain.network.load_state_dict(search.model.network.state_dict())
+    for edge in EDGES:
+        plain.mixed_ops[edge].alpha.data = 99 * search.model.mixed_ops[edge].alpha.data
+    (batch,) = search.health._batches("gap", 64).epoch(0)
+    outputs = plain.train()(batch.inputs)
+    expected = (outputs.argmax(1) == batch.targets).float().mean()
+    assert figures["health/path_accuracy"] == pytest.approx(float(expected))
+    assert figures["health/supernet_accuracy"] != pytest.approx(float(expected))
 
 
 TINY = """

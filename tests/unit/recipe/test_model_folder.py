@@ -212,7 +212,9 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize("there", [True, False])
 def test_what_is_no_folder_of_a_network_is_refused(tmp_path: Path, there: bool) -> None:
     path = tmp_path if there else tmp_path / "absent"
-    with pytest.raises(FormatError, match="neither" if there else "no folder"):
+    with pytest.raises(
+        FormatError, match=r"no recipe\.yaml; a model folder" if there else "there is nothing at"
+    ):
         nasframe.load(path)
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from nasframe import Genotype, load_recipe
 from nasframe.core import Space, Task, costs, derived
+from nasframe.errors import UnsupportedError
 from nasframe.recipe import plan, rehearsal, survey
 from nasframe.recipe.planning import Network, Plan, StagePlan, Survey
+from nasframe.recipe.pricing import CostRange
 from nasframe.recipe.rehearsal import Phase, Rehearsal
 from nasframe.spaces.macro import Macro
 
@@ -54,6 +56,35 @@ def test_smallest_and_largest_are_those_of_all_networks_of_the_retraining(tmp_pa
         assert _sizes(space, network.genotype) == (multiply_adds, parameters)
     assert found.retrained == "largest"
     assert found.unknown == ""
+
+
+def test_what_the_search_pays_for_is_told_beside_what_its_budget_leaves(tmp_path):
+    space = Macro(TASK, channels=3, stages=(1, 2), features=4)
+    keys = map("".join, itertools.product("012", repeat=3))
+    every = sorted(_sizes(space, space.genotype(key))[0] for key in keys)
+    paid = "search.cost=flops", "search.algorithm={type: proxyless}", "search.mixed_op=binary_gate"
+
+    def surveyed(max_cost: float) -> Survey:
+        return survey(_recipe(tmp_path, *paid, f"search.penalty={{type: budget, max: {max_cost}}}"))
+
+    found = surveyed(every[0] + 1)
+    assert all(network.cost == network.multiply_adds for network in found.networks.values())
+    assert found.cost == CostRange("flops", "", every[0], every[-1], every[0] + 1)
+    assert "in between" in found.cost.verdict
+    assert "excludes nothing" in surveyed(every[-1]).cost.verdict
+    with pytest.raises(UnsupportedError, match=f"at least {every[0]:,.0f}, what the cheapest"):
+        surveyed(every[0] - 1)
+
+
+def test_a_latency_is_measured_as_the_run_would_unless_nothing_shall_be(tmp_path):
+    paid = "search.cost={type: latency, warmup: 0, repeats: 2}", "search.mixed_op=binary_gate"
+    recipe = _recipe(tmp_path, *paid, "search.algorithm={type: proxyless}")
+    found = survey(recipe)
+    assert (found.cost.name, found.cost.unit) == ("latency", "ms")
+    assert all(found.cost.least <= network.cost <= found.cost.most for network in found.networks.values())
+    unmeasured = survey(recipe, measure=False)
+    assert unmeasured.cost is None
+    assert {network.cost for network in unmeasured.networks.values()} == {None}
 
 
 def test_the_random_network_follows_from_the_seed(tmp_path):

@@ -101,6 +101,7 @@ def test_the_verb_writes_the_page_again_from_plain_data_that_an_older_version_le
         "steps",
         "health",
         "architecture",
+        "active",
     )
     (copy / "report.json").write_text(
         json.dumps({key: value for key, value in report.items() if key not in newer})

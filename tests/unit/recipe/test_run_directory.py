@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import nasframe
+from nasframe.core import Prices
 from nasframe.errors import FormatError
-from nasframe.recipe.run_directory import RunDirectory
+from nasframe.recipe.run_directory import RunDirectory, is_free
 
 TEXT = "name: tiny\n"
 
@@ -78,6 +79,32 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
     assert _names(tmp_path) == ["other.txt"]
 
 
+def test_a_run_that_ended_before_it_trained_anything_gives_its_folder_to_the_next(tmp_path):
+    first = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
+    assert not is_free(tmp_path / "run")  # it runs
+    first.prices(lambda: Prices(1.0))
+    first.update_status(ended="failed", reason="no such image", health={"verdict": "old"})
+    assert is_free(tmp_path / "run")
+    second = RunDirectory.create(tmp_path / "run", "tiny", f"{TEXT}# other", "cpu")
+    assert second.recipe.read_text() == f"{TEXT}# other"
+    assert (second.known_prices(), second.status()["ended"]) == (None, "running")
+    assert {"reason", "health"}.isdisjoint(second.status())
+
+
+@pytest.mark.parametrize("kept", ["a step", "a file of the user's", "a finished stage"])
+def test_a_folder_of_a_run_that_left_something_is_refused_and_left_alone(tmp_path, kept):
+    directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
+    directory.update_status(ended="failed", steps={"search": 1 if kept == "a step" else 0})
+    if kept == "a file of the user's":
+        (directory.root / "notes.txt").write_text("mine")
+    if kept == "a finished stage":
+        (directory.stage("search") / "genotype.json").write_text("{}")
+    before = _names(directory.root)
+    with pytest.raises(FormatError, match="must be a new or empty folder"):
+        RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
+    assert _names(directory.root) == before
+
+
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "run").write_text("mine")
     with pytest.raises(FormatError, match="must be a new or empty folder"):
@@ -91,6 +118,17 @@ def test_changes_of_the_status_add_up_and_leave_no_partial_file(tmp_path):
     status = RunDirectory.open(tmp_path / "run").status()
     assert (status["stage"], status["ended"], status["reason"]) == ("search", "failed", "why")
     assert _names(directory.root) == ["environment.json", "recipe.yaml", "status.json"]
+
+
+def test_a_folder_of_runs_is_asked_for_its_newest_one(tmp_path):
+    for age, name in enumerate(("tiny/new", "tiny/old", "other")):
+        directory = RunDirectory.create(tmp_path / "runs" / name, "tiny", TEXT, "cpu")
+        os.utime(directory.recipe, (1e9 - age, 1e9 - age))
+    newest = tmp_path / "runs" / "tiny" / "new"
+    with pytest.raises(FormatError, match=rf"did you mean `{newest}`, the newest of 3 runs in it"):
+        RunDirectory.open(tmp_path / "runs")
+    with pytest.raises(FormatError, match=rf"there is nothing at .*; did you mean `{newest}`"):
+        RunDirectory.open(tmp_path / "runs" / "tiny" / "news")
 
 
 def test_a_folder_without_a_recipe_is_not_a_run(tmp_path):

@@ -1,8 +1,9 @@
 """A whole run, from a recipe to its folder: small, but real."""
 
+import html
 import json
 import textwrap
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from nasframe import Genotype, load_recipe, registries, run
 from nasframe.core import choices_of, derived
 from nasframe.errors import DataError, FormatError
 from nasframe.recipe import open_run
+from nasframe.recipe.rehearsal import _Enough, _Watch
+from nasframe.recipe.running import run_fitted_by
 
 RECIPE = """
 name: tiny
@@ -101,6 +104,23 @@ def test_the_status_of_a_finished_run_is_done(finished):
     assert status["steps"] == {"search": 4, "retrain": 9}
     assert status["precision"] == {"search": "float32", "retrain": "float32"}
     assert all(status["seconds"][stage] > 0 for stage in status["finished"])
+
+
+def test_settings_of_the_device_are_told_as_a_plan_predicts_them(finished, recipe_file, tmp_path):
+    told = json.loads((finished.folder / "report.json").read_text())["active"]
+    assert told == _status(finished.folder)["active"]
+    assert list(told) == ["search", "retrain"]
+    values = {each["name"]: each["value"] for each in told["search"]}
+    assert values == {
+        "precision": "float32", "compile": "off", "channels_last": "off", "resident": "off",
+        "prefetch": "off", "optimizer": "SGD, all weights in one call",
+    }  # fmt: skip
+    page = html.unescape((finished.folder / "report.html").read_text())
+    assert all(each["reason"] in page for each in told["retrain"])
+    watch = _Watch(torch.device("cpu"))
+    with pytest.raises(_Enough):
+        run_fitted_by(load_recipe(recipe_file, check=False), tmp_path / "plan", watch.fit)
+    assert [asdict(setting) for setting in watch.found[0].active] == told["search"]
 
 
 def test_the_recipe_of_a_run_runs_again_to_the_same_result(finished, tmp_path):

@@ -170,7 +170,7 @@ def test_the_page_shows_what_the_run_cost_and_how_random_architectures_do(tmp_pa
     assert page.says("search 1 min 5 s 33 2 Wh")
     assert page.says("retrain 1 h 2 min 1,000")
     assert page.says("Peak memory: 512 MiB")
-    assert page.says("derived cost, flops 2,000,000")
+    assert page.says("flops of the architecture 2,000,000")
     assert page.says("1 0.25 95.00%")
     assert page.says(
         "The best score is 0.75. Of 1 architecture drawn at random, the median is 0.5 (0.25 less) and the "

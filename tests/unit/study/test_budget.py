@@ -69,7 +69,7 @@ def test_seconds_become_what_measured_steps_say(base, monkeypatch):
         def __init__(self, stage: str, trained: bool) -> None:
             self.seconds = 8.0 if stage == "search" else 3.0 if trained else 5.0
 
-    def rehearse(recipe, stage, genotype, plugins):
+    def rehearse(recipe, stage, genotype, plugins, skipped):
         return Measured(stage, recipe.search.score.name == "retraining")
 
     monkeypatch.setattr(budget, "rehearse", rehearse)
@@ -78,3 +78,36 @@ def test_seconds_become_what_measured_steps_say(base, monkeypatch):
     assert found(base, Budget(seconds=20.5), *TRAINED) == (4, 6)
     with pytest.raises(UnsupportedError, match="an epoch of the supernet and the scores after it"):
         within(loaded(base, *supernet), Budget(seconds=6.0))
+
+
+STAGES = "search.stages=[{trainer: {epochs: 6}}, {keep: 2}, {keep: 1, trainer: {epochs: 2}}]"
+
+
+@pytest.mark.parametrize(
+    ("total", "shares"), [(12, [6, 4, 2]), (24, [12, 8, 4]), (7, [4, 2, 1]), (3, [1, 1, 1]), (13, [6, 5, 2])]
+)
+def test_stages_have_shares_of_the_epochs_of_the_budget(base, total, shares):
+    stages = within(loaded(base, STAGES), Budget(epochs=total)).search.stages
+    assert [stage.trainer.settings["epochs"] for stage in stages] == shares
+    assert sum(shares) == total
+
+
+def test_fewer_epochs_than_stages_are_refused(base):
+    with pytest.raises(UnsupportedError, match="must allow an epoch of each of 3 stages"):
+        within(loaded(base, STAGES), Budget(epochs=2))
+
+
+def test_seconds_of_stages_are_those_of_each(base, monkeypatch):
+    class Measured:
+        """An epoch takes 1 second in the first stage, 2 in the second, 5 in the third."""
+
+        def __init__(self, skipped: int) -> None:
+            self.num_epochs = (6, 4, 2)[skipped]
+            self.seconds = (1.0, 2.0, 5.0)[skipped] * self.num_epochs
+
+    monkeypatch.setattr(budget, "rehearse", lambda *_, skipped: Measured(skipped))
+    stages = within(loaded(base, STAGES), Budget(seconds=25.0)).search.stages
+    # 12 epochs take 6 + 8 + 10 = 24 seconds, 13 of them 26
+    assert [stage.trainer.settings["epochs"] for stage in stages] == [6, 4, 2]
+    with pytest.raises(UnsupportedError, match=r"an epoch of each of 3 stages \(base\), got 7 s"):
+        within(loaded(base, STAGES), Budget(seconds=7.0))

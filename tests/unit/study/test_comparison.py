@@ -10,7 +10,9 @@ from nasframe import load_recipe
 from nasframe.cli import main
 from nasframe.errors import FormatError
 from nasframe.recipe import dump_recipe
+from nasframe.recipe.run_directory import RunDirectory
 from nasframe.study.comparison import compare, figure_rows, write_comparison
+from nasframe.study.sweep import runs_in
 
 HOSTILE = '<script>alert("1")</script>'
 
@@ -18,8 +20,8 @@ HOSTILE = '<script>alert("1")</script>'
 def _folder(folder: Path, overrides: list[str], **changes: Any) -> Path:
     """What a finished run leaves, as far as it is compared."""
     folder.mkdir()
-    (folder.parent / "recipe.yaml").write_text("{name: tiny, data: digits, space: {type: darts, nodes: 2}}")
-    recipe = load_recipe(folder.parent / "recipe.yaml", overrides, check=False)
+    (folder.parent / "tiny.yaml").write_text("{name: tiny, data: digits, space: {type: darts, nodes: 2}}")
+    recipe = load_recipe(folder.parent / "tiny.yaml", overrides, check=False)
     (folder / "recipe.yaml").write_text(dump_recipe(recipe))
     graph = {"title": "normal cell", "nodes": ["a", "b"], "edges": [["a", "b", "skip"]]}
     report = {
@@ -124,15 +126,52 @@ def test_runs_are_named_by_the_part_of_their_path_that_is_their_own(tmp_path):
     assert [run["label"] for run in compare(folders)["runs"]] == ["x/run", "y/run"]
 
 
-def test_a_run_given_twice_or_unfinished_or_broken_is_refused_and_named(runs, tmp_path):
+def test_a_run_given_twice_or_broken_is_refused_and_named(runs, tmp_path):
     with pytest.raises(FormatError, match="must be different runs"):
         compare([runs[0], tmp_path / "b" / ".." / "a"])
     (runs[1] / "report.json").write_text('{"name": "x", "metrics": 3}')
     with pytest.raises(FormatError, match=r"b/report\.json: each must be what a finished run leaves"):
         compare(runs)
-    (runs[1] / "report.json").unlink()
-    with pytest.raises(FormatError, match=rf"nasframe resume {runs[1]}"):
-        compare(runs)
+
+
+def _stopped(folder: Path, **status: Any) -> Path:
+    """What a run leaves that did not reach its report."""
+    directory = RunDirectory.create(folder, "tiny", (folder.parent / "tiny.yaml").read_text(), "cpu")
+    directory.update_status(**status)
+    return folder
+
+
+def test_a_folder_of_runs_is_compared_without_those_that_are_not_finished_which_are_named(runs, tmp_path):
+    failed = _stopped(tmp_path / "c", ended="failed", stage="search", reason="DataError: no image")
+    stopped = _stopped(tmp_path / "d", ended="interrupted", stage="retrain")
+    folders = runs_in(tmp_path)
+    assert folders == [*runs, failed, stopped]
+    found = compare(folders)
+    assert [run["label"] for run in found["runs"]] == ["a", "b"]
+    assert found["left_out"] == {
+        str(failed): "failed in the search: DataError: no image",
+        str(stopped): f"stopped in the retrain; `nasframe resume {stopped}` finishes it",
+    }
+    write_comparison(tmp_path / "page.html", found)
+    assert f"Left out: {failed}: failed in the search" in (tmp_path / "page.html").read_text()
+    with pytest.raises(FormatError, match=r"none is:\n.*c: failed in the search"):
+        compare([failed, stopped])
+
+
+def test_costs_are_told_by_what_they_are_of_with_their_unit(tmp_path):
+    def told(*of: tuple[str, str]) -> dict[str, list[str]]:
+        paid = [{"cost": cost, "unit": unit} for cost, unit in of]
+        folder = tmp_path / of[1][0]
+        folder.mkdir()
+        folders = [
+            _folder(folder / str(index), [], metrics={"derived_cost": 1.25}, tradeoff=each)
+            for index, each in enumerate(paid)
+        ]
+        return dict(figure_rows(compare(folders)))
+
+    latency = ("latency", "ms")
+    assert told(latency, latency)["latency of the architecture"] == ["1.25 ms", "1.25 ms"]
+    assert told(latency, ("energy", "mJ"))["derived cost"] == ["1.25 ms", "1.25 mJ"]
 
 
 def test_the_verb_prints_a_table_or_json_and_names_the_page(runs, tmp_path, capsys):

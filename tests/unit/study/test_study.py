@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -14,13 +15,13 @@ from nasframe.core import executors
 from nasframe.errors import FormatError, RecipeError, StorageError
 from nasframe.recipe import run
 from nasframe.recipe.discovery import shipped_studies
-from nasframe.study import execution
+from nasframe.study import budget, execution
 from nasframe.study.execution import run_study
 from nasframe.study.folder import Folder
 from nasframe.study.page import mean_curve
 from nasframe.study.plan import HEAVIEST, RANDOM_ARCHITECTURE, RANDOM_SEARCH
 from nasframe.study.reading import load_study
-from nasframe.study.trial import Clock
+from nasframe.study.trial import Clock, run_trial
 
 BASE = """\
 name: base
@@ -355,11 +356,11 @@ def test_the_shipped_studies_need_only_what_their_headers_say(tmp_path, macro_ta
 
 def test_a_clock_goes_on_after_an_interruption_and_keeps_first_times(tmp_path):
     path = tmp_path / "clock.jsonl"
-    clock = Clock(path, "cpu", 2)
+    clock = Clock(path, "cpu", [2])
     for step, epoch in ((1, 1), (2, 1), (3, 2)):
         clock("search", step, 4, epoch, {})
     path.write_bytes(path.read_bytes() + b'{"step": 2, "sec')
-    again = Clock(path, "cpu", 2)
+    again = Clock(path, "cpu", [2])
     for step, epoch in ((2, 1), (3, 2), (4, 2)):
         again("search", step, 4, epoch, {})
     again("search", 1, 2, 0, {})
@@ -374,6 +375,71 @@ def test_a_clock_goes_on_after_an_interruption_and_keeps_first_times(tmp_path):
         (seconds[2], 0.3),
         (seconds[3], 0.4),
     ]
+
+
+def test_a_clock_counts_the_epochs_of_all_stages_of_a_search(tmp_path):
+    path = tmp_path / "clock.jsonl"
+    heard = [("search 1/2", 1), ("search 1/2", 2), ("search 2/2", 1), ("search 2/2", 2), ("search 2/2", 3)]
+    for stage, epoch in heard[:4]:
+        Clock(path, "cpu", [2, 3])(stage, 1, 2, epoch, {})  # each time as after an interruption
+    assert not path.exists()
+    clock = Clock(path, "cpu", [2, 3])
+    for stage, epoch in heard[1:]:
+        clock(stage, 1, 2, epoch, {})
+    clock("retrain", 1, 2, 1, {})
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [2, 3, 4, 5]
+
+
+STAGED = """\
+  staged:
+    overrides:
+      search: {stages: [{}, {keep: 2, trainer: {epochs: 2}}]}
+"""
+
+
+def test_a_search_in_stages_costs_as_much_as_any_other(folder):
+    write(Path(), TINY.replace("{epochs: 2}\n", "{epochs: 3}\n", 1) + STAGED)
+    loaded = load_study("tiny.yaml", ["seeds=[0]"], check=False)
+    trials = {trial.method: trial for trial in execution._Setup(loaded, Folder(Path("out")), ()).trials()}
+    stages = trials["staged"].recipe.search.stages
+    assert [each.trainer.settings["epochs"] for each in stages] == [2, 1]  # of 5 and 2
+    row = run_trial(trials["staged"])
+    assert (row["failure"], row["epochs"]) == (None, 3)
+    clock = (trials["staged"].folder / "clock.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in clock] == [1, 2, 3]
+    assert row["seconds"]["search_processor"] == json.loads(clock[-1])["seconds"] > 0
+
+
+def test_seconds_buy_what_steps_of_the_search_were_measured_to_take_once(folder, monkeypatch):
+    write(Path(), TINY.replace("{epochs: 2}", "{seconds: 9}").partition("  diverging")[0])
+    loaded, measured, real = load_study("tiny.yaml", ["seeds=[0]"], check=False), [], budget.rehearse
+
+    def rehearse(*given, **settings):
+        measured.append(real(*given, **settings))
+        return measured[-1]
+
+    monkeypatch.setattr(budget, "rehearse", rehearse)
+    kept = Path(f"out/budgets/small/{RANDOM_SEARCH}.json")
+    kept.parent.mkdir(parents=True)
+    Path("out/study.yaml").touch()
+    kept.write_text('{"epochs": 1, "evaluations": 3}')  # as if it had been measured before
+    found = [
+        {
+            trial.method: trial.recipe.search
+            for trial in execution._Setup(loaded, Folder(Path("out")), ()).trials()
+        }
+        for _ in range(2)
+    ]
+    (one,) = measured  # and the second time, nothing
+    assert found[0] == found[1]
+    assert found[0][RANDOM_SEARCH].evaluations == 3
+    # 5 epochs of 3 steps of 16 of the 48 examples for weights, and a validation and looks after each
+    (phase,) = one.phases
+    assert (one.stage, one.num_epochs, phase.num_steps) == ("search", 5, 15)
+    whole = 15 * phase.seconds_per_step + 5 * one.validation_seconds + one.health_seconds
+    assert 0 < phase.seconds_per_step < whole
+    epochs = found[0]["darts"].trainer.settings["epochs"]
+    assert epochs == math.floor(9 / (whole / 5))
 
 
 def test_mean_curves_begin_where_all_have_something_to_return():

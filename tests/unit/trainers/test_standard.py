@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -31,7 +32,7 @@ from nasframe.core import (
 )
 from nasframe.errors import DataError, FaultWarning, UnsupportedError
 from nasframe.objectives.cross_entropy import CrossEntropy
-from nasframe.trainers import standard
+from nasframe.trainers import _precision
 from nasframe.trainers.standard import Standard
 
 CPU = torch.device("cpu")
@@ -332,13 +333,13 @@ class _Differences(Algorithm):
 
 @pytest.mark.parametrize("fast", [torch.bfloat16, None])
 def test_auto_takes_what_the_device_is_fast_in(tmp_path, monkeypatch, fast):
-    monkeypatch.setattr(standard, "fast_precision", lambda device: fast)
+    monkeypatch.setattr(_precision, "fast_precision", lambda device: fast)
     watched = _Watched(tmp_path).fit(precision="auto")
     assert watched.job.model.network.dtypes == {fast or torch.float32}
 
 
 def test_auto_takes_no_lower_precision_for_finite_differences(tmp_path, monkeypatch):
-    monkeypatch.setattr(standard, "fast_precision", lambda device: torch.bfloat16)
+    monkeypatch.setattr(_precision, "fast_precision", lambda device: torch.bfloat16)
     watched = _Watched(tmp_path, make_algorithm=_Differences).fit(precision="auto")
     assert watched.job.model.network.dtypes == {torch.float32}
 
@@ -359,10 +360,10 @@ def test_a_resumed_stage_keeps_the_precision_that_auto_took_at_first(tmp_path, m
     def stop(record):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(standard, "fast_precision", lambda device: began)
+    monkeypatch.setattr(_precision, "fast_precision", lambda device: began)
     with pytest.raises(KeyboardInterrupt):
         _Watched(tmp_path, start_tracking=lambda start: stop).fit(precision="auto", checkpoint_steps=1)
-    monkeypatch.setattr(standard, "fast_precision", lambda device: resumed)
+    monkeypatch.setattr(_precision, "fast_precision", lambda device: resumed)
     watched = _Watched(tmp_path).fit(precision="auto")
     assert watched.steps[0][1] > 1
     assert watched.job.model.network.dtypes == {began or torch.float32}
@@ -643,7 +644,12 @@ def test_a_compiled_training_is_said_to_be_one_and_goes_on_exactly(tmp_path):
         torch.manual_seed(0)
         notes = []
         model = Model(nn.Sequential(nn.Linear(4, CLASSES, bias=False)))  # of which no C++ is made
-        watched = _Watched(tmp_path / folder, model, valid=_split(0), note=notes.append)
+
+        def hear(active):
+            (told,) = [each.value for each in active if each.name == "compile"]
+            assert (told == "on") is (model.network._compiled_call_impl is not None)
+
+        watched = _Watched(tmp_path / folder, model, valid=_split(0), note=notes.append, active=hear)
         watched.fit(**{"epochs": 2, **settings})
         return _weights(model), notes
 
@@ -689,3 +695,110 @@ def test_examples_that_fit_are_held_by_a_gpu(tmp_path):
     watched = _Watched(tmp_path, note=notes.append, device=torch.device("cuda")).fit(epochs=1)
     assert notes == ["search: all 22 train examples were held by cuda"]
     assert all(parameter.is_cuda for parameter in watched.job.model.parameters())
+
+
+class _Observed(Algorithm):
+    """Trains the weights, and notes what its steps really have."""
+
+    uses_valid = False
+
+    def __init__(self, model, objective):
+        self.model, self.optimizers, self.threads = (model,), [], set()
+
+    def step(self, train, valid, update_weights):
+        self.optimizers.append(update_weights.optimizer)
+        self.threads |= {each.name.partition("_")[0] for each in threading.enumerate()}
+        return update_weights(train)
+
+
+def _images(side):
+    generator = torch.Generator().manual_seed(0)
+    return TensorSplit(torch.randn(12, 3, side, side, generator=generator), torch.arange(12) % CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("side", "settings", "expected"),
+    [
+        (32, {}, {"channels_last": "on"}),
+        (31, {}, {"channels_last": "off"}),
+        (
+            31,
+            {"precision": "bfloat16", "channels_last": True, "prefetch": "always", "resident": "never"},
+            {"precision": "bfloat16", "channels_last": "on", "prefetch": "on"},
+        ),
+        (8, {"resident": "always", "prefetch": "always"}, {"resident": "train"}),
+        (8, {"optimizer": optimizers.component("sgd", lr=0.1, fused=True)}, {"optimizer": "SGD, fused"}),
+    ],
+)
+def test_what_is_told_of_the_settings_is_what_happened(tmp_path, side, settings, expected):
+    torch.manual_seed(0)
+    model, made, told, split = Model(_Layout()), [], [], _images(side)
+
+    def make(*parts):
+        made.append(_Observed(*parts))
+        return made[0]
+
+    _Watched(tmp_path, model, train=split, valid=split, make_algorithm=make, active=told.extend).fit(
+        epochs=1, **settings
+    )
+    values = {each.name: each.value for each in told}
+    assert values == {
+        "precision": "float32", "compile": "off", "channels_last": "off", "resident": "off",
+        "prefetch": "off", "optimizer": "SGD, all weights in one call", **expected,
+    }  # fmt: skip
+    assert all(each.reason for each in told)
+    weight, optimizer = model.network.conv.weight, made[0].optimizers[0]
+    in_last = weight.is_contiguous(memory_format=torch.channels_last)
+    assert (values["channels_last"] == "on") is in_last
+    assert model.network.seen == {in_last}  # also in validation
+    assert model.precision == values["precision"]
+    assert ("batches" in made[0].threads) is (values["prefetch"] == "on")
+    taken = {name for name in ("foreach", "fused") if optimizer.param_groups[0][name]}
+    assert taken == {"fused" if "fused" in values["optimizer"] else "foreach"}
+
+
+def test_an_upper_level_keeps_its_digits_unless_asked_to_lose_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(_precision, "fast_precision", lambda device: torch.bfloat16)
+    for precision, taken in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
+        model, told = _model(alpha=True), []
+        _Watched(tmp_path / precision, model, active=told.extend).fit(epochs=1, precision=precision)
+        assert model.network.dtypes == {taken}
+        assert (
+            told[0].reason
+            == {
+                "auto": "what the upper level learns from loses digits in bfloat16",
+                "bfloat16": "as the recipe says",
+            }[precision]
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("settings", [{}, {"resident": "never"}, {"resident": "never", "prefetch": "never"}])
+def test_batches_that_reach_a_gpu_in_any_way_are_the_same(tmp_path, settings):
+    fitted, told, cuda = [], [], torch.device("cuda")
+    for changed in ({}, settings):
+        watched = _Watched(tmp_path / str(len(fitted)), device=cuda, active=told.extend)
+        watched.fit(epochs=2, precision="float32", **changed)
+        fitted.append(_weights(watched.job.model))
+    for name, weight in fitted[0].items():
+        torch.testing.assert_close(fitted[1][name], weight, rtol=1e-5, atol=1e-6)
+    last = {each.name: each.value for each in told}
+    assert last["resident"] == ("off" if settings else "train")
+    assert last["prefetch"] == ("on" if settings == {"resident": "never"} else "off")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_compiled_passes_on_a_gpu_learn_what_others_do(tmp_path):
+    fitted, split = [], _images(32)
+    for compile in (False, True):
+        torch.manual_seed(0)
+        model = Model(_Layout())
+        watched = _Watched(
+            tmp_path / str(compile), model, train=split, valid=split, device=torch.device("cuda")
+        )
+        watched.fit(epochs=1, precision="float32", compile=compile)
+        fitted.append(_weights(model))
+    for name, weight in fitted[0].items():
+        torch.testing.assert_close(fitted[1][name], weight, rtol=1e-3, atol=1e-4)
