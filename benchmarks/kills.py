@@ -87,6 +87,10 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {
     "darts_bilevel, concrete, adversarial perturbation": (
         _DARTS, "concrete", "  perturbation: adversarial\n  regularizers: [beta_decay]\n",
     ),
+    "darts_bilevel in stages": (
+        _DARTS, "softmax",
+        "  stages: [{}, {keep: 2, inherits: [weights, alphas], space: {channels: 4, skip_dropout: 0.3}}]\n",
+    ),
 }  # fmt: skip
 """Every built-in search with its ways; each run retrains by `weights_only`."""
 
@@ -110,9 +114,16 @@ def outcome(folder: Path) -> Outcome:
         "weights": _plain(load_file(folder / "retrain" / "model.safetensors")),
         "scores": _text(folder / "search" / "scores.jsonl"),
         "lines": {stage: _lines(folder / stage / "metrics.jsonl") for stage in STAGES},
-        "states": {stage: _plain(Checkpoints(folder / stage / "checkpoints").latest()) for stage in STAGES},
+        "states": {part: _plain(Checkpoints(folder / part).latest()) for part in _checkpoints(folder)},
         "events": {stage: _events(folder / stage / "tensorboard") for stage in STAGES},
     }
+
+
+def _checkpoints(folder: Path) -> list[str]:
+    """Where the last state of each part of a run is, and what a stage of a search left to the next."""
+    stages = sorted(path.name for path in (folder / "search").glob("stage_*"))
+    parts = [f"search/{stage}/{kind}" for stage in stages for kind in ("checkpoints", "outcome")]
+    return [*(f"{stage}/checkpoints" for stage in STAGES), *parts]
 
 
 def _text(path: Path) -> str | None:
@@ -210,7 +221,7 @@ def _work(recipe: Path, folder: Path, pipe: int) -> None:
     """The life of a leg; never returns."""
 
     def progress(stage: str, step: int, *others: object) -> None:
-        os.write(pipe, f"{stage}:{step}\n".encode())
+        os.write(pipe, f"{stage.replace(' ', '_')}:{step}\n".encode())  # search 1/2 is one word
 
     warnings.simplefilter("error", FaultWarning)  # an end by a signal breaks nothing that could be told
     try:

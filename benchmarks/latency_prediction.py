@@ -3,9 +3,9 @@
     python benchmarks/latency_prediction.py [--runtime onnx]
 
 Draws random architectures of the spaces `macro` and `mobile` (with `onnx`: of the recipe `photos_latency`),
-predicts each by the prices that a search uses (each part timed alone), and times each whole network, in rounds.
-Prints the rank correlation (Spearman), the range of latencies and the error, and writes a JSON file into
-benchmarks/results. Run it on a quiet machine.
+predicts each by the prices that a search uses (each part timed alone), and times each whole network, in
+rounds. Prints the rank correlation (Spearman), the range of latencies and the error, and writes a JSON file
+into benchmarks/results. Run it on a quiet machine.
 """
 
 import argparse

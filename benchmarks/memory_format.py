@@ -6,7 +6,7 @@ time of a pass and its gradients, the fastest of some.
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,27 @@ import torch
 
 import nasframe
 from measuring import machine, write_json
-from nasframe.core import Genotype, Model, Task
+from nasframe.core import Model, Task
 
-SPACES: Mapping[str, tuple[int, Mapping[str, Any]]] = {
-    "darts": (32, {"channels": 16, "cells": 3}),
-    "nas_bench_201": (32, {"channels": 16, "cells": 1}),
-    "macro": (32, {}),
-    "mobile": (32, {}),
+SPACES: Mapping[str, tuple[tuple[int, ...], Mapping[str, Any]]] = {
+    "darts": ((8, 16, 32), {"channels": 16, "cells": 3}),
+    "nas_bench_201": ((8, 16, 32), {"channels": 16, "cells": 1}),
+    "macro": ((8, 16, 32), {}),
+    "mobile": ((32,), {}),
 }
+"""Sides of images in pixels, and settings."""
+
 BATCH = 8
 
 
-def networks() -> dict[str, tuple[Model, int]]:
-    """A supernet and a derived network of each space, with the size of their images."""
-    made = {}
-    for name, (size, settings) in SPACES.items():
+def networks(name: str) -> Iterator[tuple[str, Model, int]]:
+    """A supernet and a derived network of a space for each size of images."""
+    sizes, settings = SPACES[name]
+    for size in sizes:
         space = nasframe.registries["spaces"][name](Task((3, size, size), 10), **settings)
-        generator = torch.Generator().manual_seed(0)
-        genotype: Genotype = nasframe.core.sample(space, generator)
-        made[f"{name}, supernet"] = nasframe.supernet(space, "softmax"), size
-        made[f"{name}, derived"] = nasframe.derived(space, genotype), size
-    return made
+        genotype = nasframe.core.sample(space, torch.Generator().manual_seed(0))
+        yield f"{name}, {size} pixels, supernet", nasframe.supernet(space, "softmax"), size
+        yield f"{name}, {size} pixels, derived", nasframe.derived(space, genotype), size
 
 
 def seconds(model: Model, images: torch.Tensor) -> float:
@@ -56,9 +56,7 @@ def main() -> None:
     torch.set_num_threads(1)
     formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
     found: dict[str, dict[str, float]] = {}
-    for name, (model, size) in networks().items():
-        if name.split(",")[0] not in given.only:
-            continue
+    for name, model, size in (each for space in given.only for each in networks(space)):
         images = torch.randn(BATCH, 3, size, size)
         times: dict[str, list[float]] = {each: [] for each in formats}
         for _ in range(1 + given.rounds):

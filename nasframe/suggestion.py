@@ -1,7 +1,8 @@
 """What was probably meant by a name that there is not."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Final
 
 _ALIKE: Final = 0.68  # a word of three letters is no spelling of another that shares two
@@ -23,6 +24,29 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     """The question whether the nearest name is meant; empty if there is none."""
     found = nearest(word, names)
     return f"did you mean `{found}`?" if found else ""
+
+
+def meant_path(path: Path, is_wanted: Callable[[Path], bool] = Path.exists) -> str:
+    """The question whether a path is meant that lies beside one that is not there; empty if none does.
+
+    Args:
+        path: Where there is nothing.
+        is_wanted: What the meant one must be.
+    """
+    try:
+        missing = next((each for each in (path, *path.parents) if each.parent.is_dir()), path)
+        if missing.exists():
+            return ""
+        is_last = missing == path
+        beside = [
+            each.name for each in missing.parent.iterdir() if (is_wanted if is_last else Path.is_dir)(each)
+        ]
+    except (OSError, ValueError):  # a folder that nobody may look into, or a name too long for one
+        return ""
+    if (found := nearest(missing.name, sorted(beside))) is None:
+        return ""
+    whole = missing.with_name(found) / path.relative_to(missing)
+    return f"did you mean `{whole if whole.exists() else missing.with_name(found)}`?"
 
 
 def _is_related(word: str, name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias, final
 from annotated_types import Ge, Gt, Interval, Lt
 
 from nasframe.problem_kinds import ABSENT_FILE, OUTER_OUTPUT, ProblemKind
-from nasframe.suggestion import nearest
+from nasframe.suggestion import meant_path
 
 if TYPE_CHECKING:
     import torch
@@ -45,20 +45,8 @@ class MustExist:
         if path.is_file() if self.what == "file" else path.is_dir():
             return None
         there = "there is something else" if path.exists() else "there is nothing"
-        return f"must be a {self.spelling}", "; ".join(
-            filter(None, [f"{there} at {path}", self._meant(path)])
-        )
-
-    def _meant(self, path: Path) -> str:
-        """The question whether what lies beside is meant, where a name of the path is not there."""
-        try:
-            missing = next((each for each in (path, *path.parents) if each.parent.is_dir()), path)
-            beside = {each.name: each for each in missing.parent.iterdir()}
-            wanted = Path.is_dir if missing != path or self.what == "folder" else Path.is_file
-            found = nearest(missing.name, sorted(name for name, each in beside.items() if wanted(each)))
-        except OSError:  # a folder that nobody may look into
-            return ""
-        return f"did you mean `{missing.with_name(found)}`?" if found and not missing.exists() else ""
+        meant = meant_path(path, Path.is_file if self.what == "file" else Path.is_dir)
+        return f"must be a {self.spelling}", "; ".join(filter(None, [f"{there} at {path}", meant]))
 
 
 @final

@@ -3,10 +3,10 @@
 import json
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -190,7 +190,9 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     if quiet:
         typer.echo(str(finished.folder))
         return
-    rows = list(_figures(finished.metrics, report.get("tradeoff", {})))
+    from nasframe.pages.words import figures_told
+
+    rows = [list(row) for row in figures_told(finished.metrics, report.get("tradeoff", {}))]
     rows += [["search", printable(finished.health)]] if finished.health else []
     rows += [["found", printable(finished.genotype.summary)]]
     folder = _from_here(finished.folder)
@@ -213,17 +215,3 @@ def _from_here(path: Path) -> Path:
     """A path below the working folder from there, so that it is short enough to be copied from a line."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def _figures(metrics: Mapping[str, float], tradeoff: Mapping[str, Any]) -> Iterator[list[str]]:
-    """A row for each figure, costs with their unit; a mean and its standard deviation share one."""
-    from nasframe.pages.words import told
-
-    for name, value in metrics.items():
-        figure, _, which = name.rpartition("_")
-        spread = metrics.get(f"{figure}_std")
-        if spread is None or which not in ("mean", "std"):
-            yield [*told(name, value, tradeoff)]
-        elif which == "mean":
-            title, mean = told(figure, value, tradeoff)
-            yield [f"{title} of all seeds", f"{mean} ± {told(figure, spread, tradeoff)[1]}"]

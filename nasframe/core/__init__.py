@@ -10,6 +10,7 @@ from nasframe.core.batch_norm import ExactBatchNorm2d
 from nasframe.core.batch_stream import BatchStream
 from nasframe.core.benchmark import Benchmark, Standing, benchmarks
 from nasframe.core.block import Block, recompute
+from nasframe.core.calibration import calibrated
 from nasframe.core.checkpoint import Checkpoints
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.compiled import uncompiled
@@ -270,6 +271,7 @@ __all__ = [
     "averaged",
     "benchmarks",
     "bfloat16_speedup",
+    "calibrated",
     "cell_graphs",
     "cheapest",
     "check_modelled",

@@ -101,6 +101,17 @@ def is_in_memory(split: Split) -> bool:
     return isinstance(split, TensorSplit)
 
 
+def known_targets(split: Split) -> Any:
+    """The targets of all examples that the host holds; None where they would have to be read from files."""
+    if isinstance(split, TensorSplit):
+        return split._all.targets
+    if isinstance(split, CheckedSplit):
+        return known_targets(split._split)
+    if isinstance(split, Subset) and (targets := known_targets(split._split)) is not None:
+        return map_tensors(lambda tensor: tensor[split.indices], targets)
+    return None
+
+
 def size_in_bytes(split: Split) -> int:
     """What all examples take, if each takes what the first one does; 0 without any."""
     if not len(split):

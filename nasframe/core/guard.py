@@ -14,11 +14,16 @@ class Guard(ABC):
         """Whether it ended the training."""
 
     @abstractmethod
-    def measure(self, epoch: int, *, is_last: bool) -> Mapping[str, float]:
-        """Figures by tag after an epoch, counted from 1.
+    def measure(self, epoch: int, metrics: Mapping[str, float], *, is_last: bool) -> Mapping[str, float]:
+        """Figures by tag after an epoch.
 
         Nothing changes by it: no parameter, buffer or random state, nor what `state_dict` returns. It may be
         interrupted, and is called again then.
+
+        Args:
+            epoch: Counted from 1.
+            metrics: What the training and the validation of the epoch told, such as ``valid_loss``.
+            is_last: Whether the training ends with it.
         """
 
     def costly(self, epoch: int, *, is_last: bool) -> frozenset[str]:

@@ -26,9 +26,12 @@ class MixedOp(nn.Module, ABC):
 
     Attributes:
         makes: The kinds of parameter that it makes.
+        draws: Whether passes in training mode compute what is drawn, and those in evaluation mode something
+            else: running statistics of batch norms are then of many networks, and validation takes its own.
     """
 
     makes: ClassVar[tuple[Kind, ...]] = ()
+    draws: ClassVar[bool] = False
 
     @abstractmethod
     def weights(self) -> torch.Tensor:
@@ -52,6 +55,7 @@ class SampledOp(MixedOp):
         temperature: What alpha is divided by before the softmax.
     """
 
+    draws: ClassVar[bool] = True
     alpha: nn.Parameter
     temperature: float
 
@@ -154,6 +158,8 @@ class NoisySum(WeightedSum):
     What is drawn is a buffer, so that whoever runs a pass again finds it. The random numbers are those of
     the global random state: passes that begin in equal states draw the same.
     """
+
+    draws: ClassVar[bool] = True
 
     @abstractmethod
     def draw_noise(self) -> None:

@@ -161,6 +161,11 @@ class Model(nn.Module):
             if isinstance(op, NoisySum):
                 op.draw_noise()
 
+    @property
+    def draws(self) -> bool:
+        """Whether training computes what is drawn, and evaluation something else (see `MixedOp`)."""
+        return any(op.draws for op in self.mixed_ops.values())
+
     def mixtures(self) -> dict[str, torch.Tensor]:
         """The shares of the candidates in a pass that begins without a new draw, detached, by choice id.
 

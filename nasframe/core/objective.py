@@ -39,6 +39,16 @@ class Objective(ABC):
         """The probability of each class, B K, by a model's outputs; None where they are not of classes."""
         return None
 
+    def constant_outputs(self, targets: Any) -> Any:
+        """What a model would best return that cannot tell one input from another.
+
+        Whoever is not better has learned nothing. None, as here, where nobody can say.
+
+        Args:
+            targets: Of all examples.
+        """
+        return None
+
 
 def with_penalty(
     objective: Objective,

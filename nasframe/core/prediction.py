@@ -15,6 +15,7 @@ from nasframe.core.reader import Reader
 from nasframe.core.task import Task
 from nasframe.errors import DataError, UnsupportedError
 from nasframe.registry import Component
+from nasframe.suggestion import meant_path
 
 _BATCH: Final = 64
 
@@ -144,7 +145,8 @@ def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"{path}: must be a file or a folder, but there is none")
+        meant = f"; {question}" if (question := meant_path(path)) else ""
+        raise DataError(f"{path}: must be a file or a folder, but there is none{meant}")
     below = (each for each in path.rglob("*") if each.suffix.lower() in suffixes and each.is_file())
     found = [each for each in below if not any(part.startswith(".") for part in each.relative_to(path).parts)]
     if not found:

@@ -101,6 +101,9 @@ class Regularized(Objective):
     def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
         return self._objective.loss(outputs, targets)
 
+    def constant_outputs(self, targets: Any) -> Any:
+        return self._objective.constant_outputs(targets)
+
     def metrics(self, outputs: Any, targets: Any) -> Metrics:
         return self._objective.metrics(outputs, targets)
 

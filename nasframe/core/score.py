@@ -107,6 +107,14 @@ class Score(ABC):
     uses_valid: ClassVar[bool] = False
     takes_budgets: ClassVar[bool] = False
 
+    @property
+    def figure(self) -> str | None:
+        """The figure of held-out examples that a score is: a metric's name, or ``loss`` for its negative.
+
+        None, as here, for anything else.
+        """
+        return None
+
     @abstractmethod
     def of(self, genotype: Genotype, budget: float = 1.0) -> float:
         """The score of an architecture.

@@ -33,7 +33,8 @@ class PerturbationRule(Deriver):
     could be dropped, costs a validation.
 
     Departures from the authors' code: choices are settled in the order of the space, where that draws one;
-    weights are not tuned in between; validation is in evaluation mode.
+    weights are not tuned in between; validation is in evaluation mode, by running statistics, which after a
+    training that drew its mixtures (`dirichlet`, `concrete`) are of what was drawn.
 
     Args:
         meanwhile: What each epoch shows until the search ends, for validations are dear.

@@ -45,6 +45,18 @@ class CrossEntropy(Objective):
         logits, _ = main_and_auxiliary(outputs, None, "logits")
         return logits.softmax(1)
 
+    def constant_outputs(self, targets: Any) -> torch.Tensor | None:
+        """The logits of how frequent the classes are."""
+        if not isinstance(targets, torch.Tensor) or not len(targets):
+            return None
+        if targets.is_floating_point():
+            shares_K = targets.mean(0)
+        elif targets.dim() == 1 and targets.min() >= 0:
+            shares_K = targets.bincount() / len(targets)
+        else:
+            return None
+        return shares_K.clamp(min=torch.finfo(shares_K.dtype).tiny).log().expand(len(targets), -1)
+
     @torch.no_grad()
     def metrics(self, outputs: Any, targets: torch.Tensor) -> Metrics:
         logits, _ = main_and_auxiliary(outputs, targets, "logits")

@@ -34,6 +34,12 @@ class MeanSquaredError(Objective):
             loss = loss + self._auxiliary_weight * functional.mse_loss(each, targets.to(each.dtype))
         return loss
 
+    def constant_outputs(self, targets: Any) -> torch.Tensor | None:
+        """The mean of the targets."""
+        if not isinstance(targets, torch.Tensor) or not len(targets):
+            return None
+        return targets.to(torch.get_default_dtype()).mean(0).expand_as(targets)
+
     @torch.no_grad()
     def metrics(self, outputs: Any, targets: torch.Tensor) -> Metrics:
         prediction, _ = self._parts(outputs, targets)

@@ -5,7 +5,7 @@
   const epochs = slider.dataset.epochs.split(" ").map(Number);
   const last = slider.dataset.last;
   const cells = [...document.querySelectorAll(".heat td[data-w]")].map((cell) => [cell, cell.dataset.w.split(" ")]);
-  const rows = document.querySelectorAll(".heat tbody tr");
+  const rows = document.querySelectorAll(".heat:not(.confusion) tbody tr");
   const charts = document.querySelectorAll("svg[data-last]");
   const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const pause = isCalm ? 1000 : Math.max(80, Math.min(600, 8000 / epochs.length)); // ms an epoch

@@ -1,7 +1,7 @@
 """How names and figures are spelled on a page."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from nasframe.quantity import spell_amount, spell_seconds
@@ -43,6 +43,18 @@ def told(name: str, value: Any, tradeoff: Mapping[str, Any]) -> tuple[str, str]:
     if not tradeoff or name not in _COSTS or not isinstance(value, (int, float)):
         return spell(name), figure(name, value)
     return _COSTS[name].format(spell(tradeoff["cost"])), spell_amount(value, str(tradeoff["unit"]))
+
+
+def figures_told(metrics: Mapping[str, Any], tradeoff: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The figures of a run as `told` has each; a mean and its standard deviation share one."""
+    for name, value in metrics.items():
+        one, _, which = name.rpartition("_")
+        spread = metrics.get(f"{one}_std")
+        if spread is None or which not in ("mean", "std"):
+            yield told(name, value, tradeoff)
+        elif which == "mean":
+            title, mean = told(one, value, tradeoff)
+            yield f"{title} of all seeds", f"{mean} ± {told(one, spread, tradeoff)[1]}"
 
 
 def short(value: float) -> str:

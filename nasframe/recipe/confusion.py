@@ -35,6 +35,9 @@ class Counted(Objective):
     def probabilities(self, outputs: Any) -> torch.Tensor | None:
         return self._objective.probabilities(outputs)
 
+    def constant_outputs(self, targets: Any) -> Any:
+        return self._objective.constant_outputs(targets)
+
     def metrics(self, outputs: Any, targets: Any) -> Metrics:
         if not self._model.training:
             self._count(outputs, targets)
@@ -61,6 +64,18 @@ class Counted(Objective):
         return torch.stack(parts).sum(0) if parts else None
 
 
+def plain_confusion(counts_KK: torch.Tensor | None, names: Sequence[str]) -> dict[str, Any]:
+    """What the classes were taken for as plain data; empty where there are no classes, or very many.
+
+    Args:
+        counts_KK: By class and what it was taken for.
+        names: Of the classes; empty where targets are none.
+    """
+    if counts_KK is None or len(names) != len(counts_KK) or len(names) > MOST_CLASSES:
+        return {}
+    return {"classes": list(names), "counts": counts_KK.tolist()}
+
+
 def drawn_confusion(counts_KK: torch.Tensor | None, names: Sequence[str], split: str) -> dict[str, HeatMap]:
     """What the classes of a split were taken for as a picture by its tag; none where there are no classes.
 
@@ -69,7 +84,7 @@ def drawn_confusion(counts_KK: torch.Tensor | None, names: Sequence[str], split:
         names: Of the classes; empty where targets are none.
         split: Whose examples were counted.
     """
-    if counts_KK is None or len(names) != len(counts_KK) or len(names) > MOST_CLASSES:
+    if counts_KK is None or not plain_confusion(counts_KK, names):
         return {}
     counts = counts_KK.numpy()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

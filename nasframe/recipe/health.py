@@ -32,15 +32,18 @@ from nasframe.core import (
     seed_for,
     upper_curvature,
 )
+from nasframe.core.chance import constant_figures
 from nasframe.core.memory import is_out_of_memory
 from nasframe.core.model import evaluating
 from nasframe.core.ranks import shared
 from nasframe.errors import HealthWarning, OutOfMemoryError
 from nasframe.recipe.recipe import Health
+from nasframe.recipe.verdict import VALIDATED, Evidence, in_words
 
 _TAUS: Final = 5  # rank stabilities that are averaged
 _GAP_BATCH: Final = 64
 _SAME: Final = 1e-6
+_SHARES: Final = 1e-3  # how far a sum of shares may be from 1
 CUT: Final = "the derived network does not depend on its input"
 
 Figures: TypeAlias = dict[str, float]
@@ -62,6 +65,7 @@ class Subject:
         preprocess: From raw inputs to network inputs.
         device: Where the model is.
         seed: The run's seed.
+        reads_alphas: Whether the architecture that is kept at the end is read off alphas alone.
     """
 
     model: Model
@@ -73,6 +77,7 @@ class Subject:
     preprocess: Preprocess
     device: torch.device
     seed: int
+    reads_alphas: bool = True
 
 
 @dataclass
@@ -81,6 +86,7 @@ class _Past:
 
     Attributes:
         initial: The candidates' weights before the first epoch.
+        validated: What the validation of the first epoch told; empty if nobody knows.
         weights: Those after the last epoch.
         taus: The newest rank stabilities.
         eigenvalues: The newest (epoch, eigenvalue).
@@ -94,6 +100,7 @@ class _Past:
     """
 
     initial: _Weights = field(default_factory=dict)
+    validated: Figures = field(default_factory=dict)
     weights: _Weights = field(default_factory=dict)
     taus: list[float] = field(default_factory=list)
     eigenvalues: list[tuple[int, float]] = field(default_factory=list)
@@ -111,6 +118,8 @@ class _Past:
 class _Look:
     """What one look at the search saw."""
 
+    validated: Figures
+    figures: Figures
     genotype: Genotype
     edges: list[IdleEdges]
     weights: _Weights
@@ -182,7 +191,7 @@ class SearchHealth(Guard):
             "left_out": self.left_out,
         }
 
-    def measure(self, epoch: int, *, is_last: bool) -> Figures:
+    def measure(self, epoch: int, metrics: Mapping[str, float], *, is_last: bool) -> Figures:
         subject = self._subject
         genotype = subject.derive()
         weights = {name: weights_K.cpu() for name, weights_K in subject.model.choice_weights().items()}
@@ -203,7 +212,17 @@ class SearchHealth(Guard):
         eigenvalue = self._eigenvalue() if "eigenvalue" in due else None
         if eigenvalue is not None:
             figures["health/eigenvalue"] = eigenvalue
-        look = _Look(genotype, edges, _plain(weights), tau, reaches, eigenvalue, is_last)
+        look = _Look(
+            {name: metrics[name] for name in VALIDATED if name in metrics},
+            dict(figures),
+            genotype,
+            edges,
+            _plain(weights),
+            tau,
+            reaches,
+            eigenvalue,
+            is_last,
+        )
         # ranks all measure, for their batch norms may talk to each other, and judge by the first's numbers
         figures, self._look = shared(lambda: (figures, look))
         return figures
@@ -312,7 +331,7 @@ class SearchHealth(Guard):
         trouble, best = self._collapse()
         earlier = None
         if not trouble:
-            self._verdict = _well(epoch, look, past)
+            self._verdict = in_words(_now(epoch, look), past.first, self._evidence(epoch, look))
         else:
             kept = f"best kept at epoch {best}" if best else "no epoch before was better"
             self._verdict = f"collapsing: {trouble} at epoch {epoch}; {kept}"
@@ -330,13 +349,16 @@ class SearchHealth(Guard):
     def _take(self, epoch: int, look: _Look, copy_upper: Callable[[], dict[str, Any]]) -> None:
         """Let the past grow by an epoch, and forget what cannot matter any more."""
         past, settings = self._past, self._settings
+        if epoch == 1:
+            past.validated = look.validated
         past.weights = look.weights
         past.taus = [*past.taus, *([] if look.tau is None else [look.tau])][-_TAUS:]
-        if _differ(look.weights, past.initial):  # else only weights were trained, and nothing was searched
+        searched = _differ(look.weights, past.initial)  # else only weights were trained
+        if searched:
             is_bad = look.reaches is False or any(each.share > settings.max_idle for each in look.edges)
             past.bad = past.bad + 1 if is_bad else 0
             past.best = past.best if is_bad else epoch
-        if look.eigenvalue is not None and math.isfinite(look.eigenvalue):
+        if searched and look.eigenvalue is not None and math.isfinite(look.eigenvalue):
             past.eigenvalues.append((epoch, look.eigenvalue))
             past.eigenvalues = past.eigenvalues[-2 * settings.eigenvalue_window :]
         upper = copy_upper() if settings.action != "tell" else None
@@ -357,6 +379,32 @@ class SearchHealth(Guard):
             return "", past.best
         epoch, _ = past.eigenvalues[-window - 1]
         return f"the largest eigenvalue rose from {rose[0]:.3g} to {rose[1]:.3g}", epoch
+
+    def _evidence(self, epoch: int, look: _Look) -> Evidence:
+        """What the search has learned; what takes time to find out, at its end alone."""
+        subject, past = self._subject, self._past
+        health = dict(look.figures)
+        learns = any(weight.requires_grad for weight in subject.model.parameters_at("upper"))
+        are_shares = all(abs(sum(weights) - 1) < _SHARES for weights in look.weights.values())
+        if not are_shares:
+            del health["health/entropy"]
+        constant: Figures = {}
+        if look.is_last and len(subject.valid):
+            constant = constant_figures(subject.objective, subject.valid, subject.task.num_outputs)
+        gap = (
+            self._batches("gap", _GAP_BATCH, self._settings.gap_fraction) if "health/gap" in health else None
+        )
+        return Evidence(
+            epoch=epoch,
+            validated=look.validated,
+            health=health,
+            first=past.validated,
+            constant=constant,
+            num_valid=len(subject.valid),
+            num_gap=0 if gap is None else len(gap) * gap.batch_size,
+            reads_alphas=subject.reads_alphas and learns,
+            has_moved=_differ(look.weights, past.initial),
+        )
 
     def _act(self, epoch: int, best: int) -> dict[str, Any] | None:
         """Do what the recipe wants; where there is no good epoch to return to, nothing."""
@@ -381,15 +429,14 @@ class SearchHealth(Guard):
         self._past = _Past(**own)
 
 
-def _well(epoch: int, look: _Look, past: _Past) -> str:
-    """The verdict on a search that is not collapsing."""
+def _now(epoch: int, look: _Look) -> str:
+    """What the edges are that have no operation."""
     shares = " and ".join(str(each) for each in look.edges if each.share)
     if look.edges and not shares:
         shares = "every edge has an operation"
-    now = f"{shares} at epoch {epoch}" if shares else f"epoch {epoch}"
     if look.reaches is False:
-        now = f"{CUT} at epoch {epoch}"
-    return f"recovered: {now}; before, {past.first}" if past.first else f"healthy: {now}"
+        shares = CUT
+    return f"{shares} at epoch {epoch}" if shares else f"epoch {epoch}"
 
 
 def _plain(weights: Mapping[str, torch.Tensor]) -> _Weights:

@@ -62,12 +62,17 @@ class CostRange:
         return cls(cost.name, unit_of(units), least, most, max_cost)
 
     @property
+    def is_all_allowed(self) -> bool:
+        """Whether a budget excludes nothing."""
+        return self.max_cost is not None and self.max_cost >= self.most
+
+    @property
     def verdict(self) -> str:
         """What the penalty's limit leaves to choose from; empty where it has none."""
         if self.max_cost is None:
             return ""
         budget, most = (spell_amount(each, self.unit) for each in (self.max_cost, self.most))
-        if self.max_cost < self.most:
+        if not self.is_all_allowed:
             return f"the budget of {budget} lies in between"
         return (
             f"the budget of {budget} excludes nothing, as no architecture costs more than {most}; lower "

@@ -297,7 +297,7 @@ class _Watch:
         for epoch, is_last in epochs:
             if (sort := guard.costly(epoch, is_last=is_last)) not in seconds:
                 started = time.perf_counter()
-                guard.measure(epoch, is_last=is_last)
+                guard.measure(epoch, {}, is_last=is_last)
                 wait_for(self._device)
                 seconds[sort] = time.perf_counter() - started
         return sum(seconds[sort] * count for sort, count in sorts.items())

@@ -24,7 +24,7 @@ Curves: TypeAlias = dict[str, list[float | None]]
 _QUALITIES: Final = (
     ("search/true_accuracy", "accuracy by the table"),
     ("health/path_accuracy", "accuracy of the derived path in the supernet"),
-    ("search/valid_accuracy", "validation accuracy of the supernet"),
+    ("search/valid_accuracy", "validation accuracy in the supernet"),
 )
 """What may tell how good the architecture is that a search prefers after an epoch, the best one first."""
 
@@ -38,6 +38,7 @@ def write_report(
     task: Task,
     standing: Standing | None,
     rows: list[dict[str, float]],
+    confusion: dict[str, Any],
     comparison: Comparison | None = None,
 ) -> None:
     """Write ``report.json``.
@@ -51,6 +52,7 @@ def write_report(
         task: What is learned.
         standing: Where the found architecture truly stands, if a table says so.
         rows: Figures of each seed of the retraining.
+        confusion: What the classes of the test examples were taken for.
         comparison: With a baseline, if there is one.
     """
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
@@ -67,6 +69,7 @@ def write_report(
         "task": asdict(task),
         "metrics": metrics,
         "seeds": rows,
+        "confusion": confusion,
         "benchmark": _benchmark_entry(recipe, standing),
         "architecture": space.key(genotype),
         "genotype": json.loads(genotype.to_json()),

@@ -1,6 +1,7 @@
 """The report as one page."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
@@ -17,10 +18,11 @@ from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, stro
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.measured import table_of
 from nasframe.pages.page import rendered
-from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell, told
+from nasframe.pages.words import duration, figure, figures_told, joules, plain, rate, short, spell
 from nasframe.quantity import spell_bytes
 
 _MOST_DOTS: Final = 500
+_MOST_IN_MATRIX: Final = 30  # classes
 
 
 @reports.register("html")
@@ -28,10 +30,11 @@ _MOST_DOTS: Final = 500
 class Html(Report):
     """Writes ``report.html`` from ``report.json``: one file that needs no network.
 
-    It shows the result in a sentence, the network that was found, the weights of the candidates over
-    the epochs (with a script they play), learning curves, the search's health, what was traded off and
-    against what, how random architectures do, what it cost, the recipe with the origin of each value, the
-    environment, and the command that does it again. Without the script nothing is missing but the play.
+    It shows the result in a sentence, class by class where there are some, the network that was found, the
+    weights of the candidates over the epochs (with a script they play), learning curves, the search's health,
+    what was traded off and against what, how random architectures do, what it cost, the recipe with the
+    origin of each value, the environment, and the command that does it again. Without the script nothing is
+    missing but the play.
 
     Raises:
         FormatError: ``report.json`` is absent or not what it must be.
@@ -73,11 +76,10 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": content["name"],
         "sentence": _sentence(content, sum(seconds.values())),
-        "metrics": [
-            told(name, value, content.get("tradeoff", {}))
-            for name, value in content.get("metrics", {}).items()
-        ],
+        "metrics": list(figures_told(content.get("metrics", {}), content.get("tradeoff", {}))),
         "seeds": _seeds(content.get("seeds", [])),
+        "classes": _classes(content.get("confusion", {})),
+        "confusion": _confusion(content.get("confusion", {})),
         "notes": [str(each) for each in content.get("notes", [])],
         "standing": _standing(content.get("benchmark", {})),
         "total": duration(sum(seconds.values())) if seconds else "",
@@ -162,6 +164,33 @@ def _seeds(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     return [spell(name) for name in names], [
         [figure(name, row.get(name, "")) for name in names] for row in rows
     ]
+
+
+def _classes(confusion: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each class, the worst first: its examples, accuracy, and what it is most taken for."""
+    rows = []
+    for index, (name, counts) in enumerate(
+        zip(confusion.get("classes", []), confusion.get("counts", []), strict=True)
+    ):
+        count, right = sum(counts), counts[index]
+        wrong = [0 if other == index else each for other, each in enumerate(counts)]
+        most = max(wrong)
+        others = f"{confusion['classes'][wrong.index(most)]} ({most:,})" if most else ""
+        told = [str(name), f"{count:,}", f"{right / count:.1%}" if count else "", others]
+        rows.append((right / count if count else math.inf, told))
+    return [told for _, told in sorted(rows, key=lambda row: row[0])]
+
+
+def _confusion(confusion: Mapping[str, Any]) -> dict[str, Any]:
+    """The matrix: counts, and their shares of a class; empty where nobody could read it."""
+    names = [str(name) for name in confusion.get("classes", [])]
+    if len(names) > _MOST_IN_MATRIX:
+        return {}
+    rows = [
+        (name, [(f"{each:,}", f"{each / max(sum(counts), 1):.3f}") for each in counts])
+        for name, counts in zip(names, confusion.get("counts", []), strict=True)
+    ]
+    return {"names": names, "rows": rows} if rows else {}
 
 
 def _parted(

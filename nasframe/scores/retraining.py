@@ -32,6 +32,10 @@ class Retraining(Score):
     ) -> None:
         self._testbed, self._metric, self._examples = testbed, metric, examples
 
+    @property
+    def figure(self) -> str:
+        return self._metric
+
     def of(self, genotype: Genotype, budget: float = 1.0) -> float:
         model = self._testbed.network(genotype)
         metrics = self._testbed.train_network(model, genotype, budget=budget, examples=self._examples)

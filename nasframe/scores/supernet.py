@@ -1,13 +1,22 @@
 """What a path of the trained supernet reaches."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import ClassVar, final
 
-import torch
-from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from nasframe.core import Genotype, Model, Score, Testbed, figure_of, inherit, normalized_by_batch, scores
+from nasframe.core import (
+    Genotype,
+    Model,
+    Score,
+    Testbed,
+    calibrated,
+    figure_of,
+    inherit,
+    normalized_by_batch,
+    scores,
+)
 from nasframe.errors import UnsupportedError
 from nasframe.types import NonNegativeInt, PositiveInt
 
@@ -46,30 +55,21 @@ class Supernet(Score):
             )
         self._testbed, self._supernet, self._metric = testbed, testbed.supernet, metric
         self._num_batches, self._batch_size = calibration_batches, batch_size
-        self._has_statistics = all(norm.running_mean is not None for norm in _norms(testbed.supernet))
+        norms = (each for each in testbed.supernet.modules() if isinstance(each, _BatchNorm))
+        self._has_statistics = all(norm.running_mean is not None for norm in norms)
+
+    @property
+    def figure(self) -> str:
+        return self._metric
 
     def of(self, genotype: Genotype, budget: float = 1.0) -> float:
         model = inherit(self._testbed.network(genotype), self._supernet, genotype).eval()
-        if self._num_batches:
-            self._calibrate(model)
-        with nullcontext() if self._num_batches or self._has_statistics else normalized_by_batch(model):
+        with self._normalized(model):
             return figure_of(self._testbed.evaluate(model), self._metric, "supernet")
 
-    @torch.no_grad()
-    def _calibrate(self, model: Model) -> None:
-        """Give batch norms the mean statistics of some batches; nothing else is in training mode."""
-        norms = _norms(model)
-        before = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # PyTorch's word for the mean of all batches
-            norm.train()
-        for batch in islice(self._testbed.batches(self._batch_size).forever(), self._num_batches):
-            model(batch.inputs)
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            norm.eval()
-
-
-def _norms(model: Model) -> list[nn.modules.batchnorm._BatchNorm]:
-    return [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    def _normalized(self, model: Model) -> AbstractContextManager[None]:
+        """Statistics that are the path's own, or those that the supernet keeps, or of the batch itself."""
+        if self._num_batches:
+            batches = self._testbed.batches(self._batch_size).forever()
+            return calibrated(model, islice(batches, self._num_batches))
+        return nullcontext() if self._has_statistics else normalized_by_batch(model)

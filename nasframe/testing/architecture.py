@@ -119,7 +119,13 @@ def _tried_mixed_op(factory: MakeMixedOp, choice: Choice) -> MixedOp:
     x_BC = torch.randn(5, NUM_INPUTS)
     if isinstance(mixed_op, SampledOp):
         mixed_op.draw(mixed_op.logits().detach().double(), generator_for(0, "check_mixed_op"))
+    state = torch.get_rng_state()
     mixed = mixed_op(candidates, x_BC)
+    require(
+        mixed_op.draws or torch.equal(state, torch.get_rng_state()),
+        f"{where}: `draws` must be True where a training pass draws, or its supernet is validated by "
+        "batch-norm statistics of other networks; set it, or draw nothing",
+    )
     got = tuple(mixed.shape) if isinstance(mixed, torch.Tensor) else type(mixed).__name__
     require(
         got == x_BC.shape,

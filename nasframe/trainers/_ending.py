@@ -32,9 +32,17 @@ class Ending:
         """Whether the validation loss was not lower for too long."""
         return self.patience is not None and state.epoch - state.best_epoch >= self.patience
 
-    def is_last(self, state: State, epoch: int) -> bool:
-        """Whether an epoch is to be the last, unless the guard ends the stage before."""
-        return epoch >= self.epochs or state.step >= state.num_steps
+    def is_last(self, state: State, valid_loss: float | None) -> bool:
+        """Whether the epoch whose steps are made is to be the last, unless the guard ends the stage before.
+
+        Args:
+            state: It is not counted there yet.
+            valid_loss: Its own; None without held-out examples.
+        """
+        epoch = state.epoch + 1
+        best = epoch if state.is_lowest(valid_loss) else state.best_epoch
+        out_of_patience = self.patience is not None and epoch - best >= self.patience
+        return epoch >= self.epochs or state.step >= state.num_steps or out_of_patience
 
     def is_reached(self, state: State) -> bool:
         """Whether no step is left to make."""

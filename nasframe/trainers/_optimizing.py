@@ -11,6 +11,6 @@ def optimizer_steps(optimizer: torch.optim.Optimizer) -> ActiveSetting:
     if settings.get("fused"):
         return ActiveSetting("optimizer", f"{name}, fused", "as the recipe says")
     if settings.get("foreach"):
-        reason = "the bits of one weight after the other; fused kernels round otherwise"
-        return ActiveSetting("optimizer", f"{name}, all weights in one call", reason)
+        reason = "to the bit as weight by weight; fused kernels are not"
+        return ActiveSetting("optimizer", f"{name} in one call", reason)
     return ActiveSetting("optimizer", name, "as it is made")

@@ -84,7 +84,7 @@ class Placement:
         if self.resident != "auto":
             return self.resident == "always", "as the recipe says"
         if device.type != "cuda":
-            return False, f"batches come from the host's memory, which {device} reads"
+            return False, _whose(device)
         if self.skips_unreadable or not is_in_memory(split):
             return False, "examples are read as they come"
         size = size_in_bytes(split) / 2**20
@@ -102,7 +102,7 @@ class Placement:
             )
         if device.type == "cuda":
             return ActiveSetting("prefetch", "on", "the host reads the next batch while the device computes")
-        return ActiveSetting("prefetch", "off", "the host itself computes")
+        return ActiveSetting("prefetch", "off", _whose(device))
 
     def lay_out(self, model: Model, job: Job) -> ActiveSetting:
         """Give the weights of a model, in place, the memory format of the training."""
@@ -118,9 +118,9 @@ class Placement:
         if side is None or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
             return False, "there are no convolutions of images"
         if job.device.type == "cpu" and side >= _LEAST_SIDE:
-            return True, f"convolutions of images from {_LEAST_SIDE} pixels on are fastest so on a CPU"
+            return True, f"on a CPU, images of {_LEAST_SIDE} pixels and more are faster so"
         if job.device.type == "cpu":
-            return False, f"images of less than {_LEAST_SIDE} pixels gain nothing by it on a CPU"
+            return False, f"on a CPU, images of less than {_LEAST_SIDE} pixels gain nothing"
         if job.device.type == "cuda" and model.precision == "bfloat16":
             return True, "the units for bfloat16 take this format"
         return False, f"what it brings in {model.precision} on {job.device.type} was never measured"
@@ -129,6 +129,10 @@ class Placement:
         """What gives batches the memory format that a model wants."""
         wanted = self.channels_last
         return _in_channels_last if wanted is True or (wanted and _is_channels_last(model)) else _as_it_is
+
+
+def _whose(device: torch.device) -> str:
+    return "the device is the host" if device.type == "cpu" else f"{device.type} shares the host's memory"
 
 
 def _side_of_images(split: Split) -> int | None:

@@ -58,8 +58,8 @@ def _lower_precision(
     if algorithm.takes_differences:
         return None, "finite differences need its digits"
     if next(iter(model.parameters_at("upper")), None) is not None:
-        return None, "what the upper level learns from loses digits in bfloat16"
+        return None, "gradients of the upper level lose digits in bfloat16"
     lower = shared(lambda: fast_precision(device))
     if lower is None and device.type == "cpu":
-        return None, "a CPU is to compute the same each time, and few have units for less"
+        return None, "a CPU repeats it to the bit, and few are faster in less"
     return lower, f"bfloat16 is {'' if lower else 'not '}at least 1.5 times as fast on {device}, as measured"

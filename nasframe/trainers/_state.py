@@ -109,8 +109,12 @@ class State:
 
     def note_loss(self, valid_loss: float | None) -> None:
         """Remember which epoch had the lowest validation loss."""
-        if valid_loss is not None and valid_loss <= self.best_loss:
+        if valid_loss is not None and self.is_lowest(valid_loss):
             self.best_loss, self.best_epoch = valid_loss, self.epoch
+
+    def is_lowest(self, valid_loss: float | None) -> bool:
+        """Whether no epoch that is counted had a lower validation loss."""
+        return valid_loss is not None and valid_loss <= self.best_loss
 
     def numbers(self) -> dict[str, Any]:
         """All that ranks must hold alike, by name."""

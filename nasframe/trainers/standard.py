@@ -44,6 +44,7 @@ from nasframe.errors import (
 )
 from nasframe.registry import Component
 from nasframe.trainers._among_ranks import check_ranks, told_of_ranks
+from nasframe.trainers._calibration import own_statistics
 from nasframe.trainers._compiling import compiles
 from nasframe.trainers._ending import Ending
 from nasframe.trainers._evaluation import means
@@ -215,7 +216,8 @@ class Standard(Trainer):
             _check_finite(job, state.epoch + 1, metrics)
             try:
                 metrics.update(self._validated(job, state))
-                seen = self._seen_by_guard(job, state)
+                is_last = self._ending.is_last(state, metrics.get("valid_loss"))
+                seen = self._seen_by_guard(job, state, metrics, is_last=is_last)
             except KeyboardInterrupt:  # whoever interrupts here loses no step of the epoch
                 self._save(job, state)
                 raise
@@ -223,7 +225,6 @@ class Standard(Trainer):
             with job.interrupts.deferred():
                 state.epoch, state.so_far = state.epoch + 1, SoFar()
                 state.note_loss(metrics.get("valid_loss"))
-                is_last = self._ending.is_last(state, state.epoch) or self._ending.is_out_of_patience(state)
                 track(job.describe(Record(state.epoch, {**scalars, **seen}, is_last=is_last)))
                 if job.guard is not None and (earlier := job.guard.judge(state.epoch, state.copy_upper)):
                     state.put_back(earlier)
@@ -232,10 +233,10 @@ class Standard(Trainer):
                     job.interrupts.request()
         self._ending.settle(job, state)
 
-    def _seen_by_guard(self, job: Job, state: State) -> Mapping[str, float]:
-        if job.guard is None:
-            return {}
-        return job.guard.measure(state.epoch + 1, is_last=self._ending.is_last(state, state.epoch + 1))
+    def _seen_by_guard(
+        self, job: Job, state: State, metrics: Mapping[str, float], *, is_last: bool
+    ) -> Mapping[str, float]:
+        return {} if job.guard is None else job.guard.measure(state.epoch + 1, metrics, is_last=is_last)
 
     def _save(self, job: Job, state: State, valid_loss: float | None = None) -> bool:
         return job.checkpoints.save(
@@ -246,7 +247,14 @@ class Standard(Trainer):
         """Figures of the held-out examples."""
         if not len(job.valid):
             return {}
-        with nullcontext() if state.average is None else state.average.in_place():
+        averaged = nullcontext() if state.average is None else state.average.in_place()
+        calibrated = own_statistics(
+            job,
+            self._eval_batch_size,
+            self._placement.layout_of(job.model),
+            skip_unreadable=self._skips_unreadable,
+        )
+        with averaged, calibrated:
             valid = self.evaluate(job.model, job.objective, job.valid, job.preprocess)
         return {f"valid_{name}": float(value) for name, value in valid.items()}
 

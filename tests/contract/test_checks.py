@@ -227,6 +227,18 @@ def test_mixed_op_that_draws_in_weights() -> None:
     refused("neither draw nor change", testing.check_mixed_op, Drawing)
 
 
+def test_mixed_op_that_draws_without_saying_so() -> None:
+    class Secretive(Sum):
+        def forward(self, candidates: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+            return super().forward(candidates, *args, **kwargs) * torch.rand(())
+
+    class Open(Secretive):
+        draws: ClassVar[bool] = True
+
+    refused("`draws` must be True where a training pass draws", testing.check_mixed_op, Secretive)
+    testing.check_mixed_op(Open)
+
+
 def test_mixed_op_that_cuts_its_alpha_off() -> None:
     class Cut(Sum):
         def forward(self, candidates: Sequence[Any], *args: Any, **kwargs: Any) -> Any:

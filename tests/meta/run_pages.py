@@ -2,7 +2,8 @@
 
 A block after `<!-- file: NAME -->` is written to that file. Other blocks of Python share the page's names.
 Commands run in processes of their own, searches and retrainings small and of two steps; in a `console` block
-they must print what is shown. A page may say by `<!-- short: KEY=VALUE ... -->` what makes its runs small. Commands that install something or start a server are left out.
+they must print what is shown. A page may say by `<!-- short: KEY=VALUE ... -->` what makes its runs small.
+Commands that install something or start a server are left out.
 """
 
 import importlib

@@ -128,7 +128,13 @@ def test_every_recipe_has_a_page_with_its_text(made: dict[str, str]) -> None:
         assert "\n".join(said) in made[f"recipes/{name}.md"]
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "cifar_pdarts" else name
+        for name in shipped_recipes()
+    ],
+)
 def test_the_changes_that_a_recipe_proposes_work(pages: ModuleType, made: dict[str, str], name: str) -> None:
     unchanged = recipe_to_mapping(nasframe.load_recipe(name, check=False))
     proposed = pages.recipes.changes(header_of(shipped_recipes()[name].read_text(encoding="utf-8")))

@@ -39,6 +39,7 @@ from nasframe.core import (
     WeightUpdate,
     algorithms,
     averaged,
+    calibrated,
     derived,
     generator_for,
     num_ranks,
@@ -112,6 +113,9 @@ class Case:
         model = self.model().double().train()
         with synchronized(model) if num_ranks() > 1 else nullcontext():
             left = self._steps(model, share)
+            if model.draws:
+                with calibrated(model, [self.batch(90), self.batch(91)]):
+                    left["calibrated"] = model(self.batch(92).inputs)
         left |= model.state_dict()
         return {name: torch.as_tensor(value).detach().clone() for name, value in left.items()}
 

@@ -27,7 +27,12 @@ def test_the_shipped_recipes_are_those_of_the_repository():
     assert {"digits_darts", "cifar_darts", "cifar_darts_small"} <= set(SHIPPED)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+LARGE = "cifar_pdarts"  # three supernets of up to 17 cells
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow) if each == LARGE else each for each in SHIPPED]
+)
 def test_a_recipe_is_valid_and_named_as_its_file(name):
     assert load_recipe(name).name == name
 
@@ -192,6 +197,31 @@ def test_nas_bench_201_darts_has_the_settings_of_the_benchmark():
     alphas = search["algorithm"]["alpha_optimizer"]
     assert (alphas["type"], alphas["lr"], alphas["betas"]) == ("adam", 3e-4, [0.5, 0.999])
     assert (alphas["weight_decay"], search["mixed_op"]["init_std"]) == (1e-3, 1e-3)
+
+
+@pytest.mark.parametrize("explorer", ["regularized_evolution", "random_search"])
+def test_searches_by_training_in_nas_bench_201_have_the_settings_of_the_benchmark(explorer):
+    # Dong and Yang 2020, section 2.2, with 12 epochs instead of 200 (H there), and the authors' R-EA.sh
+    recipe = recipe_to_mapping(load_recipe(f"nas_bench_201_{explorer}", check=False))
+    search, retrain = recipe["search"], recipe["retrain"]
+    assert (search["explorer"]["type"], search["score"]["type"]) == (explorer, "retraining")
+    if explorer == "regularized_evolution":
+        assert (search["explorer"]["population"], search["explorer"]["sample"]) == (10, 3)
+    assert (search["valid_fraction"], retrain["valid_fraction"]) == (0.5, 0)
+    assert search["trainer"] == {**retrain["trainer"], "epochs": 12}
+    assert (search["trainer"]["optimizer"]["lr"], search["trainer"]["batch_size"]) == (0.1, 256)
+    assert search["augment"] == retrain["augment"]
+
+
+def test_nas_bench_201_rsps_has_the_settings_of_the_benchmark():
+    # the authors' RANDOM.config and RANDOM-NAS.sh, with batch norms that keep no statistics
+    recipe = recipe_to_mapping(load_recipe("nas_bench_201_rsps", check=False))
+    search, darts = recipe["search"], recipe_to_mapping(load_recipe("nas_bench_201_darts", check=False))
+    assert search["trainer"] == {**darts["search"]["trainer"], "epochs": 250}
+    assert (search["algorithm"]["type"], search["mixed_op"]["type"]) == ("single_path", "uniform_path")
+    assert (search["explorer"]["type"], search["evaluations"]) == ("random_search", 100)
+    assert (search["score"]["type"], search["score"]["calibration_batches"]) == ("supernet", 0)
+    assert recipe["space"] == {**darts["space"], "track_running_stats": False}
 
 
 @pytest.mark.parametrize("name", ["nas_bench_201_small_darts", "nas_bench_201_darts"])

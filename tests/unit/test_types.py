@@ -11,7 +11,8 @@ from nasframe.types import MustExist
     ("what", "given", "meant"),
     [
         ("folder", "photo", "photos"),
-        ("folder", "Photos/train", "photos"),
+        ("folder", "Photos/train", "photos/train"),
+        ("folder", "Photos/valid", "photos"),
         ("file", "photos/lables.csv", "photos/labels.csv"),
         ("folder", "photos/lables.csv", None),  # what there is, is a file
         ("folder", "somewhere/else", None),

@@ -18,6 +18,7 @@ from nasframe.core import (
     choices_of,
     cost_scale,
 )
+from nasframe.core.chance import constant_figures
 from nasframe.errors import TrainingError, UnsupportedError
 from nasframe.recipe.additions import Additions, figures_of
 from nasframe.recipe.ahead import Ahead
@@ -36,6 +37,7 @@ from nasframe.recipe.stages.records import graphs_of, truth, with_alphas, with_f
 from nasframe.recipe.stages.scoring import score_elsewhere, score_of
 from nasframe.recipe.stages.supernet_search import initial_supernet
 from nasframe.recipe.stages.workshop import Workshop
+from nasframe.recipe.verdict import of_scores
 from nasframe.registry import Component
 
 
@@ -60,8 +62,7 @@ class ExplorerSearch:
         """What was found, and the supernet whose weights scored it, if one did."""
         recipe, directory = self.workshop.recipe, self.workshop.directory
         section = recipe.search
-        left_out = {"all": "the architecture is found by an explorer, not read off alphas"}
-        directory.update_status(health={"verdict": "", "left_out": left_out})
+        self._tell("")
         if section.score is None:
             raise UnsupportedError("search.explorer: must have a search.score to ask for; set one")
         trained, num_records = self._trained(space) if trains_supernet(section.score) else (None, 0)
@@ -79,7 +80,21 @@ class ExplorerSearch:
                 ahead,
             )
             best = self._explored(exploration, space, num_records + 1)
+        self._tell(self._verdict(best, score_of(self.workshop, space, trained).figure))
         return best.genotype, trained
+
+    def _tell(self, verdict: str) -> None:
+        left_out = {"all": "the architecture is found by an explorer, not read off alphas"}
+        self.workshop.directory.update_status(health={"verdict": verdict, "left_out": left_out})
+
+    def _verdict(self, best: Scored, figure: str | None) -> str:
+        """Whether luck explains the best score, where it is a figure of held-out examples."""
+        recipe, task = self.workshop.recipe, self.workshop.data.task
+        _, valid = self.workshop.examples(recipe.search.valid_fraction)
+        if figure is None or not len(valid):
+            return ""
+        constant = constant_figures(recipe.objective(), valid, task.num_outputs)
+        return of_scores(best.value, recipe.search.evaluations, figure, constant, len(valid))
 
     def _trained(self, space: Space) -> tuple[Model, int]:
         """The supernet that scores need, and the step of its last record."""
@@ -102,9 +117,9 @@ class ExplorerSearch:
         section = self.workshop.recipe.search
         if section.cost is None:
             return None
-        cost = section.cost()
-        prices = self.workshop.prices(cost)
-        penalty: Penalty = section.penalty(cost_scale(choices_of(space), prices, cost.units))
+        choices = choices_of(space)
+        prices = self.workshop.prices(choices, section.cost)
+        penalty: Penalty = section.penalty(cost_scale(choices, prices, section.cost().units))
         return None if penalty.max_cost is None else CostLimit(prices, penalty.max_cost)
 
     @contextmanager

@@ -1,14 +1,15 @@
 """The reporting stage: tests the retrained network, tells of the run, and exports."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 from nasframe.core import Conclusion, Genotype, Model, Objective, Space, costs, derived, unit_of
 from nasframe.core.ranks import is_first
 from nasframe.recipe.baseline import Comparison, Contender
-from nasframe.recipe.confusion import Counted, drawn_confusion
+from nasframe.recipe.confusion import Counted, drawn_confusion, plain_confusion
 from nasframe.recipe.exporting import export, finished_run
 from nasframe.recipe.model_folder import set_weights
 from nasframe.recipe.repetition import Repetition, spread
@@ -17,6 +18,8 @@ from nasframe.recipe.schema import recipe_to_mapping
 from nasframe.recipe.stages.records import truth
 from nasframe.recipe.stages.trackers import Trackers
 from nasframe.recipe.stages.workshop import Workshop
+
+_FEW: Final = 100  # test examples: below, the standard error of an accuracy may be above 5 points
 
 
 @final
@@ -47,6 +50,12 @@ class Reporting:
         """Write ``report.json``, the report for people, and what the recipe wants exported."""
         recipe, directory, data = self.workshop.recipe, self.workshop.directory, self.workshop.data
         section, task = recipe.retrain, data.task
+        if 0 < (count := len(data.test)) < _FEW:
+            points = 50 / math.sqrt(count)
+            directory.note(
+                f"the figures of the test are of {count} examples alone: the standard error of an accuracy "
+                f"of 50 % is then {points:.0f} points"
+            )
         space: Space = section.space(task)
         genotype = Genotype.load(directory.genotype)
         model = derived(space, genotype)
@@ -54,7 +63,7 @@ class Reporting:
         model.to(self.workshop.device)
         objective = Counted(section.objective(), model)
         metrics = self._tested(model, objective)
-        confusion = drawn_confusion(objective.take(), data.class_names, "test")
+        counts_KK = objective.take()
         rows = self._tested_by_seed(model, "retrain")
         trained = [_Trained("found", genotype, model, rows or [dict(metrics)]), *self._baseline(space)]
         if not is_first():
@@ -65,10 +74,12 @@ class Reporting:
         metrics |= found.costs
         standing = self.workshop.standing(genotype)
         metrics |= truth(standing)
+        confusion = plain_confusion(counts_KK, data.class_names)
         comparison = self._compared(found, *others) if others else None
-        write_report(directory, recipe, genotype, space, metrics, task, standing, rows, comparison)
+        write_report(directory, recipe, genotype, space, metrics, task, standing, rows, confusion, comparison)
         verdict = str(health_of(directory).get("verdict", ""))
-        conclusion = Conclusion(_leaves(recipe_to_mapping(recipe)), metrics, confusion, verdict)
+        drawn = drawn_confusion(counts_KK, data.class_names, "test")
+        conclusion = Conclusion(_leaves(recipe_to_mapping(recipe)), metrics, drawn, verdict)
         self.trackers.conclude(self._kept, conclusion)
         report = recipe.report().write(directory.root)
         directory.update_status(report=os.path.relpath(report, directory.root))
@@ -111,7 +122,7 @@ class Reporting:
         measured = by_parts
         if (component := self.workshop.recipe.search.cost) is not None:
             cost = component()
-            prices = self.workshop.prices(cost)
+            prices = self.workshop.retrained_prices(component)
             by_parts = [prices.of(each.genotype) for each in trained]
             if cost.is_measured:
                 measured = cost.of_each([each.model for each in trained], task)
@@ -124,7 +135,9 @@ class Reporting:
         component = self.workshop.recipe.search.cost
         assert component is not None  # as the recipe's check says
         cost = component()
-        return Comparison(found, baseline, component.name, unit_of(cost.units), self.workshop.prices(cost))
+        return Comparison(
+            found, baseline, component.name, unit_of(cost.units), self.workshop.retrained_prices(component)
+        )
 
     def _tested_by_seed(self, model: Model, stage: str) -> list[dict[str, float]]:
         """Figures of each training, where there are several; it ends with the weights that are kept."""

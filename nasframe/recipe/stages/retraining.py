@@ -52,7 +52,7 @@ class Retraining:
         if section.baseline is None or recipe.search.cost is None:
             return
         space: Space = section.space(self.workshop.data.task)
-        found, prices = Genotype.load(directory.genotype), self.workshop.prices(recipe.search.cost())
+        found, prices = Genotype.load(directory.genotype), self.workshop.retrained_prices(recipe.search.cost)
         baseline = matched(space, section.baseline, prices, found)
         directory.stage("baseline")
         baseline.save(directory.baseline)

@@ -48,7 +48,7 @@ class Searching:
             self.workshop.standing(known)  # refused now, not after the retraining
             known.save(directory.genotype)
             if recipe.search.cost is not None:
-                self.workshop.prices(recipe.search.cost())
+                self.workshop.retrained_prices(recipe.search.cost)
             return
         self._check_findings()
         task = self.workshop.data.task

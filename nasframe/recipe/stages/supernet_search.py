@@ -110,7 +110,7 @@ class SupernetSearch:
             record = with_figures(record, {**stretch.figures, **figures_of(objective)})
             return record if pricing is None else with_figures(record, pricing.figures(genotype))
 
-        guard = self._guard(model, space, objective, derive, stretch)
+        guard = self._guard(model, space, objective, derive, stretch, reads_alphas=not deriver.validates)
         last = self.fitting.fit("search", section, model, objective, make_algorithm, describe, guard, stretch)
         return last, derive
 
@@ -119,8 +119,8 @@ class SupernetSearch:
         section = self.workshop.recipe.search
         if section.cost is None:
             return None
-        cost = section.cost()
-        return Pricing.of(model, self.workshop.prices(cost), cost, section.penalty)
+        prices = self.workshop.prices(model.choices, section.cost)
+        return Pricing.of(model, prices, section.cost(), section.penalty)
 
     def _guard(
         self,
@@ -129,6 +129,8 @@ class SupernetSearch:
         objective: Objective,
         derive: Callable[[], Genotype],
         stretch: Stretch,
+        *,
+        reads_alphas: bool,
     ) -> Guard | None:
         """What looks at the search after each epoch; at each of its stages by itself."""
         if not len(model.mixed_ops):
@@ -153,6 +155,7 @@ class SupernetSearch:
             preprocess=data.preprocess,
             device=self.workshop.device,
             seed=recipe.seed,
+            reads_alphas=reads_alphas,
         )
         return SearchHealth(
             recipe.search.health,

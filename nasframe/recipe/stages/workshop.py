@@ -1,12 +1,13 @@
 """What every stage of a run works with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Final, TypeAlias, final
 
 from nasframe.core import (
     Benchmark,
+    Choice,
     Cost,
     Dataset,
     Genotype,
@@ -23,8 +24,10 @@ from nasframe.core.dataset import checked
 from nasframe.core.ranks import num_ranks
 from nasframe.recipe.devices import kernels_for, threads_for
 from nasframe.recipe.joining import device_of_rank
+from nasframe.recipe.pricing import CostRange
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.run_directory import RunDirectory
+from nasframe.registry import Component
 
 _ECHO_SECONDS: Final = 2.0  # in which torchrun has passed a signal on
 
@@ -74,14 +77,27 @@ class Workshop:
         """Where an architecture truly stands; None without a table that says so."""
         return None if self._benchmark is None else self._benchmark.standing(genotype)
 
+    def prices(self, choices: Mapping[str, Choice], cost: Component[Cost]) -> Prices:
+        """What the networks that will be retrained cost, choice by choice; a budget without effect is noted.
+
+        Args:
+            choices: Of the space that is searched.
+            cost: That of the search.
+        """
+        found = self.retrained_prices(cost)
+        told = CostRange.of(choices, found, cost, self.recipe.search.penalty)
+        if told.is_all_allowed:
+            self.directory.note(f"search.penalty: {told.verdict}")
+        return found
+
     def examples(self, valid_fraction: float) -> tuple[Split, Split]:
         """The examples to learn from, and those held out."""
         return hold_out(self.data.train, valid_fraction, self.recipe.seed)
 
-    def prices(self, cost: Cost) -> Prices:
+    def retrained_prices(self, cost: Component[Cost]) -> Prices:
         """What the networks that are retrained cost; made once, for what is measured varies."""
-        task = self.data.task
-        return self.directory.prices(lambda: price(self.recipe.retrain.space(task), task, cost))
+        recipe, task = self.recipe, self.data.task
+        return self.directory.prices(lambda: price(recipe.retrain.space(task), task, cost()))
 
     @contextmanager
     def computing(self, threads: int | None) -> Iterator[None]:

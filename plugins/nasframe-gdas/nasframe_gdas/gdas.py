@@ -33,6 +33,7 @@ class Gdas(MixedOp):
     """
 
     makes: ClassVar[tuple[Kind, ...]] = (ALPHA,)
+    draws: ClassVar[bool] = True
 
     def __init__(
         self,

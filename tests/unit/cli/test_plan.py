@@ -89,7 +89,7 @@ def test_it_measures_both_stages_with_plugins_and_leaves_nothing_behind(folder, 
     assert told["fits"] is True
     assert (search["precision"], retrain["precision"]) == ("float32", "float32")
     why = {each["name"]: each["reason"] for each in search["active"]}
-    assert why["precision"] == "what the upper level learns from loses digits in bfloat16"
+    assert why["precision"] == "gradients of the upper level lose digits in bfloat16"
 
 
 def test_without_measuring_it_counts(folder, capsys):

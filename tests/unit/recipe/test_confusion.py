@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nasframe import Model, registries
-from nasframe.recipe.confusion import MOST_CLASSES, Counted, drawn_confusion
+from nasframe.recipe.confusion import MOST_CLASSES, Counted, drawn_confusion, plain_confusion
 
 NAMES = ("cat", "dog", "owl")
 OBJECTIVE = registries["objectives"]["cross_entropy"]()
@@ -59,3 +59,10 @@ def test_nothing_is_drawn_without_classes_or_with_too_many():
     assert drawn_confusion(torch.eye(3, dtype=torch.long), (), "test") == {}
     many = MOST_CLASSES + 1
     assert drawn_confusion(torch.eye(many, dtype=torch.long), ("a",) * many, "test") == {}
+
+
+def test_as_plain_data_it_has_names_and_counts_where_there_are_classes():
+    counts_KK = torch.tensor([[2, 1], [0, 3]])
+    plain = {"classes": ["cat", "dog"], "counts": [[2, 1], [0, 3]]}
+    assert plain_confusion(counts_KK, ("cat", "dog")) == plain
+    assert plain_confusion(counts_KK, ()) == plain_confusion(None, ("cat", "dog")) == {}

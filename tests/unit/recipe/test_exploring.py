@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from nasframe import Genotype, load_recipe, run
-from nasframe.core import Task, choices_of, costs, derived, spaces
+from nasframe.core import Task, choices_of, costs, derived, hold_out, spaces
 from nasframe.errors import FaultWarning, FormatError, RecipeError, TrainingError, UnsupportedError
 from nasframe.recipe import Run, resume
 
@@ -97,6 +98,21 @@ def test_a_supernet_is_trained_only_where_the_score_needs_one(finished, by_super
     assert ["search/train_loss" in record for record in records] == [True] + 4 * [False]
     assert ["search/score" in record for record in records] == [False] + 4 * [True]
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5]
+
+
+def test_scores_of_a_supernet_that_has_learned_nothing_are_said_to_be_at_chance(
+    recipe_file, finished, by_supernet
+):
+    recipe = load_recipe(recipe_file, SUPERNET)
+    _, valid = hold_out(recipe.data().train, recipe.search.valid_fraction, recipe.seed)
+    most = valid.batch(torch.arange(16)).targets.bincount().max().item() / 16
+    best = max(line["score"] for line in lines(by_supernet.folder, "scores.jsonl"))
+    # after two steps; of 16 examples at least 14 would have to be right to be no luck at a chance of 3/8
+    assert by_supernet.health == (
+        f"at chance: by the best of 4 scores {best:.3f} of 16 held-out examples are right, and {most:.3f} if "
+        "all are answered alike"
+    )
+    assert finished.health == ""  # of parameters nobody knows
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,13 @@ class _Search:
                 for index, name in enumerate(self.model.choices[edge].candidates):
                     op.alpha[index] = 20.0 if name == names[letter] else 0.0
 
-    def look(self, kept: str, *, is_last: bool = False) -> tuple[dict[str, float], dict[str, Any] | None]:
+    def look(
+        self, kept: str, metrics: dict[str, float] | None = None, *, is_last: bool = False
+    ) -> tuple[dict[str, float], dict[str, Any] | None]:
         """The figures of an epoch that ends with these alphas, and what is put back."""
         self.prefer(kept)
         self.epoch += 1
-        figures = dict(self.health.measure(self.epoch, is_last=is_last))
+        figures = dict(self.health.measure(self.epoch, metrics or {}, is_last=is_last))
         epoch = self.epoch
         return figures, self.health.judge(epoch, lambda: {"parameters": {}, "algorithm": {"epoch": epoch}})
 
@@ -134,7 +136,7 @@ def test_a_collapse_is_told_once_it_has_lasted_with_the_last_good_epoch() -> Non
 def test_epochs_that_train_weights_alone_are_neither_good_nor_bad() -> None:
     search = _Search(patience=1, max_idle=0.0, **QUIET)
     for epoch in (1, 2):
-        figures = search.health.measure(epoch, is_last=False)
+        figures = search.health.measure(epoch, {}, is_last=False)
         assert figures["health/skip_share/cell"] + figures["health/none_share/cell"] > 0
         assert search.health.judge(epoch, dict) is None
     search.epoch = 2
@@ -215,7 +217,7 @@ def test_the_gap_is_what_the_supernet_reaches_beyond_the_path() -> None:
     with torch.no_grad():
         for alpha in search.model.parameters_at("upper"):
             alpha.div_(40)  # the mixture is soft, the path the same
-    figures = dict(search.health.measure(1, is_last=False))
+    figures = dict(search.health.measure(1, {}, is_last=False))
     # by hand: batch norms in training see the batch alone, and nothing else differs in training
     model = copy.deepcopy(search.model).train()
     (batch,) = search.health._batches("gap", 64).epoch(0)
@@ -250,7 +252,7 @@ def test_the_path_has_each_state_whole_where_the_supernet_weighs_what_a_node_add
     with torch.no_grad():
         for node in ("cell_2", "cell_3"):
             search.model.mixed_ops[node].alpha[0] = 3.0
-    figures = dict(search.health.measure(1, is_last=False))
+    figures = dict(search.health.measure(1, {}, is_last=False))
     # by hand: the same weights in a supernet that adds up
     plain.network.load_state_dict(search.model.network.state_dict())
     for edge in EDGES:
@@ -412,4 +414,6 @@ def test_what_does_not_apply_is_left_out_and_said(tmp_path: Path) -> None:
     done = run(load_recipe(file, overrides, check=False), tmp_path / "run")
     health = json.loads((done.folder / "report.json").read_text())["health"]
     assert health["left_out"]["gap"] == "mixtures are not all weighted sums of their candidates"
-    assert done.health.startswith("healthy: ")
+    # after two steps; in the held-out examples the most frequent of three classes has 8 of 20
+    assert done.health.startswith("at chance: ")
+    assert " of 20 held-out examples are right at epoch 1, and 0.400 if all are answered alike" in done.health

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from nasframe import load_recipe, run
-from nasframe.core import Checkpoints, costs, datasets, derived, spaces
+from nasframe.core import Checkpoints, choices_of, costs, datasets, derived, spaces
 from nasframe.errors import Problem, RecipeError, UnsupportedError
 from nasframe.recipe import dump_recipe, resume
+from nasframe.recipe.run_directory import RunDirectory
+from nasframe.recipe.stages.workshop import Workshop
 
 PLUGIN = """
 from nasframe.core import Algorithm, Cost
@@ -201,7 +203,16 @@ def test_the_network_that_a_search_under_a_budget_finds_keeps_it(tmp_path, updat
     assert records[-1]["search/budget_multiplier"] > 0
     assert finished.metrics["max_cost"] == pytest.approx(max_cost, rel=1e-12)
     assert finished.metrics["derived_cost"] == costs[cost]().of(finished.network(), DIGITS)
-    assert "max cost" in finished.report.read_text()
+    assert f"largest {cost} allowed" in finished.report.read_text()
+
+
+@pytest.mark.parametrize("share", [0.5, 1.5])
+def test_a_budget_that_excludes_nothing_is_noted(tmp_path, share):
+    recipe = load_recipe(_budget(tmp_path, share=share)[0], check=False)
+    directory = RunDirectory.create(tmp_path / "run", "budget", dump_recipe(recipe), "cpu")
+    Workshop(recipe, directory).prices(choices_of(SMALL), recipe.search.cost)
+    notes = directory.status().get("notes", [])
+    assert [note.partition(" of ")[0] for note in notes] == ["search.penalty: the budget"] * (share > 1)
 
 
 def test_a_search_under_a_budget_that_was_interrupted_has_the_same_multiplier(tmp_path):
@@ -240,7 +251,7 @@ def test_the_budget_is_that_of_the_network_that_is_retrained(tmp_path):
 def test_a_budget_that_no_network_keeps_is_refused_before_the_search(tmp_path):
     path, _ = _budget(tmp_path)
     least = costs["flops"]().of(derived(SMALL, SMALL.genotype("0000")), DIGITS)
-    with pytest.raises(UnsupportedError, match=f"max must be at least {least:g}, what the cheapest"):
+    with pytest.raises(UnsupportedError, match=f"max must be at least {least:,.0f}, what the cheapest"):
         run(load_recipe(path, ["search.penalty.max=10"], check=False), tmp_path / "run")
     assert not (tmp_path / "run" / "search" / "metrics.jsonl").exists()
 

@@ -106,6 +106,16 @@ def test_the_status_of_a_finished_run_is_done(finished):
     assert all(status["seconds"][stage] > 0 for stage in status["finished"])
 
 
+def test_the_report_tells_what_each_class_was_taken_for_and_how_little_few_examples_say(finished):
+    report = json.loads((finished.folder / "report.json").read_text())
+    counts_KK = torch.tensor(report["confusion"]["counts"])
+    assert len(report["confusion"]["classes"]) == 3
+    assert counts_KK.sum() == 22
+    assert counts_KK.trace() / 22 == pytest.approx(finished.metrics["test_accuracy"])
+    (note,) = report["notes"]
+    assert note.endswith("of 22 examples alone: the standard error of an accuracy of 50 % is then 11 points")
+
+
 def test_settings_of_the_device_are_told_as_a_plan_predicts_them(finished, recipe_file, tmp_path):
     told = json.loads((finished.folder / "report.json").read_text())["active"]
     assert told == _status(finished.folder)["active"]
@@ -113,7 +123,7 @@ def test_settings_of_the_device_are_told_as_a_plan_predicts_them(finished, recip
     values = {each["name"]: each["value"] for each in told["search"]}
     assert values == {
         "precision": "float32", "compile": "off", "channels_last": "off", "resident": "off",
-        "prefetch": "off", "optimizer": "SGD, all weights in one call",
+        "prefetch": "off", "optimizer": "SGD in one call",
     }  # fmt: skip
     page = html.unescape((finished.folder / "report.html").read_text())
     assert all(each["reason"] in page for each in told["retrain"])

@@ -165,6 +165,21 @@ def test_the_network_is_a_strip_with_shapes_in_which_equal_parts_are_counted(tmp
     assert page.says("normal × 2 32 × 32 × 64 1,000 parameters")
 
 
+def test_the_page_shows_how_each_class_is_told_the_worst_first(tmp_path):
+    content = _content()
+    content["confusion"] = {"classes": ["cat", "dog", "owl"], "counts": [[8, 0, 2], [1, 9, 0], [0, 0, 0]]}
+    page = _Page(_write(tmp_path, content))
+    assert page.says("cat 10 80.0% owl (2) dog 10 90.0% cat (1) owl 0")
+    assert page.says("cat 8 0 2 dog 1 9 0 owl 0 0 0")
+    content["confusion"] = {
+        "classes": [f"class {index}" for index in range(40)],
+        "counts": [[int(index == other) for other in range(40)] for index in range(40)],
+    }
+    page = _Page(_write(tmp_path, content))
+    assert page.says("class 39 1 100.0%")
+    assert not page.says("class 38 class 39")  # a matrix that nobody could read
+
+
 def test_the_page_shows_what_the_run_cost_and_how_random_architectures_do(tmp_path):
     page = _Page(_write(tmp_path, _content()))
     assert page.says("search 1 min 5 s 33 2 Wh")

@@ -12,6 +12,8 @@ from torch import nn
 
 import nasframe
 from nasframe.algorithms.darts_bilevel import DartsBilevel
+from nasframe.algorithms.proxyless import Proxyless
+from nasframe.algorithms.single_path import SinglePath
 from nasframe.algorithms.weights_only import WeightsOnly
 from nasframe.core import (
     Algorithm,
@@ -21,17 +23,21 @@ from nasframe.core import (
     Batch,
     BatchStream,
     Checkpoints,
+    Guard,
     Job,
     Model,
     Record,
     Task,
     TensorSplit,
     WeightAverage,
+    inherit,
     optimizers,
     schedules,
 )
+from nasframe.derivers.darts import DartsRule
 from nasframe.errors import DataError, FaultWarning, UnsupportedError
 from nasframe.objectives.cross_entropy import CrossEntropy
+from nasframe.spaces.nas_bench_201 import NasBench201
 from nasframe.trainers import _precision
 from nasframe.trainers.standard import Standard
 
@@ -213,6 +219,50 @@ def test_the_validation_of_a_record_is_that_of_the_model_at_the_end_of_the_epoch
     assert last["search/valid_accuracy"] == pytest.approx(
         (outputs.argmax(1) == batch.targets).sum().item() / 10
     )
+
+
+def _paths(folder, mixed_op, algorithm, **changes):
+    """A search that trains drawn paths of images 1 8 8."""
+    torch.manual_seed(0)
+    task = Task((1, 8, 8), CLASSES)
+    space = NasBench201(
+        task, channels=2, cells=1, operations=("skip_connect", "nor_conv_1x1", "avg_pool_3x3")
+    )
+    x = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    train, valid = (
+        TensorSplit(x[:22], torch.arange(22) % CLASSES),
+        TensorSplit(x[22:], torch.arange(10) % CLASSES),
+    )
+    model = nasframe.supernet(space, mixed_op)
+    changes = {"train": train, "valid": valid, "make_algorithm": algorithm, **changes}
+    return space, _Watched(folder, model, **changes).fit(epochs=2, eval_batch_size=32)
+
+
+def test_a_drawn_path_is_validated_with_the_statistics_of_the_training_examples_in_it(tmp_path):
+    space, watched = _paths(tmp_path, "binary_gate", Proxyless)
+    job = watched.job
+    train, valid = job.train.batch(torch.arange(22)), job.valid.batch(torch.arange(10))
+    genotype = DartsRule().derive(job.model)
+    network = inherit(nasframe.derived(space, genotype), job.model, genotype)
+    with torch.no_grad():
+        mixed = network.eval()(valid.inputs)  # by the running statistics of all paths
+        for norm in network.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.momentum = 1.0  # the statistics of one pass
+        network.train()(train.inputs)
+        outputs = network.eval()(valid.inputs)
+    last = watched.records[-1].scalars
+    loss, other = (nn.functional.cross_entropy(each, valid.targets).item() for each in (outputs, mixed))
+    assert last["search/valid_loss"] == pytest.approx(loss, rel=1e-5)
+    assert last["search/valid_loss"] != pytest.approx(other, rel=1e-3)
+
+
+def test_validating_drawn_paths_leaves_no_trace(tmp_path):
+    states = []
+    for name, changes in (("with", {}), ("without", {"valid": _split(0)})):
+        _, watched = _paths(tmp_path / name, "uniform_path", SinglePath, **changes)
+        states.append(watched.job.model.state_dict())
+    assert _equal(*states)
 
 
 @pytest.mark.parametrize("was_training", [True, False])
@@ -608,6 +658,38 @@ def test_a_training_ends_when_patience_does_with_the_weights_of_the_best_epoch(t
     assert _equal(last.job.model.state_dict(), three.job.model.state_dict())
 
 
+class _Looks(Guard):
+    """Notes what it is told."""
+
+    has_ended = False
+
+    def __init__(self):
+        self.told = []
+
+    def measure(self, epoch, metrics, *, is_last):
+        self.told.append((epoch, metrics["valid_loss"], is_last))
+        return {}
+
+    def judge(self, epoch, copy_upper):
+        return None
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_a_guard_hears_the_validation_of_each_epoch_and_which_is_the_last(tmp_path):
+    guard = _Looks()
+    watched = _Watched(tmp_path, valid=_contrary(40), guard=guard)
+    watched.fit(schedule=CONSTANT, epochs=9, patience=2)
+    losses = [record.scalars["search/valid_loss"] for record in watched.records]
+    assert [told[:2] for told in guard.told] == list(enumerate(losses, 1))
+    assert [is_last for *_, is_last in guard.told] == [record.is_last for record in watched.records]
+    assert [is_last for *_, is_last in guard.told].index(True) == len(losses) - 1 < 8
+
+
 @pytest.mark.parametrize("stops", [(4,), (7, 12)])
 def test_averages_and_patience_survive_being_stopped(tmp_path, stops):
     settings = {"ema_decay": 0.9, "patience": 2, "ends_with": "best", "weight_decay_on": "matrices"}
@@ -744,7 +826,7 @@ def test_what_is_told_of_the_settings_is_what_happened(tmp_path, side, settings,
     values = {each.name: each.value for each in told}
     assert values == {
         "precision": "float32", "compile": "off", "channels_last": "off", "resident": "off",
-        "prefetch": "off", "optimizer": "SGD, all weights in one call", **expected,
+        "prefetch": "off", "optimizer": "SGD in one call", **expected,
     }  # fmt: skip
     assert all(each.reason for each in told)
     weight, optimizer = model.network.conv.weight, made[0].optimizers[0]
@@ -766,7 +848,7 @@ def test_an_upper_level_keeps_its_digits_unless_asked_to_lose_them(tmp_path, mon
         assert (
             told[0].reason
             == {
-                "auto": "what the upper level learns from loses digits in bfloat16",
+                "auto": "gradients of the upper level lose digits in bfloat16",
                 "bfloat16": "as the recipe says",
             }[precision]
         )
