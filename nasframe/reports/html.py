@@ -266,7 +266,7 @@ def _baseline(told: Mapping[str, Any]) -> dict[str, Any]:
             spell(of),
             cost,
             [
-                Point(f"{each['network']}: {figure(of, value)}", each[whose], value, index, index == 0)
+                Point(f"{each['network']}: {figure(of, value)}", each[whose], value, index, strong=True)
                 for index, each in enumerate(networks)
                 for value in each["values"]
             ],
