@@ -144,11 +144,8 @@ def built(
 
 @contextmanager
 def mode_of(model: Model, mode: str) -> Iterator[None]:
-    """Inside, passes are made in a mode; `graphed` is PyTorch's own, which the framework does not offer."""
-    with compiled(model) if mode != "eager" else nullcontext():
-        if mode == "graphed":
-            network = model.network
-            network._compiled_call_impl = torch.compile(network._call_impl, mode="reduce-overhead")
+    """Inside, passes are made in a mode."""
+    with compiled(model, graphs=mode == "graphed") if mode != "eager" else nullcontext():
         yield
 
 

@@ -39,7 +39,9 @@ def check_compiles(model: Model, where: str) -> None:
 
 
 @contextmanager
-def compiled(model: Model, backend: str | Callable[..., Any] = "inductor") -> Iterator[None]:
+def compiled(
+    model: Model, backend: str | Callable[..., Any] = "inductor", *, graphs: bool = False
+) -> Iterator[None]:
     """Inside, passes of the network are compiled as a whole, each sort of pass the first time it is made.
 
     Names of parameters and buffers stay, and so do the random numbers: they are drawn by the kernels that
@@ -48,12 +50,15 @@ def compiled(model: Model, backend: str | Callable[..., Any] = "inductor") -> It
     Args:
         model: Is as before afterwards.
         backend: One of ``torch.compile``.
+        graphs: Replay the kernels of a pass as a CUDA graph. What passes return, gradients too, is then
+            overwritten in the next step: before each, call ``torch.compiler.cudagraph_mark_step_begin``.
 
     Raises:
         UnsupportedError: The compiler failed, such as for want of a C++ compiler.
     """
     network = model.network
-    options: dict[str, Any] | None = {"fallback_random": True} if backend == "inductor" else None
+    of_inductor = {"fallback_random": True, "triton.cudagraphs": graphs}
+    options: dict[str, Any] | None = of_inductor if backend == "inductor" else None
 
     def call(
         *args: Any, **kwargs: Any

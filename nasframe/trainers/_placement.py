@@ -120,7 +120,7 @@ class Placement:
         if job.device.type == "cpu" and side >= _LEAST_SIDE:
             return True, f"on a CPU, images of {_LEAST_SIDE} pixels and more are faster so"
         if job.device.type == "cpu":
-            return False, f"on a CPU, images of less than {_LEAST_SIDE} pixels gain nothing"
+            return False, f"on a CPU, some networks are slower so below {_LEAST_SIDE} pixels"
         if job.device.type == "cuda" and model.precision == "bfloat16":
             return True, "the units for bfloat16 take this format"
         return False, f"what it brings in {model.precision} on {job.device.type} was never measured"

@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Callable
 from typing import Literal, final
 
+import torch
+
 from nasframe.core import Batch, Job
 from nasframe.core.memory import is_out_of_memory
 from nasframe.errors import FaultWarning, NonFiniteError, RankError
@@ -22,6 +24,7 @@ class WholeSteps:
         save: Writes the state into a checkpoint, and says whether it could.
         pieces: What to do where memory is short.
         on_non_finite: What to do where a loss, a gradient or an alpha is not finite.
+        is_graphed: Whether passes are CUDA graphs, which may overwrite what the step before left.
     """
 
     def __init__(
@@ -31,13 +34,18 @@ class WholeSteps:
         save: Callable[[], bool],
         pieces: Pieces,
         on_non_finite: Literal["stop", "skip", "rollback"],
+        *,
+        is_graphed: bool,
     ) -> None:
         self._job, self._state, self._save = job, state, save
         self._pieces, self._on_non_finite = pieces, on_non_finite
+        self._is_graphed = is_graphed
 
     def __call__(self, train: Batch, valid: Batch) -> Metrics:
         """One step; without figures where it was left out."""
         state = self._state
+        if self._is_graphed:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         state.undo.keep()
         while True:
             try:

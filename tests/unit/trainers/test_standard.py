@@ -751,6 +751,11 @@ def test_what_cannot_be_compiled_is_refused_before_anything_is_computed():
         Standard(compile=True).check(model, CrossEntropy(), WeightsOnly)
 
 
+def test_graphs_of_kernels_are_refused_where_there_are_none(tmp_path):
+    with pytest.raises(UnsupportedError, match="compile must be true, false or auto on cpu"):
+        _Watched(tmp_path).fit(compile="graphs")
+
+
 def test_a_training_on_resident_examples_is_the_same_and_says_so(tmp_path):
     notes = []
     host = _Watched(tmp_path / "host").fit()
@@ -874,7 +879,7 @@ def test_batches_that_reach_a_gpu_in_any_way_are_the_same(tmp_path, settings):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_compiled_passes_on_a_gpu_learn_what_others_do(tmp_path):
     fitted, split = [], _images(32)
-    for compile in (False, True):
+    for compile in (False, True, "graphs"):
         torch.manual_seed(0)
         model = Model(_Layout())
         watched = _Watched(
@@ -883,4 +888,5 @@ def test_compiled_passes_on_a_gpu_learn_what_others_do(tmp_path):
         watched.fit(epochs=1, precision="float32", compile=compile)
         fitted.append(_weights(model))
     for name, weight in fitted[0].items():
-        torch.testing.assert_close(fitted[1][name], weight, rtol=1e-3, atol=1e-4)
+        for others in fitted[1:]:
+            torch.testing.assert_close(others[name], weight, rtol=1e-3, atol=1e-4)
