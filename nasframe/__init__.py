@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nasframe.recipe import Evaluation as Evaluation
     from nasframe.recipe import Recipe as Recipe
     from nasframe.recipe import Run as Run
+    from nasframe.recipe import evaluate_files as evaluate_files
     from nasframe.recipe import load as load
     from nasframe.recipe import load_recipe as load_recipe
     from nasframe.recipe import open_run as open_run
@@ -41,7 +42,9 @@ _HOMES = {
         "Prediction", "Predictor", "Task", "WeightUpdate",
         "derived", "inherit", "sample", "supernet",
     ),
-    "nasframe.recipe": ("Evaluation", "Recipe", "Run", "load", "load_recipe", "open_run", "run"),
+    "nasframe.recipe": (
+        "Evaluation", "Recipe", "Run", "evaluate_files", "load", "load_recipe", "open_run", "run",
+    ),
     "nasframe.registry": ("Component", "registries"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

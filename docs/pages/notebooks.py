@@ -53,6 +53,8 @@ def page(notebook: Any, name: str) -> tuple[str, dict[str, str]]:
                 file = f"{name}-{len(pictures) + 1}.svg"
                 pictures[file] = data["image/svg+xml"]
                 parts.append(f"![What the cell above shows]({file})")
+            elif "text/html" in data:
+                parts.append(f"```{{raw}} html\n{data['text/html']}\n```")
             else:
                 printed += output.get("text", "") + data.get("text/plain", "")
         if printed:

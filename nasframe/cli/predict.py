@@ -1,5 +1,6 @@
 """The verbs that ask a trained network."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -39,50 +40,79 @@ def predict(
     if as_json:
         print_json({"predictions": [_plain(each) for each in found], "unreadable": [*map(str, unreadable)]})
     elif found:
-        print_table(["file", "class", "probability", "otherwise"], [_row(each) for each in found])
+        columns = 4 if any(len(each.classes) > 1 for each in found) else 3
+        header = ["file", "class", "probability", "otherwise"][:columns]
+        print_table(header, [_row(each)[:columns] for each in found])
+    _tell(unreadable)
+
+
+def evaluate(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="A finished run; with FOLDER also one of `export --format hub`."
+        ),
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="FOLDER", help="Has a folder of files for each class; instead of a split."),
+    ] = None,
+    split: Annotated[
+        Literal["train", "valid", "test"] | None,
+        typer.Option("--split", help="test, unless given; what the retraining learned from, or held out."),
+    ] = None,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what a trained network gets right and wrong, class by class."""
+    from nasframe.recipe import evaluate_files, load, open_run
+    from nasframe.recipe.discovery import import_modules
+
+    if folder is not None and split is not None:
+        raise typer.BadParameter(f"--split {split} is of the run's own examples; leave it or {folder} out")
+    if folder is None and (model / "config.json").is_file() and not (model / "recipe.yaml").is_file():
+        raise typer.BadParameter(
+            f"{model} is a model folder, which has no data; give a folder with a folder of files for each "
+            "class behind it, or the run"
+        )
+    import_modules(plugin or ())
+    unreadable: list[DataError] = []
+    if folder is None:
+        found = open_run(model).evaluate(split or "test")
+    else:
+        found = evaluate_files(load(model), folder, unreadable.append)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _show(found)
+    _tell(unreadable)
+
+
+def _tell(unreadable: Sequence["DataError"]) -> None:
+    """Name what could not be read, and exit with 1 if there is any."""
     for error in unreadable:
         typer.secho(f"error: {printable(str(error))}", err=True, fg="red")
     if unreadable:
         raise typer.Exit(1)
 
 
-def evaluate(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What a finished run left behind.")],
-    split: Annotated[
-        Literal["train", "valid", "test"],
-        typer.Option("--split", help="test; or what the retraining learned from, or held out."),
-    ] = "test",
-    plugin: Plugins = None,
-    as_json: AsJson = False,
-) -> None:
-    """Tell what the network of a finished run gets right and wrong, class by class."""
-    from nasframe.recipe import open_run
-    from nasframe.recipe.discovery import import_modules
-
-    import_modules(plugin or ())
-    found = open_run(run_dir).evaluate(split)
-    if as_json:
-        print_json(asdict(found))
-    else:
-        _show(found)
-
-
 def _plain(prediction: "Prediction") -> dict[str, object]:
     classes = [{"class": name, "probability": share} for name, share in prediction.classes]
-    return {"file": str(prediction.file), "classes": classes}
+    return {"file": str(prediction.file), "place": prediction.place, "classes": classes}
 
 
 def _row(prediction: "Prediction") -> list[str]:
     (name, share), *others = prediction.classes
     otherwise = ", ".join(f"{other} {of:.1%}" for other, of in others)
-    return [*map(printable, (str(prediction.file), name)), f"{share:.1%}", printable(otherwise)]
+    where = ", ".join(filter(None, (str(prediction.file), prediction.place)))
+    return [*map(printable, (where, name)), f"{share:.1%}", printable(otherwise)]
 
 
 def _show(found: "Evaluation") -> None:
-    rows = [[f"{found.split} examples", f"{found.num_examples:,}"]]
+    rows = [[f"{found.split} examples".strip(), f"{found.num_examples:,}"]]
     for name, value in found.metrics.items():
         spelled = f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
-        rows.append([f"{found.split} {name.replace('_', ' ')}", spelled])
+        rows.append([f"{found.split} {name.replace('_', ' ')}".strip(), spelled])
     print_table(["result", ""], rows)
     if found.classes:
         typer.echo()

@@ -102,7 +102,7 @@ def resume(
         from nasframe.recipe.run_directory import no_run
 
     if launch().is_first and not (run_dir / "recipe.yaml").is_file():  # others may not see it
-        raise typer.BadParameter(f"{run_dir}: {no_run(run_dir)}")
+        raise typer.BadParameter(f"{run_dir}: {no_run(run_dir, finished=False)}")
     if unwanted := context.args:
         raise typer.BadParameter(
             f"a run goes on by the recipe that it was started with, got {' '.join(unwanted)}; leave it out, "

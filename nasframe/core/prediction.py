@@ -27,11 +27,13 @@ class Prediction:
 
     Attributes:
         file: As it was given.
+        place: Where in the file, such as ``line 3``; empty where the file is one input.
         classes: The likeliest classes by name, each with its probability, the likeliest first.
     """
 
     file: Path
     classes: tuple[tuple[str, float], ...]
+    place: str = ""
 
 
 @final
@@ -84,8 +86,9 @@ class Predictor:
         """Ask about files.
 
         Args:
-            files: Each is one input. Of a folder all files below it are taken whose names end as the reader
-                says, in the order of their paths, without those that are hidden.
+            files: Each is one input, or several, such as the rows of a table. Of a folder all files below it
+                are taken whose names end as the reader says, in the order of their paths, without those that
+                are hidden.
             top: How many classes are told of each, at most.
             unreadable: Told of each file that cannot be read, which is then passed over; without it such a
                 file ends the prediction.
@@ -94,20 +97,26 @@ class Predictor:
             DataError: A file cannot be read.
             UnsupportedError: No file is an input of this network, or its outputs are not of classes.
         """
+        read = self.read(files, unreadable)
+        found: list[Prediction] = []
+        while some := list(islice(read, _BATCH)):
+            shares_BK = self.probabilities(torch.stack([raw for *_, raw in some]))
+            found += [
+                Prediction(file, self._named(shares_K, top), place)
+                for (file, place, _), shares_K in zip(some, shares_BK, strict=True)
+            ]
+        return found
+
+    def read(
+        self, files: Iterable[str | Path], unreadable: Callable[[DataError], None] | None = None
+    ) -> Iterator[tuple[Path, str, torch.Tensor]]:
+        """Raw inputs, each with its file and its place there; see `predict`."""
         if self.reader is None:
             raise UnsupportedError(
                 "predict: the data set of this network must say how a file becomes an input, but does not; "
                 "call `probabilities` in Python with a batch of raw inputs"
             )
-        read = _readable(self.reader(), map(Path, files), unreadable)
-        found: list[Prediction] = []
-        while some := list(islice(read, _BATCH)):
-            shares_BK = self.probabilities(torch.stack([raw for _, raw in some]))
-            found += [
-                Prediction(file, self._named(shares_K, top))
-                for (file, _), shares_K in zip(some, shares_BK, strict=True)
-            ]
-        return found
+        return _readable(self.reader(), map(Path, files), unreadable)
 
     def _named(self, shares_K: torch.Tensor, top: int) -> tuple[tuple[str, float], ...]:
         names: Sequence[str] = self.class_names or [str(index) for index in range(len(shares_K))]
@@ -119,8 +128,8 @@ class Predictor:
 
 def _readable(
     reader: Reader, paths: Iterable[Path], unreadable: Callable[[DataError], None] | None
-) -> Iterator[tuple[Path, torch.Tensor]]:
-    """The files that can be read, with what is read."""
+) -> Iterator[tuple[Path, str, torch.Tensor]]:
+    """The files that can be read, with each place in them and what is read there."""
     for path in paths:
         try:
             files = _files(path, reader.suffixes)
@@ -129,7 +138,7 @@ def _readable(
             continue
         for file in files:
             try:
-                yield file, reader.read(file)
+                yield from [(file, place, raw) for place, raw in reader.inputs(file)]
             except DataError as error:
                 _tell(error, unreadable)
 

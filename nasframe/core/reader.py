@@ -1,6 +1,7 @@
 """Readers: how a file becomes an input of a network, as it was when the network learned."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +26,14 @@ class Reader(ABC):
         Raises:
             DataError: It cannot be read; the message names the file.
         """
+
+    def inputs(self, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+        """All raw inputs of a file, each with its place in it, such as ``line 3``; empty where it has one.
+
+        Raises:
+            DataError: It cannot be read; the message names the file.
+        """
+        yield "", self.read(path)
 
 
 readers: Registry[Reader] = Registry("readers", Reader)

@@ -9,7 +9,7 @@ import yaml
 
 from nasframe.core import Dataset, FinishedRun, NormalizeImages
 from nasframe.pages.cost import stages_of
-from nasframe.pages.words import duration, figure, joules
+from nasframe.pages.words import duration, figures_told, joules
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$-])")
 _OF_SEVERAL: Final = ("_mean", "_std")  # of all trainings, not of this network
@@ -106,8 +106,8 @@ model = nasframe.load("FOLDER")
 
 def _figures(run: FinishedRun) -> str:
     rows = "\n".join(
-        f"| {_text(name.replace('_', ' '))} | {figure(name, value)} |"
-        for name, value in _metrics(run).items()
+        f"| {_text(name)} | {_text(value)} |"
+        for name, value in figures_told(_metrics(run), run.report.get("tradeoff", {}))
     )
     return (
         f"On {len(run.data.test):,} test examples, which neither search nor training saw.\n\n"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nasframe.recipe.evaluation import ClassFigures, Confusion, Evaluation
+    from nasframe.recipe.labelled_files import evaluate_files
     from nasframe.recipe.loading import load_recipe
     from nasframe.recipe.opening import load
     from nasframe.recipe.planning import Plan, Survey, plan, survey
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "evaluation": ("ClassFigures", "Confusion", "Evaluation"),
+    "labelled_files": ("evaluate_files",),
     "loading": ("load_recipe",),
     "opening": ("load",),
     "planning": ("Plan", "Survey", "plan", "survey"),
@@ -39,6 +41,7 @@ __all__ = [
     "Search",
     "Survey",
     "dump_recipe",
+    "evaluate_files",
     "load",
     "load_recipe",
     "open_run",

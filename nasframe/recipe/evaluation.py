@@ -1,7 +1,7 @@
 """What a retrained network gets right and wrong, class by class."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, final
 
 import torch
@@ -9,6 +9,7 @@ import torch
 from nasframe.core import Dataset, Model, Split, hold_out
 from nasframe.errors import DataError
 from nasframe.recipe.confusion import Counted
+from nasframe.recipe.notebook import shown_evaluation
 from nasframe.recipe.recipe import Recipe
 
 
@@ -48,7 +49,7 @@ class Evaluation:
     """Figures of a network on a split.
 
     Attributes:
-        split: Its name.
+        split: Its name; empty where files were given.
         num_examples: How many were looked at.
         metrics: The loss and the metrics of the objective, as the report has them of the test examples.
         classes: Each class, in the order of the outputs; empty where targets are no classes.
@@ -60,6 +61,9 @@ class Evaluation:
     metrics: dict[str, float]
     classes: tuple[ClassFigures, ...] = ()
     confusions: tuple[Confusion, ...] = ()
+
+    def _repr_html_(self) -> str:
+        return shown_evaluation(asdict(self))
 
 
 def evaluate(
@@ -87,11 +91,23 @@ def evaluate(
     counted = Counted(section.objective(), model)
     figures = section.trainer().evaluate(model, counted, examples, data.preprocess)
     metrics = {name: float(value) for name, value in figures.items()}
-    if (counts_KK := counted.take()) is None:
-        return Evaluation(split, len(examples), metrics)
-    names = data.class_names or tuple(map(str, range(len(counts_KK))))
-    found = int(counts_KK.sum())
-    return Evaluation(split, found, metrics, _classes(counts_KK, names), _confusions(counts_KK, names))
+    classes, confusions = by_class(counted.take(), data.class_names)
+    return Evaluation(split, len(examples), metrics, classes, confusions)
+
+
+def by_class(
+    counts_KK: torch.Tensor | None, class_names: Sequence[str]
+) -> tuple[tuple[ClassFigures, ...], tuple[Confusion, ...]]:
+    """The figures of each class, and all pairs that are confused; both empty where there are no classes.
+
+    Args:
+        counts_KK: Examples by class and what they were taken for.
+        class_names: Of the outputs; where they have none they are called by their number.
+    """
+    if counts_KK is None:
+        return (), ()
+    names = class_names or tuple(map(str, range(len(counts_KK))))
+    return _classes(counts_KK, names), _confusions(counts_KK, names)
 
 
 def _classes(counts_KK: torch.Tensor, names: Sequence[str]) -> tuple[ClassFigures, ...]:

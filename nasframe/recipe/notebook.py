@@ -1,22 +1,76 @@
 """What a notebook shows of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from nasframe.core import Genotype
+from nasframe.pages.by_class import class_rows, matrix_of
+from nasframe.pages.words import figures_told
 
 
-def shown_run(folder: Path, metrics: Mapping[str, float], health: str, genotype: Genotype) -> str:
+def shown_run(
+    folder: Path,
+    metrics: Mapping[str, float],
+    tradeoff: Mapping[str, Any],
+    health: str,
+    genotype: Genotype,
+) -> str:
     """A run as HTML: its verdict, its figures, its architecture, and where it is."""
-    cells = [(escape(name.replace("_", " ")), _spell(name, value)) for name, value in metrics.items()]
-    rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in cells)
     verdict = f"<p>{escape(health)}</p>" if health else ""
     drawn = genotype._repr_svg_() or f"<p>{escape(genotype.summary)}</p>"
-    return f"<div>{verdict}<table>{rows}</table>{drawn}<p><code>{escape(str(folder))}</code></p></div>"
+    figures = _table((), figures_told(metrics, tradeoff))
+    return f"<div>{verdict}{figures}{drawn}<p><code>{escape(str(folder))}</code></p></div>"
 
 
-def _spell(name: str, value: float) -> str:
-    if "accuracy" in name:
-        return f"{value:.2%}"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+def shown_evaluation(found: Mapping[str, Any]) -> str:
+    """An evaluation, as plain data, in HTML: its figures, those of each class, and what is confused."""
+    split = found["split"]
+    metrics = {f"{split}_{name}" if split else name: value for name, value in found["metrics"].items()}
+    rows = [(f"{split} examples".strip(), f"{found['num_examples']:,}"), *figures_told(metrics, {})]
+    tables = [_table((), rows)]
+    if found["classes"]:
+        confusion = _confusion_of(found)
+        tables.append(
+            _table(("class", "examples", "accuracy", "most often taken for"), class_rows(confusion))
+        )
+        if matrix := matrix_of(confusion):
+            tables.append(_matrix(matrix))
+    return f"<div>{''.join(tables)}</div>"
+
+
+def _confusion_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the classes were taken for as the report has it."""
+    names = [each["name"] for each in found["classes"]]
+    number = {name: index for index, name in enumerate(names)}
+    counts = [[0] * len(names) for _ in names]
+    for each in found["confusions"]:
+        counts[number[each["of"]]][number[each["taken_for"]]] = each["num_examples"]
+    for index, each in enumerate(found["classes"]):
+        counts[index][index] = each["num_examples"] - sum(counts[index])
+    return {"classes": names, "counts": counts}
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    titles = "".join(f"<th>{escape(title)}</th>" for title in header)
+    body = "".join(
+        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>"
+        for name, *values in rows
+    )
+    return f"<table>{f'<tr>{titles}</tr>' if titles else ''}{body}</table>"
+
+
+def _matrix(rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
+    """A row is a class, a column what its examples are taken for."""
+    titles = "".join(f"<th>{escape(name)}</th>" for name in ("class, taken for", *(name for name, _ in rows)))
+    body = "".join(
+        f"<tr><th>{escape(name)}</th>"
+        + "".join(
+            f'<td style="background: rgba(31, 111, 180, calc({share} / 2))">{count}</td>'
+            for count, share in cells
+        )
+        + "</tr>"
+        for name, cells in rows
+    )
+    return f"<table><tr>{titles}</tr>{body}</table>"

@@ -57,7 +57,8 @@ class Run:
         return {stage: Curves(curves) for stage, curves in stages.items()}
 
     def _repr_html_(self) -> str:
-        return shown_run(self.folder, self.metrics, self.health, self.genotype)
+        tradeoff = report_of(self.folder / "report.json").get("tradeoff", {})
+        return shown_run(self.folder, self.metrics, tradeoff, self.health, self.genotype)
 
     def network(self) -> Model:
         """The retrained network, in evaluation mode on the CPU; takes normalized inputs."""

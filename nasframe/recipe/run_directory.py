@@ -55,10 +55,9 @@ def is_free(root: Path) -> bool:
 
 def unusable_for_run(root: Path) -> str:
     """What must hold of a folder that is not free (see `is_free`), and what to do."""
-    return (
-        "must be a new or empty folder, but holds something; "
-        f"go on with `nasframe resume {root}`, or choose another --out"
-    )
+    found = "holds something" if root.is_dir() else "is a file"
+    resume = f"go on with `nasframe resume {root}`, or " if (root / "recipe.yaml").exists() else ""
+    return f"must be a new or empty folder, but {found}; {resume}choose another --out"
 
 
 def runs_below(folder: Path) -> list[Path]:
@@ -68,13 +67,19 @@ def runs_below(folder: Path) -> list[Path]:
     return sorted(recipe.parent for depth in ("*", "*/*") for recipe in folder.glob(f"{depth}/recipe.yaml"))
 
 
-def no_run(root: Path) -> str:
-    """What must hold of a folder that is no run directory, and which one may be meant."""
+def no_run(root: Path, *, finished: bool = True) -> str:
+    """What must hold of a folder that is no run directory, and which one may be meant.
+
+    Args:
+        root: The folder.
+        finished: Whether a finished run is wanted, or one to go on with.
+    """
     if (wrong := MustExist("folder").wrong(root)) is not None:
         return f"must be a run directory; {wrong[1]}"
     runs = runs_below(root)
-    newest = max(runs, key=lambda run: (run / "recipe.yaml").stat().st_mtime, default=None)
-    meant = "" if newest is None else f"; did you mean `{newest}`, the newest of {len(runs)} runs in it?"
+    wanted = [run for run in runs if (run / "report.json").exists() is finished]
+    newest = max(wanted or runs, key=lambda run: (run / "recipe.yaml").stat().st_mtime, default=None)
+    meant = "" if newest is None else f"; did you mean `{newest}`, one of {len(runs)} runs in it?"
     return f"must be a run directory, but has no recipe.yaml{meant}"
 
 

@@ -1,7 +1,6 @@
 """The report as one page."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
@@ -12,6 +11,7 @@ from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.baseline import table_of_baseline
+from nasframe.pages.by_class import class_rows, matrix_of
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
 from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
@@ -22,7 +22,6 @@ from nasframe.pages.words import duration, figure, figures_told, joules, plain, 
 from nasframe.quantity import spell_bytes
 
 _MOST_DOTS: Final = 500
-_MOST_IN_MATRIX: Final = 30  # classes
 
 
 @reports.register("html")
@@ -78,9 +77,10 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         "sentence": _sentence(content, sum(seconds.values())),
         "metrics": list(figures_told(content.get("metrics", {}), content.get("tradeoff", {}))),
         "seeds": _seeds(content.get("seeds", [])),
-        "classes": _classes(content.get("confusion", {})),
-        "confusion": _confusion(content.get("confusion", {})),
+        "classes": class_rows(content.get("confusion", {})),
+        "confusion": matrix_of(content.get("confusion", {})),
         "notes": [str(each) for each in content.get("notes", [])],
+        "study": _study(content.get("study", {})),
         "standing": _standing(content.get("benchmark", {})),
         "total": duration(sum(seconds.values())) if seconds else "",
         "parts": strip(content.get("parts", []), candidates),
@@ -95,7 +95,10 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
             for name, series in alphas.items()
         ),
         "splits": splits,
-        "curves": _present(chart(title, series, splits) for title, series in curves.items()),
+        "curves": _present(
+            chart(_with_unit(title, content.get("tradeoff", {})), series, splits)
+            for title, series in curves.items()
+        ),
         "health": _health(content.get("health", {})),
         "health_kinds": cells,
         "health_curves": _present(
@@ -148,6 +151,12 @@ def _cost_name(tradeoff: Mapping[str, Any]) -> str:
     return spell(tradeoff["cost"]) + (f" in {tradeoff['unit']}" if tradeoff["unit"] else "")
 
 
+def _study(of: Mapping[str, Any]) -> str:
+    if not of:
+        return ""
+    return f"A trial of a study: {of['method']} in the setting {of['setting']}, seed {of['seed']}."
+
+
 def _standing(benchmark: Mapping[str, Any]) -> str:
     if not benchmark:
         return ""
@@ -166,33 +175,6 @@ def _seeds(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
-def _classes(confusion: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each class, the worst first: its examples, accuracy, and what it is most taken for."""
-    rows = []
-    for index, (name, counts) in enumerate(
-        zip(confusion.get("classes", []), confusion.get("counts", []), strict=True)
-    ):
-        count, right = sum(counts), counts[index]
-        wrong = [0 if other == index else each for other, each in enumerate(counts)]
-        most = max(wrong)
-        others = f"{confusion['classes'][wrong.index(most)]} ({most:,})" if most else ""
-        told = [str(name), f"{count:,}", f"{right / count:.1%}" if count else "", others]
-        rows.append((right / count if count else math.inf, told))
-    return [told for _, told in sorted(rows, key=lambda row: row[0])]
-
-
-def _confusion(confusion: Mapping[str, Any]) -> dict[str, Any]:
-    """The matrix: counts, and their shares of a class; empty where nobody could read it."""
-    names = [str(name) for name in confusion.get("classes", [])]
-    if len(names) > _MOST_IN_MATRIX:
-        return {}
-    rows = [
-        (name, [(f"{each:,}", f"{each / max(sum(counts), 1):.3f}") for each in counts])
-        for name, counts in zip(names, confusion.get("counts", []), strict=True)
-    ]
-    return {"names": names, "rows": rows} if rows else {}
-
-
 def _parted(
     curves: Mapping[str, Series],
 ) -> tuple[dict[str, dict[str, Series]], dict[str, dict[str, Series]]]:
@@ -200,6 +182,13 @@ def _parted(
     groups = by_figure(curves)
     health = {title: series for title, series in groups.items() if title.startswith("health: ")}
     return health, {title: series for title, series in groups.items() if title not in health}
+
+
+def _with_unit(title: str, tradeoff: Mapping[str, Any]) -> str:
+    """Of a curve of costs, what they are."""
+    if not tradeoff or not title.endswith(" cost"):
+        return title
+    return f"{title}, {_cost_name(tradeoff)}"
 
 
 def _health(health: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import numbered
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.page import rendered
-from nasframe.pages.words import duration, figure, joules, plain, rate, short, spell, told
+from nasframe.pages.words import duration, figure, figures_told, joules, plain, rate, short, spell
 from nasframe.quantity import spell_bytes
 from nasframe.recipe.exporting import report_of
 from nasframe.recipe.loading import load_with_places
@@ -168,23 +168,21 @@ def _prefixes(said: Any, path: KeyPath) -> Iterator[KeyPath]:
 
 def figure_rows(found: Mapping[str, Any]) -> list[Row]:
     """Metrics and cost, as text."""
-    costs = [run["searched_by"] for run in found["runs"]]
-    rows = [_metric_row(name, values, costs) for name, values in found["metrics"].items()]
-    rows += [
+    consumed = [
         (_without_unit(spell(name)), [_spelled(name, value) for value in values])
         for name, values in found["cost"].items()
     ]
-    return rows
+    return [*_metric_rows(found), *consumed]
 
 
-def _metric_row(name: str, values: Sequence[Any], costs: Sequence[Mapping[str, str]]) -> Row:
-    """A row by the name that all runs have for it; where they paid for different costs, by a common one."""
-    pairs = [
-        (spell(name), "") if value is None else told(name, value, cost)
-        for value, cost in zip(values, costs, strict=True)
-    ]
-    titles = {title for (title, _), value in zip(pairs, values, strict=True) if value is not None}
-    return titles.pop() if len(titles) == 1 else spell(name), [spelled for _, spelled in pairs]
+def _metric_rows(found: Mapping[str, Any]) -> list[Row]:
+    """Metrics by what runs call them: of each cost that they paid for there is a row of its own."""
+    columns = []
+    for index, run in enumerate(found["runs"]):
+        own = {name: values[index] for name, values in found["metrics"].items() if values[index] is not None}
+        columns.append(dict(figures_told(own, run["searched_by"])))
+    titles = dict.fromkeys(title for column in columns for title in column)
+    return [(title, [column.get(title, "") for column in columns]) for title in titles]
 
 
 def _spelled(name: str, value: Any) -> str:

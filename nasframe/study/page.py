@@ -203,17 +203,16 @@ def _dots(setting: Mapping[str, Any], colors: Mapping[str, int]) -> Picture | No
     shown.sort(key=lambda each: -each["accuracy"]["mean"])
     random = setting["facts"].get("random", {}).get("1")
     values = [trial["accuracy"] for each in shown for trial in each["trials"]]
-    values += [each["accuracy"][end] for each in shown for end in ("low", "high") if each["accuracy"][end]]
+    values += [end for each in shown for end in _ends(each["accuracy"])]
     values += [] if random is None else [random]
     ticks = _ticks(min(values), max(values))
     place = _Scale(ticks[0], ticks[-1], _LABEL, WIDTH - _RIGHT)
     dots = []
     for index, each in enumerate(shown):
-        accuracy, low, high = (each["accuracy"][name] for name in ("mean", "low", "high"))
-        ends = [place(accuracy if end is None else end) for end in (low, high)]
+        mean, (low, high) = place(each["accuracy"]["mean"]), map(place, _ends(each["accuracy"]))
         trials = tuple(place(trial["accuracy"]) for trial in each["trials"])
         y = _TOP + _ROW // 2 + index * _ROW
-        dots.append(Dot(each["method"], colors[each["method"]], y, place(accuracy), ends[0], ends[1], trials))
+        dots.append(Dot(each["method"], colors[each["method"]], y, mean, low, high, trials))
     bottom = _TOP + len(shown) * _ROW
     return Picture(
         height=bottom + _BOTTOM,
@@ -223,6 +222,13 @@ def _dots(setting: Mapping[str, Any], colors: Mapping[str, int]) -> Picture | No
         left=_LABEL,
         bottom=bottom,
     )
+
+
+def _ends(accuracy: Mapping[str, Any]) -> tuple[float, float]:
+    """Of an accuracy's interval, as far as there can be accuracies."""
+    if accuracy["low"] is None:
+        return accuracy["mean"], accuracy["mean"]
+    return max(accuracy["low"], 0.0), min(accuracy["high"], 1.0)
 
 
 def _curves(setting: Mapping[str, Any], colors: Mapping[str, int]) -> Picture | None:

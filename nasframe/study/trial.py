@@ -63,9 +63,19 @@ def run_trial(trial: Trial) -> Row:
         clock = Clock(trial.folder / CLOCK, trial.recipe.device, epochs)
         with held(trial.folder / RUN):
             finished = finish(trial.recipe, trial.folder / RUN, clock)
+            _point_to_study(trial, finished)
         return {**row, "failure": None, **_judged(trial, finished, clock)}
     except Exception as error:  # whatever a part of third parties raises
         return {**row, "failure": f"{type(error).__name__}: {error}"}
+
+
+def _point_to_study(trial: Trial, finished: Run) -> None:
+    """Let the report of a run say which trial it is, so that its page leads to what it is compared with."""
+    path = finished.folder / "report.json"
+    content, of = read_json_file(path), {"setting": trial.setting, "method": trial.method, "seed": trial.seed}
+    if content.get("study") != of:
+        write_whole(path, json.dumps(content | {"study": of}, indent=2) + "\n")
+        finished.write_report()
 
 
 def identity(trial: Trial) -> Row:

@@ -81,7 +81,7 @@ PROMISED = {
     "objectives": {"cross_entropy"},
     "costs": {"parameters", "flops"},
     "exporters": {"onnx", "onnx_int8", "torch_export", "hub"},
-    "readers": {"image", "text"},
+    "readers": {"image", "row", "text"},
     "benchmarks": {"nas_bench_macro", "nas_bench_201"},
     "penalties": {"linear", "mul_log", "budget"},
     "regularizers": {"beta_decay", "zero_one", "dirichlet_anchor"},
@@ -390,8 +390,13 @@ def test_exporter(name: str, tmp_path: Path) -> None:
 def test_reader(name: str, tmp_path: Path) -> None:
     Image.new("RGB", (5, 4), (10, 20, 30)).save(tmp_path / "image.png")
     (tmp_path / "text.txt").write_text("a text")
-    files = {"image": "image.png", "text": "text.txt"}
-    settings: dict[str, dict[str, int]] = {"image": {"height": 3, "width": 2}, "text": {"length": 8}}
+    (tmp_path / "row.csv").write_text("height\n3\n")
+    files = {"image": "image.png", "row": "row.csv", "text": "text.txt"}
+    settings: dict[str, dict[str, object]] = {
+        "image": {"height": 3, "width": 2},
+        "row": {"columns": ("height",), "values": ((),), "means": (1.0,), "deviations": (2.0,)},
+        "text": {"length": 8},
+    }
     testing.check_reader(partial(readers[name], **settings[name]), tmp_path / files[name])
 
 

@@ -186,14 +186,17 @@ def test_a_notebook_s_page_has_its_text_its_code_and_what_it_gave(pages: ModuleT
     importlib.import_module("pages.notebooks")
     svg = new_output("execute_result", {"image/svg+xml": "<svg/>", "text/plain": "<Picture>"})
     told = [new_output("stream", text="a line\n"), new_output("execute_result", {"text/plain": "3"})]
+    table = new_output("execute_result", {"text/html": "<table></table>", "text/plain": "Evaluation(…)"})
     cells = [
         new_markdown_cell("# Title"),
         new_code_cell("print('a line')\n1 + 2", outputs=told),
         new_code_cell("draw()", outputs=[svg]),
+        new_code_cell("evaluate()", outputs=[table]),
     ]
     text, pictures = pages.notebooks.page(new_notebook(cells=cells), "some")
     assert text.startswith("# Title\n\n```python\nprint('a line')\n1 + 2\n```\n\n```text\na line\n3\n```\n")
     assert "```python\ndraw()\n```\n\n![What the cell above shows](some-1.svg)" in text
+    assert text.endswith("```python\nevaluate()\n```\n\n```{raw} html\n<table></table>\n```\n")
     assert pictures == {"some-1.svg": "<svg/>"}
 
 

@@ -1,8 +1,9 @@
 """A finished run's network is asked, evaluated, and taken elsewhere."""
 
 import json
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,13 @@ def test_the_evaluation_is_that_of_the_report_class_by_class(
     }
     assert pairs, "the network must err for this test to say something"
     assert list(pairs.values()) == sorted(pairs.values(), reverse=True)
+    reported = json.loads((run.folder / "report.json").read_text())
+    whole = confusion_matrix(labels, taken, labels=range(3))
+    assert reported["confusion"]["counts"] == whole.tolist()
+    shown = run.evaluate()._repr_html_()
+    assert f"{run.metrics['test_accuracy']:.2%}" in shown
+    cells = [int(count) for count in re.findall(r"<td style=[^>]*>(\d+)</td>", shown)]
+    assert cells == whole.flatten().tolist()
 
 
 def test_splits_are_those_of_the_retraining(run: Run, told: Callable[..., tuple[object, str, str]]) -> None:
@@ -166,6 +174,44 @@ def test_the_folder_for_the_hub_predicts_as_the_run_does(
     state = there.network.state_dict()
     assert here.network.state_dict().keys() == state.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in here.network.state_dict().items())
+
+
+def test_files_in_the_folders_of_their_classes_are_judged_without_the_run(
+    run: Run, images: Path, tmp_path: Path, told: Callable[..., tuple[object, str, str]]
+) -> None:
+    run.export("hub", tmp_path)
+    _, labels = logits_of(run)
+    for label, path in zip(labels, sorted(images.iterdir()), strict=True):
+        folder = tmp_path / "own" / f"pattern {label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+    code, out, _ = told("evaluate", tmp_path / "hub", tmp_path / "own", "--json")
+    found, expected = json.loads(out), run.evaluate("test")
+    assert (code, found["split"], found["num_examples"]) == (0, "", 30)
+    assert found["metrics"] == pytest.approx(expected.metrics, rel=1e-5)
+    assert found["classes"] == [asdict(each) for each in expected.classes]
+    bad = tmp_path / "own" / "pattern 0" / "bad.png"
+    bad.write_bytes(b"no image")
+    code, out, err = told("evaluate", run.folder, tmp_path / "own")
+    assert code == 1
+    assert out.splitlines()[2].split() == ["examples", "30"]
+    assert err.startswith(f"error: {bad}: the image cannot be decoded")
+
+
+def test_what_cannot_be_judged_is_told(
+    run: Run, images: Path, tmp_path: Path, told: Callable[..., tuple[object, str, str]]
+) -> None:
+    (tmp_path / "cat").mkdir()
+    for arguments, message in (
+        ((run.folder, tmp_path), "such as pattern 0, pattern 1, pattern 2, got cat"),
+        ((run.folder, images), "called like classes of the network, such as pattern 0"),
+        ((run.folder, images / "00.png"), "must be a folder with a folder of files for each class"),
+        ((run.folder, images, "--split", "test"), "--split test is of the run's own examples"),
+        ((run.folder / "retrain",), "is a model folder, which has no data"),
+    ):
+        code, _, err = told("evaluate", *arguments)
+        assert code in (1, 2)
+        assert message in " ".join(err.replace("│", "").split())
 
 
 def test_a_run_without_a_description_predicts_by_its_data(run: Run, images: Path) -> None:
@@ -193,6 +239,19 @@ def test_the_model_card_says_what_the_run_found(run: Run, tmp_path: Path) -> Non
     assert run.health[:20] in body
     assert "30 test examples" in body
     assert str(run.folder.parent) not in card
+
+
+def test_the_model_card_tells_costs_with_their_unit_and_seeds_with_their_deviation(
+    run: Run, tmp_path: Path
+) -> None:
+    recipe = run._recipe()
+    finished = finished_run(RunDirectory(run.folder), recipe, run.genotype, run.network(), recipe.data())
+    metrics = {"test_accuracy_mean": 0.5, "test_accuracy_std": 0.25, "derived_cost": 1.25}
+    report = {**finished.report, "metrics": metrics, "tradeoff": {"cost": "latency", "unit": "ms"}}
+    path = exporters["hub"]().export_run(replace(finished, report=report), tmp_path).path
+    card = (path / "README.md").read_text(encoding="utf-8")
+    assert "| test accuracy of all seeds | 50.00% ± 25.00% |" in card
+    assert "| latency of the architecture | 1.25 ms |" in card
 
 
 def test_names_of_strangers_are_text_in_the_model_card(run: Run, tmp_path: Path) -> None:

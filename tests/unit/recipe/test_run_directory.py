@@ -11,7 +11,7 @@ import torch
 import nasframe
 from nasframe.core import Prices
 from nasframe.errors import FormatError
-from nasframe.recipe.run_directory import RunDirectory, is_free
+from nasframe.recipe.run_directory import RunDirectory, is_free, no_run
 
 TEXT = "name: tiny\n"
 
@@ -107,7 +107,7 @@ def test_a_folder_of_a_run_that_left_something_is_refused_and_left_alone(tmp_pat
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "run").write_text("mine")
-    with pytest.raises(FormatError, match="must be a new or empty folder"):
+    with pytest.raises(FormatError, match="must be a new or empty folder, but is a file; choose"):
         RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
 
 
@@ -120,13 +120,17 @@ def test_changes_of_the_status_add_up_and_leave_no_partial_file(tmp_path):
     assert _names(directory.root) == ["environment.json", "recipe.yaml", "status.json"]
 
 
-def test_a_folder_of_runs_is_asked_for_its_newest_one(tmp_path):
+def test_a_folder_of_runs_is_asked_for_the_newest_one_that_serves(tmp_path):
     for age, name in enumerate(("tiny/new", "tiny/old", "other")):
         directory = RunDirectory.create(tmp_path / "runs" / name, "tiny", TEXT, "cpu")
         os.utime(directory.recipe, (1e9 - age, 1e9 - age))
     newest = tmp_path / "runs" / "tiny" / "new"
-    with pytest.raises(FormatError, match=rf"did you mean `{newest}`, the newest of 3 runs in it"):
+    with pytest.raises(FormatError, match=rf"did you mean `{newest}`, one of 3 runs in it"):
         RunDirectory.open(tmp_path / "runs")
+    finished = tmp_path / "runs" / "other"
+    (finished / "report.json").write_text("{}")
+    assert f"did you mean `{finished}`" in no_run(tmp_path / "runs")
+    assert f"did you mean `{newest}`" in no_run(tmp_path / "runs", finished=False)
     with pytest.raises(FormatError, match=rf"there is nothing at .*; did you mean `{newest}`"):
         RunDirectory.open(tmp_path / "runs" / "tiny" / "news")
 

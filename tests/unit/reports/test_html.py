@@ -46,6 +46,7 @@ def _content():
             "search/train_loss": [2.0, None, 1.0],
             "search/valid_loss": [2.1, 1.9, 1.5],
             "search/valid_accuracy": [0.2, 0.5, 0.6],
+            "search/derived_cost": [3e6, 2.5e6, 2e6],
             "retrain/lr": [0.025, 0.01, 0.001],
             "alphas/entropy": [0.69, 0.6, 0.4],
         },
@@ -192,6 +193,19 @@ def test_the_page_shows_what_the_run_cost_and_how_random_architectures_do(tmp_pa
         "best 0.5."
     )
     assert page.says("evaluation 2: 0.75 at 2M")
+    assert page.says("search: derived cost, flops")
+
+
+def test_a_search_by_alphas_says_that_one_run_is_no_comparison_with_random_ones(tmp_path):
+    content = _content()
+    alone = "One run cannot tell whether its search is better than drawing architectures at random"
+    assert not _Page(_write(tmp_path, content)).says(alone)
+    del content["random"]
+    assert _Page(_write(tmp_path, content)).says(alone)
+    content["study"] = {"setting": "small", "method": "darts", "seed": 1}
+    page = _Page(_write(tmp_path, content))
+    assert not page.says(alone)
+    assert page.says("A trial of a study: darts in the setting small, seed 1.")
 
 
 def test_each_value_of_the_recipe_has_its_origin_and_defaults_stand_apart(tmp_path):
@@ -228,7 +242,7 @@ def test_every_picture_has_words_for_those_who_do_not_see_it(tmp_path):
     pictures = re.findall(
         r'<svg [^>]*role="img" aria-label="([^"]+)"[^>]*>\s*<title>([^<]+)</title><desc>([^<]+)', text
     )
-    assert len(pictures) == text.count('role="img"') == 1 + 4 + 2 + 2
+    assert len(pictures) == text.count('role="img"') == 1 + 5 + 2 + 2
     assert all(label == description for label, _, description in pictures)
     assert any("c_{k-1} to 0: skip_connect" in description for _, _, description in pictures)
     for svg in re.findall(r"<svg [^>]*>", text):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -113,6 +114,10 @@ def test_each_method_and_baseline_has_a_run_directory_for_each_seed(finished):
         for seed in ("0", "1"):
             run = finished / "trials" / "small" / method / seed / "run"
             assert json.loads((run / "status.json").read_text())["ended"] == "done"
+            page = (run / "report.html").read_text(encoding="utf-8")
+            assert f"A trial of a study: {method} in the setting small, seed {seed}." in page
+            (link,) = re.findall(r'href="([^"#]+)">The study', page)
+            assert (run / link).resolve() == (finished / "study.html").resolve()
 
 
 def test_every_search_costs_as_many_epochs(finished):
