@@ -462,6 +462,16 @@ KEEPS_NO_BUDGET = _kind(
     ),
     right=f"{_TINY}search: {{deriver: darts, cost: flops, penalty: {{type: budget, max: 1 M}}}}\n",
 )
+IMPOSSIBLE_BASELINE = _kind(
+    "NF090",
+    "There is nothing to compare the found network with.",
+    """A baseline is a family of networks that the space names, of which one is taken that costs what the
+    found network costs by `search.cost`, and trained from new weights by the same settings.""",
+    wrong=f"{_TINY}retrain: {{baseline: mobilenet_v2}}\n",
+    right="name: mine\ndata: digits\n"
+    "space: {type: mobile, stem: cifar, widths: [8], depths: [2], strides: [2], features: 8}\n"
+    "search: {cost: parameters}\nretrain: {baseline: mobilenet_v2}\n",
+)
 
 # this machine
 

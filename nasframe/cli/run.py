@@ -22,6 +22,7 @@ from nasframe.cli.arguments import (
     RecipeName,
     executor_overrides,
 )
+from nasframe.cli.baseline import print_baseline
 from nasframe.cli.output import print_json, print_table, printable
 from nasframe.cli.progress import shown_progress
 from nasframe.cli.startup import uncollected
@@ -178,10 +179,12 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     """What was found, and where it is; told by one rank."""
     if not launch().is_first:
         return
+    report = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))
     if as_json:
         paths = {"folder": str(finished.folder), "report": str(finished.report)}
         genotype = json.loads(finished.genotype.to_json())
         found = {"architecture": finished.architecture, "genotype": genotype, "health": finished.health}
+        found["baseline"] = report.get("baseline", {})
         print_json({**paths, "metrics": finished.metrics, **found})
         return
     if quiet:
@@ -189,7 +192,6 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
         return
     from nasframe.pages.words import figures_told
 
-    report = json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))
     rows = [list(row) for row in figures_told(finished.metrics, report.get("tradeoff", {}))]
     rows += [["search", printable(finished.health)]] if finished.health else []
     rows += [["found", printable(finished.genotype.summary)]]
@@ -203,6 +205,7 @@ def _show(finished: "Run", as_json: bool, quiet: bool) -> None:
     ]
     rows += [["note", note] for note in report["notes"]]
     print_table(["result", ""], rows)
+    print_baseline(report.get("baseline", {}))
     if finished.architecture is not None:
         # on a line of its own, which a terminal does not fold, so that it can be copied
         typer.echo(f"\narchitecture\n{printable(finished.architecture)}")

@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -32,6 +32,10 @@ class Cost(ABC):
     @abstractmethod
     def of(self, model: Model, task: Task) -> float:
         """The cost of a derived network, for one input."""
+
+    def of_each(self, models: Sequence[Model], task: Task) -> list[float]:
+        """The costs of several networks; one that is measured lets them take turns, so that they compare."""
+        return [self.of(model, task) for model in models]
 
     def of_call(self, module: nn.Module, *args: Any, **kwargs: Any) -> float:
         """The cost of one call of a part of a network, where that of the whole is the sum of its parts'.

@@ -1,7 +1,7 @@
 """Prices: the cost of every architecture of a space as a sum over its choices, and its expectation."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from nasframe.core.batch import first_tensor, map_tensors
+from nasframe.core.batch import first_tensor, map_tensors, tensors_of
 from nasframe.core.choice import Choice, InputChoice, LayerChoice, ValueChoice
 from nasframe.core.cost import Cost
 from nasframe.core.filler import Filler, Given, Nesting
@@ -229,6 +229,7 @@ class _Site(nn.Module):
         self.choice, self._candidates = choice, candidates
         self._in_channels, self._out_channels = in_channels or {}, out_channels
         self.num_calls, self._hole = 0, None
+        self.between: Callable[[Any, Any], Any] | None = None  # stands in it, of inputs and zeros
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.num_calls == 0:
@@ -239,7 +240,8 @@ class _Site(nn.Module):
             self._check_shapes(outputs)
             self._output = outputs[0]
         self.num_calls += 1
-        return self._nothing(first_tensor(args or kwargs).device)
+        nothing = self._nothing(first_tensor(args or kwargs).device)
+        return nothing if self.between is None else self.between((args, kwargs), nothing)
 
     def _nothing(self, device: torch.device) -> Any:
         """Zeros like a candidate's output, made once, so that a cost in time is not that of making them."""
@@ -262,6 +264,49 @@ class _Site(nn.Module):
             for name, candidate in self._candidates.items()
         }
         return Prices(0.0, MappingProxyType({self.choice.id: MappingProxyType(priced)}))
+
+
+@final
+class Opened(nn.Module):
+    """A part of a network with its sites as inputs and outputs, for what compiles graphs.
+
+    That would leave out what leads up to a site, which hands nothing on, and compute what follows from the
+    zeros in it once and for all.
+
+    Args:
+        module: Such as a cost is given; it was called before.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self._sites = [each for each in module.modules() if isinstance(each, _Site)]
+
+    def holes(self, device: torch.device) -> list[torch.Tensor]:
+        """What stands in the sites: zeros."""
+        return [tensor for site in self._sites for tensor in tensors_of(site._nothing(device))]
+
+    def forward(
+        self, holes: Sequence[torch.Tensor], args: Any, kwargs: Mapping[str, Any]
+    ) -> tuple[torch.Tensor, ...]:
+        """Tensors that sites were given, except those of `holes`, and those of the output."""
+        given, left = list[torch.Tensor](), iter(holes)
+        standing = {id(site): [next(left) for _ in tensors_of(site._hole)] for site in self._sites}
+
+        def between(site: "_Site", inputs: Any, nothing: Any) -> Any:
+            given.extend(tensors_of(inputs))
+            mine = iter(standing[id(site)])
+            return map_tensors(lambda _: next(mine), nothing)
+
+        for site in self._sites:
+            site.between = partial(between, site)
+        try:
+            output = tensors_of(self.module(*args, **kwargs))
+        finally:
+            for site in self._sites:
+                site.between = None
+        inner = {id(hole) for hole in holes}
+        return tuple(each for each in (*given, *output) if id(each) not in inner)
 
 
 def _shapes(output: Any) -> list[tuple[int, ...]]:

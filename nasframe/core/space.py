@@ -1,7 +1,7 @@
 """Search spaces: blueprints that ask a filler what stands at each site."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
@@ -54,6 +54,14 @@ class Space(ABC):
             f"genotype: must be JSON, because {type(self).__name__} has no notation of its own, "
             f"got {key!r:.80}"
         )
+
+    def baselines(self) -> Mapping[str, Sequence[Genotype]]:
+        """Architectures of the field that a search is measured against, by name.
+
+        Each name is a family of networks built alike, small and large, of which a comparison takes one that
+        costs what the found one costs. None unless a space names some.
+        """
+        return {}
 
 
 def read_genotype(path: Path, space: Space) -> Genotype:

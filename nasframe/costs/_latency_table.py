@@ -6,6 +6,7 @@ import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, final
 
@@ -47,14 +48,19 @@ class LatencyTable:
         self._path, self._device, self.timings = path, dict(device), dict(timings)
 
     @classmethod
-    def open(cls, path: Path | None, device: torch.device) -> "LatencyTable":
+    def open(cls, path: Path | None, device: torch.device, runtime: str = "torch") -> "LatencyTable":
         """Read the table of this device, or begin one.
+
+        Args:
+            path: The file; None to keep timings in memory alone.
+            device: What is measured on.
+            runtime: The package that runs the networks.
 
         Raises:
             FormatError: The file is no such table.
             UnsupportedError: It was measured on another device, or with other threads or versions.
         """
-        here = describe(device)
+        here = describe(device, runtime)
         if path is None or not path.exists():
             return cls(path, here, {})
         there, timings = _read(path)
@@ -83,11 +89,12 @@ class LatencyTable:
         unfinished.replace(self._path)
 
 
-def describe(device: torch.device) -> dict[str, Any]:
-    """What latencies depend on besides the network: hardware, threads, version of PyTorch."""
+def describe(device: torch.device, runtime: str = "torch") -> dict[str, Any]:
+    """What latencies depend on besides the network: hardware, threads, version of what runs it."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     threads = torch.get_num_threads() if device.type == "cpu" else None
-    return {"type": device.type, "name": name, "threads": threads, "torch": torch.__version__}
+    version = torch.__version__ if runtime == "torch" else metadata.version(runtime)
+    return {"type": device.type, "name": name, "threads": threads, runtime: version}
 
 
 def _processor() -> str:

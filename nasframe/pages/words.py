@@ -6,7 +6,11 @@ from typing import Any, Final
 
 from nasframe.quantity import spell_amount, spell_seconds
 
-_COSTS: Final = {"derived_cost": "{} of the architecture", "max_cost": "largest {} allowed"}
+_COSTS: Final = {
+    "derived_cost": "{} of the architecture",
+    "measured_cost": "{} of the network, measured",
+    "max_cost": "largest {} allowed",
+}
 
 
 def spell(name: str) -> str:

@@ -435,6 +435,20 @@ def _penalty(parts: Parts) -> Iterator[Problem]:
         yield parts.problem(problem_kinds.KEEPS_NO_BUDGET, "search.penalty", rule, "", advice)
 
 
+def _baseline(parts: Parts) -> Iterator[Problem]:
+    """What a baseline is equal in is known, and it is trained as the found network is."""
+    name = parts.get("retrain.baseline")
+    if name is None:
+        return
+    if "search.cost" in parts.values and parts.get("search.cost") is None:
+        rule = f"`{name}` must cost what the found network costs, but there is no search.cost"
+        advice = "set search.cost, such as flops or latency"
+        yield parts.problem(problem_kinds.IMPOSSIBLE_BASELINE, "retrain.baseline", rule, "", advice)
+    if parts.get("retrain.inherit"):
+        rule = "must be left out with retrain.inherit, for the supernet was not trained to hand weights to it"
+        yield parts.problem(problem_kinds.IMPOSSIBLE_BASELINE, "retrain.baseline", rule, f"`{name}`")
+
+
 def _factory(component: Component[Any] | None) -> Any:
     """The class or function of a component."""
     return None if component is None else registries[component.registry][component.name]
@@ -460,4 +474,5 @@ _CHECKS: Final[tuple[Callable[[Parts], Iterable[Problem]], ...]] = (
     _penalty,
     _held_out,
     _health,
+    _baseline,
 )

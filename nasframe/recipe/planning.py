@@ -350,8 +350,9 @@ class _Measure:
         found, shortage = self._rehearse(self.recipe, name)
         if name == "scoring":
             return StagePlan(name, None if found is None else _of_all_scores(found, self.recipe), shortage)
+        section = self.recipe.retrain
         if name == "retrain" and found is not None:
-            found = _times(found, self.recipe.retrain.seeds)
+            found = _times(found, self.recipe.retrain.seeds * (1 if section.baseline is None else 2))
         if not shortage:
             return StagePlan(name, found)
         return StagePlan(name, found, shortage, tuple(self._advice(name)))

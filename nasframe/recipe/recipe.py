@@ -178,6 +178,9 @@ class Retrain:
         seeds: How many trainings there are, by the seeds from that of the recipe on. With several, figures of
             the test come with mean and standard deviation, and the network of the lowest validation loss is
             kept.
+        baseline: A family of the field that the space names, such as `mobilenet_v2` of `mobile`; null for
+            none. Its cheapest network that costs no less than the found one by `search.cost` is trained as
+            this is, by the same seeds, and the report compares both.
     """
 
     space: Component[Space] = spaces.component("darts")
@@ -188,6 +191,7 @@ class Retrain:
     augment: tuple[Component[Augmentation], ...] = ()
     recomputed: bool = False
     seeds: PositiveInt = 1
+    baseline: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

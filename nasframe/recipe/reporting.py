@@ -14,6 +14,7 @@ from nasframe.core.part import parts_of
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.drawing import graph_from
+from nasframe.recipe.baseline import Comparison
 from nasframe.recipe.exploring import Scored
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.run_directory import RunDirectory
@@ -38,6 +39,7 @@ def write_report(
     standing: Standing | None,
     rows: list[dict[str, float]],
     confusion: dict[str, Any],
+    comparison: Comparison | None = None,
 ) -> None:
     """Write ``report.json``.
 
@@ -51,11 +53,12 @@ def write_report(
         standing: Where the found architecture truly stands, if a table says so.
         rows: Figures of each seed of the retraining.
         confusion: What the classes of the test examples were taken for.
+        comparison: With a baseline, if there is one.
     """
     graphs: dict[str, Graph] = dict(space.graphs(genotype))
     curves = {name: _curves(directory.root / name / "metrics.jsonl") for name in ("search", "retrain")}
     environment = read_json_file(directory.environment)
-    for name in ("best_score", "derived_cost", "max_cost"):
+    for name in ("best_score", "max_cost"):
         if (last := curves["search"].get(f"search/{name}", [None])[-1]) is not None:
             metrics[name] = last
     status = directory.status()
@@ -81,6 +84,7 @@ def write_report(
             if not tag.startswith("alphas/") or tag == "alphas/entropy"
         },
         "tradeoff": _tradeoff(recipe, directory.known_prices(), curves["search"], scored),
+        "baseline": {} if comparison is None else comparison.plain(),
         "random": _random(recipe, scored, space),
         "seconds": status["seconds"],
         "steps": status.get("steps", {}),
@@ -154,7 +158,7 @@ def _scored(path: Path) -> Iterator[Scored]:
 def _tradeoff(recipe: Recipe, prices: Prices | None, curves: Curves, scored: list[Scored]) -> dict[str, Any]:
     """Cost and quality of what the search looked at; empty where it had no cost."""
     section = recipe.search
-    if section.cost is None or recipe.genotype is not None:
+    if section.cost is None:
         return {}
     limits = [value for value in curves.get("search/max_cost", []) if value is not None]
     if scored and prices is not None:
@@ -173,7 +177,7 @@ def _tradeoff(recipe: Recipe, prices: Prices | None, curves: Curves, scored: lis
             if cost is not None and value is not None
         ]
     named = {"cost": section.cost.name, "unit": unit_of(section.cost().units), "quality": quality}
-    return {**named, "max_cost": limits[-1] if limits else None, "points": points} if points else {}
+    return {**named, "max_cost": limits[-1] if limits else None, "points": points}
 
 
 def _random(recipe: Recipe, scored: list[Scored], space: Space) -> dict[str, Any]:

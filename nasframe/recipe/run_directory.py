@@ -26,7 +26,6 @@ from nasframe.errors import FaultWarning, FormatError, StorageError
 from nasframe.recipe.allocator import allocator_settings
 from nasframe.types import MustExist
 
-STAGES = ("search", "retrain", "report")
 _VERSION = 1
 _UNTRAINED = frozenset(
     {"recipe.yaml", "environment.json", "provenance.json", "status.json", "lock", "search/prices.json"}
@@ -167,9 +166,12 @@ class RunDirectory:
             self.inherited,
             self.weights,
             self.description,
+            self.baseline,
+            self.weights_in("baseline"),
         ]
-        paths += (self.root / "retrain").glob("seed_*/*.json")
-        paths += (self.root / "retrain").glob("seed_*/*.safetensors")
+        for stage in ("retrain", "baseline"):
+            paths += (self.root / stage).glob("seed_*/*.json")
+            paths += (self.root / stage).glob("seed_*/*.safetensors")
         return {str(path.relative_to(self.root)): path.read_bytes() for path in paths if path.exists()}
 
     @classmethod
@@ -237,8 +239,17 @@ class RunDirectory:
         return self.root / "search" / "healthy_genotype.json"
 
     @property
+    def baseline(self) -> Path:
+        """The architecture that the found one is compared with."""
+        return self.root / "baseline" / "genotype.json"
+
+    @property
     def weights(self) -> Path:
-        return self.root / "retrain" / "model.safetensors"
+        return self.weights_in("retrain")
+
+    def weights_in(self, stage: str) -> Path:
+        """The weights that a stage ended with, or the best of several trainings."""
+        return self.root / stage / "model.safetensors"
 
     @property
     def description(self) -> Path:

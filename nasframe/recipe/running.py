@@ -186,12 +186,15 @@ def _run_stages(
         fitting = Fitting(workshop, trackers, hear)
         by_supernet = SupernetSearch(workshop, fitting, preference)
         by_explorer = ExplorerSearch(workshop, fitting, preference, executor)
+        retraining = Retraining(workshop, fitting)
         stages = {
             "search": Searching(workshop, by_supernet, by_explorer).run,
-            "retrain": Retraining(workshop, fitting).run,
+            "retrain": retraining.run,
+            "baseline": retraining.run_baseline,
             "report": Reporting(workshop, trackers).run,
         }
+        left_out = {"baseline"} if workshop.recipe.retrain.baseline is None else set()
         for name, run_stage in stages.items():
-            if not status.is_finished(name):
+            if not status.is_finished(name) and name not in left_out:
                 with status.attempt(name):
                     run_stage()

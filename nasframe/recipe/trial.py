@@ -35,6 +35,7 @@ from nasframe.core import (
 from nasframe.errors import NasframeError, Problem, UnsupportedError
 from nasframe.problem_kinds import ProblemKind
 from nasframe.recipe.additions import Additions
+from nasframe.recipe.baseline import family_of
 from nasframe.recipe.devices import device_named
 from nasframe.recipe.exploring import declared, trains_supernet
 from nasframe.recipe.pairing import Parts
@@ -129,6 +130,9 @@ class _Trial:
 
     def _build_networks(self, task: Task) -> None:
         space, retrained = self._space("space", task), self._space("retrain.space", task)
+        if retrained is not None and (name := self._get("retrain.baseline")) is not None:
+            with self._blaming(kinds.IMPOSSIBLE_BASELINE, "retrain.baseline"):
+                family_of(retrained, name)
         if (genotype_file := self._parts.get("genotype")) is None:
             self._search(space, retrained, task)
         elif retrained is not None and genotype_file.is_file():

@@ -10,6 +10,7 @@ from nasframe.core.active import ActiveSetting, active_table
 from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
+from nasframe.pages.baseline import table_of_baseline
 from nasframe.pages.by_class import class_rows, matrix_of
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
 from nasframe.pages.cost import stages_of
@@ -106,6 +107,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
         ),
         "tradeoff": _tradeoff(content.get("tradeoff", {})),
         "tradeoff_note": _tradeoff_note(content.get("tradeoff", {})),
+        "baseline": _baseline(content.get("baseline", {})),
         "random": _random(content.get("random", {})),
         "scores": _scores(content.get("random", {})),
         "exports": [(name, *table_of(each["figures"])) for name, each in content.get("exports", {}).items()],
@@ -234,6 +236,43 @@ def _tradeoff_note(found: Mapping[str, Any]) -> str:
     is_true = "table" in found.get("quality", "")
     learning = "" if is_true else " Accuracy also grows because the supernet learns meanwhile."
     return f"The architecture that the search preferred after each epoch.{learning}"
+
+
+def _baseline(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The found network beside one of the field: in a sentence, a table, a picture, and choice by choice."""
+    if not told:
+        return {}
+    of, networks, unit = str(told["figure"]), told["networks"], str(told["unit"])
+    whose = "cost" if networks[0]["measured_cost"] is None else "measured_cost"
+    cost = spell(told["cost"]) + (f" in {unit}" if unit else "")
+    header, rows = table_of_baseline(told)
+    return {
+        "name": str(told["name"]),
+        "sentence": f"{told['sentence']}.",
+        "header": header,
+        "rows": rows,
+        "scatter": scatter(
+            spell(of),
+            cost,
+            [
+                Point(f"{each['network']}: {figure(of, value)}", each[whose], value, index, strong=True)
+                for index, each in enumerate(networks)
+                for value in each["values"]
+            ],
+            is_front_drawn=False,
+        ),
+        "legend": {str(each["network"]): index for index, each in enumerate(networks)},
+        "choices": [
+            [str(each["choice"]), *(_kept(each[which]) for which in ("found", "baseline"))]
+            for each in told["choices"]
+        ],
+        "choices_header": ["choice", f"found ({unit or cost})", f"{told['name']} ({unit or cost})"],
+    }
+
+
+def _kept(kept: list[list[Any]]) -> str:
+    """What a choice keeps, each with what it costs."""
+    return ", ".join(f"{name} {short(price)}" for name, price in kept) or "nothing"
 
 
 def _random(found: Mapping[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """The space of ProxylessNAS."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Literal, final
 
 from torch import nn
@@ -11,6 +13,7 @@ from nasframe.spaces._mobile_parts import beginning, in_sequence, require_images
 from nasframe.spaces._proxyless_config import read_config
 from nasframe.types import PositiveFloat, PositiveInt
 
+_PLAIN = "mb_k3_e6"
 _SKIP = "skip_connect"  # where the shape changes there is no input to hand on
 
 
@@ -105,6 +108,34 @@ class Mobile(Space):
         )
         blocks = [block for stage in config.stages for block in stage.blocks]
         return space, Genotype({f"layer_{index}": (name,) for index, name in enumerate(blocks)})
+
+    def baselines(self) -> Mapping[str, Sequence[Genotype]]:
+        """``mobilenet_v2`` has kernel 3 and expansion 6 everywhere (Sandler et al. 2018).
+
+        Its networks differ in depth. No stage has fewer layers than the one before it, unless it is full.
+        """
+        if _PLAIN not in self._make_op:
+            return {}
+        return {"mobilenet_v2": [self._plain(depths) for depths in self._rising_depths()]}
+
+    def _rising_depths(self) -> Iterator[tuple[int, ...]]:
+        fewest = [depth if _SKIP not in self._make_op else 1 for _, depth, _ in self._stages]
+        most = [depth for _, depth, _ in self._stages]
+        for depths in product(*(range(low, high + 1) for low, high in zip(fewest, most, strict=True))):
+            if all(
+                here >= min(before, limit)
+                for before, here, limit in zip(depths, depths[1:], most[1:], strict=False)
+            ):
+                yield depths
+
+    def _plain(self, depths: tuple[int, ...]) -> Genotype:
+        """The block of MobileNetV2 in the first layers of each stage."""
+        names = [
+            _PLAIN if index < depth else _SKIP
+            for depth, (_, most, _) in zip(depths, self._stages, strict=True)
+            for index in range(most)
+        ]
+        return Genotype({f"layer_{index}": (name,) for index, name in enumerate(names)})
 
     def build(self, filler: Filler) -> nn.Module:
         parts = beginning(self._task, self._stem, self._stem_channels, self._first_channels)

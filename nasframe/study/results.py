@@ -7,11 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from nasframe.core.statistic import LEVEL, Estimate
 from nasframe.core.storage import write_whole
 from nasframe.study.checklist import checklist
 from nasframe.study.folder import Row
 from nasframe.study.plan import BASELINES, RANDOM_ARCHITECTURE, RANDOM_SEARCH, Study, Trial
-from nasframe.study.statistic import LEVEL, Estimate, estimate, improvement
+from nasframe.study.statistic import estimate, improvement
 
 VERSION: Final = 1
 """The version of the format of ``study.json``."""

@@ -3,29 +3,8 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, final
 
-LEVEL: Final = 0.95
-"""Of the confidence intervals."""
-
-
-@final
-@dataclass(frozen=True)
-class Estimate:
-    """A mean, or what follows from some, with its confidence interval.
-
-    Attributes:
-        mean: The estimate.
-        low: Where the interval begins; None where one value tells nothing of it.
-        high: Where it ends, likewise.
-        count: From how many values; 0 where it is exact.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    count: int
+from nasframe.core.statistic import Estimate, difference, quantile
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -33,7 +12,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Estimate(mean, None, None, len(values))
-    half = _quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    half = quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
@@ -46,21 +25,10 @@ def improvement(values: Sequence[float], reference: Sequence[float] | float) -> 
         values: Accuracies of a method.
         reference: Those of random choice, or their mean where it is known exactly.
     """
-    known = isinstance(reference, (int, float))
-    others = [float(reference)] if isinstance(reference, (int, float)) else list(reference)
-    below = statistics.fmean(others)
-    mean = 100 * (statistics.fmean(values) - below) / below
-    if len(values) < 2 or (not known and len(others) < 2):
-        return Estimate(mean, None, None, len(values))
-    parts = [(statistics.variance(values) / len(values), len(values) - 1)]
-    if not known:
-        parts.append((statistics.variance(others) / len(others), len(others) - 1))
-    total = sum(variance for variance, _ in parts)
-    if total == 0:
-        return Estimate(mean, mean, mean, len(values))
-    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
-    half = 100 * _quantile(freedom) * math.sqrt(total) / below
-    return Estimate(mean, mean - half, mean + half, len(values))
+    below = float(reference) if isinstance(reference, (int, float)) else statistics.fmean(reference)
+    found = difference(values, reference)
+    low, high = (None if each is None else 100 * each / below for each in (found.low, found.high))
+    return Estimate(100 * found.mean / below, low, high, len(values))
 
 
 def kendall(one: Sequence[float], other: Sequence[float]) -> float | None:
@@ -78,9 +46,3 @@ def expected_best(values: Sequence[float], count: int) -> float:
         value * ((index / total) ** count - ((index - 1) / total) ** count)
         for index, value in enumerate(ordered, start=1)
     )
-
-
-def _quantile(freedom: float) -> float:
-    from scipy.special import stdtrit  # what scipy.stats would call, after a second of imports
-
-    return float(stdtrit(freedom, (1 + LEVEL) / 2))

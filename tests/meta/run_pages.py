@@ -2,7 +2,8 @@
 
 A block after `<!-- file: NAME -->` is written to that file. Other blocks of Python share the page's names.
 Commands run in processes of their own, searches and retrainings small and of two steps; in a `console` block
-they must print what is shown. Commands that install something or start a server are left out.
+they must print what is shown. A page may say by `<!-- short: KEY=VALUE ... -->` what makes its runs small.
+Commands that install something or start a server are left out.
 """
 
 import importlib
@@ -56,6 +57,8 @@ def blocks(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def run(text: str) -> None:
+    if said := re.search(r"^<!-- short: (.+) -->$", text, re.MULTILINE):
+        SHORT[:] = said[1].split()  # of this page, which has a process of its own
     names: dict[str, object] = {"__name__": "__main__"}
     for file, language, code in blocks(text):
         if file:

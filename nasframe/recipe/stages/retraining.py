@@ -1,4 +1,4 @@
-"""The retraining stage: trains the network that was found from scratch, by one seed or several."""
+"""The retraining stages: train the found network from scratch, by one seed or several, and a baseline."""
 
 import json
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from nasframe.core import Genotype, Model, Record, Space, algorithms, derived, s
 from nasframe.core.storage import write_whole
 from nasframe.core.tensor_file import save_weights
 from nasframe.errors import UnsupportedError
+from nasframe.recipe.baseline import matched
 from nasframe.recipe.confusion import Counted, drawn_confusion
 from nasframe.recipe.model_folder import describe, set_weights
 from nasframe.recipe.progression import Stretch
@@ -41,12 +42,31 @@ class Retraining:
         genotype = Genotype.load(directory.genotype)
         if (key := space.key(genotype)) is not None:
             directory.update_status(architecture=key)
-        if recipe.retrain.seeds > 1:
-            repetition = Repetition(recipe, directory.stage("retrain"))
-            repetition.run(partial(self._retrained, space, genotype), directory.weights)
-        else:
-            self._train(space, genotype, Stretch("retrain", recipe.seed, "retrain"), directory.weights)
+        self._train_by_seeds("retrain", space, genotype)
         self._describe(genotype)
+
+    def run_baseline(self) -> None:
+        """Train a network of the baseline's family that costs what the found one costs, in the same way."""
+        recipe, directory = self.workshop.recipe, self.workshop.directory
+        section = recipe.retrain
+        if section.baseline is None or recipe.search.cost is None:
+            return
+        space: Space = section.space(self.workshop.data.task)
+        found, prices = Genotype.load(directory.genotype), self.workshop.retrained_prices(recipe.search.cost)
+        baseline = matched(space, section.baseline, prices, found)
+        directory.stage("baseline")
+        baseline.save(directory.baseline)
+        self._train_by_seeds("baseline", space, baseline)
+
+    def _train_by_seeds(self, folder: str, space: Space, genotype: Genotype) -> None:
+        recipe, directory = self.workshop.recipe, self.workshop.directory
+        weights = directory.weights_in(folder)
+        if recipe.retrain.seeds > 1:
+            repetition = Repetition(recipe, directory.stage(folder))
+            repetition.run(partial(self._retrained, space, genotype), weights)
+        else:
+            stretch = Stretch(folder, recipe.seed, folder, records=folder)
+            self._train(space, genotype, stretch, weights)
 
     def _retrained(self, space: Space, genotype: Genotype, stretch: Stretch, weights: Path) -> Metrics:
         """What a network is worth on held-out examples after a training, see `Repetition`."""

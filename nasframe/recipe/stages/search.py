@@ -47,6 +47,8 @@ class Searching:
             known = read_genotype(recipe.genotype, recipe.retrain.space(self.workshop.data.task))
             self.workshop.standing(known)  # refused now, not after the retraining
             known.save(directory.genotype)
+            if recipe.search.cost is not None:
+                self.workshop.retrained_prices(recipe.search.cost)
             return
         self._check_findings()
         task = self.workshop.data.task

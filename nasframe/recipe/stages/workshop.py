@@ -84,9 +84,8 @@ class Workshop:
             choices: Of the space that is searched.
             cost: That of the search.
         """
-        recipe, task = self.recipe, self.data.task
-        found = self.directory.prices(lambda: price(recipe.retrain.space(task), task, cost()))
-        told = CostRange.of(choices, found, cost, recipe.search.penalty)
+        found = self.retrained_prices(cost)
+        told = CostRange.of(choices, found, cost, self.recipe.search.penalty)
         if told.is_all_allowed:
             self.directory.note(f"search.penalty: {told.verdict}")
         return found
@@ -94,6 +93,11 @@ class Workshop:
     def examples(self, valid_fraction: float) -> tuple[Split, Split]:
         """The examples to learn from, and those held out."""
         return hold_out(self.data.train, valid_fraction, self.recipe.seed)
+
+    def retrained_prices(self, cost: Component[Cost]) -> Prices:
+        """What the networks that are retrained cost; made once, for what is measured varies."""
+        recipe, task = self.recipe, self.data.task
+        return self.directory.prices(lambda: price(recipe.retrain.space(task), task, cost()))
 
     @contextmanager
     def computing(self, threads: int | None) -> Iterator[None]:

@@ -25,6 +25,7 @@ from nasframe.core import (
     spaces,
     supernet,
 )
+from nasframe.core.prices import Opened
 from nasframe.errors import ComponentError, FormatError, UnsupportedError
 
 TASK = Task((4,), 3)
@@ -63,6 +64,23 @@ COST = {name: 2 * 4 * width for name, width in WIDTHS.items()}  # multiply-adds 
 CHAIN = Built(_chain)
 
 
+class Around(Cost):
+    """Sees what stands around the sites of a network, as a compiler of graphs gets it."""
+
+    def of(self, model, task):
+        return 0.0
+
+    def of_call(self, module, *args, **kwargs):
+        opened = Opened(module.to_empty(device="cpu"))
+        if opened.holes(torch.device("cpu")):
+            inputs, holes = torch.randn(1, 4), [torch.randn(1, 4) for _ in range(3)]
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    parameter.fill_(0.5)
+            self.inputs, self.standing, self.given = inputs, holes, opened(holes, (inputs,), {})
+        return 0.0
+
+
 def _prices(space=CHAIN, task=TASK, name="flops"):
     return price(space, task, costs[name]())
 
@@ -85,6 +103,15 @@ def test_prices_are_the_fixed_part_and_each_candidate_over_all_sites_of_its_choi
         name: 2 * cost for name, cost in COST.items()
     }
     assert [list(candidates) for candidates in prices.choices.values()] == [list(WIDTHS)] * 2
+
+
+def test_sites_are_outputs_and_inputs_to_what_compiles_a_graph_around_them():
+    cost = Around()
+    price(Built(lambda filler: nn.Sequential(nn.Linear(4, 4, bias=False), _chain(filler))), TASK, cost)
+    to_first_site, output = cost.given  # the other sites are given what stands in the one before
+    halves = torch.full((4, 4), 0.5)
+    assert torch.equal(to_first_site, cost.inputs @ halves)
+    assert torch.equal(output, cost.standing[2] @ halves[:, :3])
 
 
 def test_price_of_each_architecture_is_the_cost_of_its_network():

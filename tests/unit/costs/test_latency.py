@@ -2,6 +2,8 @@
 
 import json
 import statistics
+from importlib import metadata
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -14,6 +16,16 @@ from nasframe.errors import FormatError, UnsupportedError
 
 TASK = Task((3, 8, 8), 5)
 SMALL, LARGE = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 512, 7)
+
+MOBILE = {
+    "operations": ("mb_k3_e6", "skip_connect"),
+    "stem": "cifar",
+    "widths": (8,),
+    "depths": (2,),
+    "strides": (2,),
+    "features": 8,
+}
+BY_ONNX = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs the extra onnx")
 
 
 def _quick(**settings):
@@ -51,6 +63,78 @@ def test_candidates_of_a_space_are_measured_at_their_sites():
     assert prices.fixed > 0
     assert all(each.fixed > 0 for candidates in prices.choices.values() for each in candidates.values())
     assert len(cost.table.timings) == 3 * 3 + 1  # each layer has another shape; and what is around them
+
+
+def test_networks_that_are_compared_are_measured_anew_and_leave_the_table_alone():
+    cost, models = _quick(), [Model(LARGE), Model(SMALL), Model(LARGE)]
+    task = Task((3, 64, 64), 5)
+    large, small, again = cost.of_each(models, task)
+    assert small < min(large, again)
+    assert large != again  # of the table they would be one
+    assert not cost.table.timings
+
+
+@BY_ONNX
+def test_onnx_runtime_times_every_part_of_a_network_that_computes_something():
+    cost = _quick(runtime="onnx")
+    prices = price(spaces["mobile"](TASK, **MOBILE), TASK, cost)
+    assert {name: set(each) for name, each in prices.choices.items()} == {
+        "layer_0": {"mb_k3_e6"},
+        "layer_1": {"mb_k3_e6", "skip_connect"},
+    }
+    assert prices.choices["layer_1"]["mb_k3_e6"].fixed > 0
+    assert prices.fixed > 0
+    assert len(cost.table.timings) == 4
+
+
+@BY_ONNX
+def test_what_stands_before_and_after_the_sites_is_in_the_graph_that_onnx_runtime_times(monkeypatch):
+    import onnx
+    import onnxruntime
+
+    files, opened = [], onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda file, *rest, **more: files.append(file) or opened(file, *rest, **more),
+    )
+    price(spaces["mobile"](TASK, **MOBILE), TASK, _quick(runtime="onnx"))
+    around, idle, *_ = (onnx.load_from_string(file).graph.node for file in files)
+    convolutions = 1 + 2 + 1  # of the stem and the first block before the sites, of the head after them
+    assert [node.op_type for node in around].count("Conv") == convolutions
+    assert [node.op_type for node in idle] == ["Identity"]
+
+
+@BY_ONNX
+def test_a_heavier_network_takes_longer_by_onnx_runtime_and_shares_no_table_with_pytorch(tmp_path):
+    task, path = Task((3, 64, 64), 5), tmp_path / "latency.json"
+    cost = _quick(runtime="onnx", table=path)
+    assert 0 < cost.of(Model(SMALL), task) < cost.of(Model(LARGE), task)
+    assert json.loads(path.read_text())["device"]["onnxruntime"] == metadata.version("onnxruntime")
+    with pytest.raises(
+        UnsupportedError, match="must be a table of this device, but was measured with torch "
+    ):
+        _quick(table=path).of(Model(SMALL), task)
+
+
+def test_onnx_runtime_is_asked_for_where_it_is_and_on_the_cpu(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UnsupportedError, match=r"needs onnxruntime.*pip install 'nasframe\[onnx\]'"):
+        _quick(runtime="onnx")
+    monkeypatch.undo()
+    if find_spec("onnxruntime"):
+        with pytest.raises(UnsupportedError, match="device must be cpu with runtime `onnx`, got cuda"):
+            _quick(runtime="onnx", device="cuda")
+
+
+@BY_ONNX
+def test_what_onnx_cannot_say_is_refused_by_name():
+    class Odd(nn.Module):
+        def forward(self, x):
+            return torch.linalg.eigvals(x[0, 0])
+
+    with pytest.raises(UnsupportedError, match=r"cost latency: Odd cannot be translated to ONNX.*`torch`"):
+        _quick(runtime="onnx").of(Model(Odd()), TASK)
 
 
 def test_another_run_takes_its_latencies_from_the_table(tmp_path):
