@@ -25,6 +25,9 @@ class FusedResidual(Block):
         expansion: Channels in the middle, as a multiple of those of the input.
         stride: Of the full convolution.
         affine: Whether the batch norms have parameters.
+
+    Attributes:
+        written_as: What its class is called where it is written down; blocks of other forms have others.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class FusedResidual(Block):
         )
         self._shortcut = stride == 1 and in_channels == out_channels
         self.written_as = "FusedResidual" if self._shortcut else "FusedBottleneck"
+        if expansion == 1:
+            self.written_as = "FusedConvolution"
 
     def compute(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.layers(x_BCHW)
