@@ -146,10 +146,10 @@ def _side_of_images(split: Split) -> int | None:
 
 def _is_channels_last(model: Model) -> bool:
     """Whether convolution weights lie so, and not in both formats at once."""
-    weights = (module.weight for module in model.modules() if isinstance(module, nn.Conv2d))
     return any(
         not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last)
-        for weight in weights
+        for weight in model.parameters()
+        if weight.dim() == 4
     )
 
 

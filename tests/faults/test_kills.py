@@ -34,7 +34,7 @@ def test_runs_that_are_killed_lose_nothing(tmp_path):
         "--runs",
         "2",
         "--parts",
-        "2",
+        "3",
         "--algorithms",
         *algorithms,
     ]
