@@ -17,6 +17,7 @@ from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
 from nasframe.pages.drawing import drawn, graph_from, strip
 from nasframe.pages.measured import table_of
+from nasframe.pages.other_seeds import told_of_seeds
 from nasframe.pages.page import rendered
 from nasframe.pages.words import duration, figure, figures_told, joules, plain, rate, short, spell
 from nasframe.quantity import spell_bytes
@@ -42,7 +43,7 @@ class Html(Report):
     def write(self, run_dir: Path) -> Path:
         content = _read(run_dir / "report.json")
         try:
-            page = rendered("reports", "report.html", _view(content))
+            page = rendered("reports", "report.html", _view(content, run_dir))
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise FormatError(
                 f"{run_dir / 'report.json'}: must be what a finished run leaves: {error!r:.200}"
@@ -59,7 +60,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _view(content: dict[str, Any]) -> dict[str, Any]:
+def _view(content: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     """What the template shows, in its order; a part that is absent is left out."""
     alphas: Mapping[str, Mapping[str, Series]] = content.get("alphas", {})
     health_curves, curves = _parted(content.get("curves", {}))
@@ -100,6 +101,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
             for title, series in curves.items()
         ),
         "health": _health(content.get("health", {})),
+        "other_seeds": told_of_seeds(run_dir, content, _judged_by(content.get("metrics", {}))),
         "health_kinds": cells,
         "health_curves": _present(
             chart(title.removeprefix("health: "), series, cells, joined=True)
@@ -131,9 +133,7 @@ def _view(content: dict[str, Any]) -> dict[str, Any]:
 def _sentence(content: Mapping[str, Any], seconds: float) -> str:
     """What was found, how long it took, and how the search went."""
     metrics, verdict = content.get("metrics", {}), str(content.get("verdict") or "")
-    tested = [name for name in metrics if name.startswith("test_")]
-    main = next((name for name in tested if not name.endswith("_loss")), next(iter(tested), None))
-    parts = []
+    main, parts = _main_metric(metrics), []
     if main is not None:
         parts.append(f"{figure(main, metrics[main])} {spell(main)}")
     if "parameters" in metrics:
@@ -145,6 +145,16 @@ def _sentence(content: Mapping[str, Any], seconds: float) -> str:
         verdict = verdict if verdict.startswith("search ") else f"the search is {verdict}"
     sentence = "; ".join(filter(None, [found, verdict]))
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
+
+
+def _main_metric(metrics: Iterable[str]) -> str | None:
+    tested = [name for name in metrics if name.startswith("test_")]
+    return next((name for name in tested if not name.endswith("_loss")), next(iter(tested), None))
+
+
+def _judged_by(metrics: Mapping[str, Any]) -> str | None:
+    """The figure by which networks are compared: the truth where a table tells it."""
+    return "true_accuracy" if "true_accuracy" in metrics else _main_metric(metrics)
 
 
 def _cost_name(tradeoff: Mapping[str, Any]) -> str:
