@@ -36,6 +36,7 @@ class Dying(Augmentation):
     def __call__(self, batch, generator):
         self._batches += 1
         if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"], self._batches) == ("1", "0", 4):
+            open("killed", "x").close()
             os.kill(os.getpid(), signal.SIGKILL)
         return batch
 """
@@ -52,7 +53,7 @@ def test_a_run_goes_on_after_one_of_its_ranks_was_killed(tmp_path: Path) -> None
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "must take part to the end, but one is gone" in done.stderr
+    assert (tmp_path / "killed").exists()  # the other rank says so, or is ended by torchrun before it can
     assert json.loads(done.stdout)["metrics"] == open_run(tmp_path / "run").metrics
     lines = (tmp_path / "run" / "search" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
