@@ -57,7 +57,7 @@ class FusedResidual(Block):
         self._shortcut = stride == 1 and in_channels == out_channels
         self.written_as = "FusedResidual" if self._shortcut else "FusedBottleneck"
         if expansion == 1:
-            self.written_as = "FusedConvolution"
+            self.written_as = "ResidualConvolution" if self._shortcut else "FusedConvolution"
 
     def compute(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.layers(x_BCHW)

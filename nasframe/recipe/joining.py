@@ -102,7 +102,6 @@ def check_ranks(recipe: Recipe) -> None:
         parts |= {
             f"search.stages.{index}.trainer": stage.trainer for index, stage in enumerate(search.stages)
         }
-        parts |= {f"search.stages.{index}.trainer": each.trainer for index, each in enumerate(search.stages)}
     for path, component in parts.items():
         if not declared(component, "knows_ranks"):
             raise UnsupportedError(
