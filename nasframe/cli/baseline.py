@@ -16,4 +16,4 @@ def print_baseline(told: Mapping[str, Any]) -> None:
         header, rows = table_of_baseline(told)
         typer.echo()
         print_table(header, [[printable(each) for each in row] for row in rows])
-        typer.echo(f"\n{printable(told['sentence'])}")
+        typer.echo(f"\n{printable('; '.join(filter(None, [told['sentence'], told.get('why', '')])))}")

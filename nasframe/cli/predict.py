@@ -30,7 +30,7 @@ def predict(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the classes of files, read and normalized as for the training."""
+    """Tell the classes of files, or their numbers, read and normalized as for the training."""
     from nasframe.recipe import load
     from nasframe.recipe.discovery import import_modules
 
@@ -39,6 +39,9 @@ def predict(
     found = load(model).predict(files, top=top, unreadable=unreadable.append)
     if as_json:
         print_json({"predictions": [_plain(each) for each in found], "unreadable": [*map(str, unreadable)]})
+    elif found and found[0].numbers:
+        header = ["file", *(printable(name) for name, _ in found[0].numbers)]
+        print_table(header, [[_where(each), *(f"{of:.6g}" for _, of in each.numbers)] for each in found])
     elif found:
         columns = 4 if any(len(each.classes) > 1 for each in found) else 3
         header = ["file", "class", "probability", "otherwise"][:columns]
@@ -98,14 +101,19 @@ def _tell(unreadable: Sequence["DataError"]) -> None:
 
 def _plain(prediction: "Prediction") -> dict[str, object]:
     classes = [{"class": name, "probability": share} for name, share in prediction.classes]
-    return {"file": str(prediction.file), "place": prediction.place, "classes": classes}
+    numbers = [{"name": name, "value": value} for name, value in prediction.numbers]
+    where = {"file": str(prediction.file), "place": prediction.place}
+    return {**where, "classes": classes, "numbers": numbers}
 
 
 def _row(prediction: "Prediction") -> list[str]:
     (name, share), *others = prediction.classes
     otherwise = ", ".join(f"{other} {of:.1%}" for other, of in others)
-    where = ", ".join(filter(None, (str(prediction.file), prediction.place)))
-    return [*map(printable, (where, name)), f"{share:.1%}", printable(otherwise)]
+    return [_where(prediction), printable(name), f"{share:.1%}", printable(otherwise)]
+
+
+def _where(prediction: "Prediction") -> str:
+    return printable(", ".join(filter(None, (str(prediction.file), prediction.place))))
 
 
 def _show(found: "Evaluation") -> None:

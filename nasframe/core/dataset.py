@@ -12,6 +12,7 @@ from nasframe.core.reader import Reader
 from nasframe.core.task import Task
 from nasframe.errors import DataError
 from nasframe.registry import Component, Registry
+from nasframe.types import PositiveFloat
 
 _PIECE: Final = 4096  # examples that are read at once
 
@@ -177,6 +178,35 @@ class AsGiven:
 
 
 @final
+@dataclass(frozen=True, kw_only=True)
+class TargetScale:
+    """What targets that are numbers were before they were scaled: target times deviation plus mean.
+
+    All are empty where targets are no numbers, or are as they were.
+
+    Attributes:
+        names: What the numbers are called, one an output.
+        means: What was taken from each.
+        deviations: What each was divided by then.
+    """
+
+    names: tuple[str, ...] = ()
+    means: tuple[float, ...] = ()
+    deviations: tuple[PositiveFloat, ...] = ()
+
+    def restore(self, numbers_BK: torch.Tensor) -> torch.Tensor:
+        """Numbers as they were before they were scaled, in float64."""
+        numbers_BK = numbers_BK.double()
+        if not self.names:
+            return numbers_BK
+        means_K, deviations_K = (
+            torch.tensor(each, dtype=torch.float64, device=numbers_BK.device)
+            for each in (self.means, self.deviations)
+        )
+        return numbers_BK * deviations_K + means_K
+
+
+@final
 @dataclass(frozen=True)
 class Dataset:
     """Examples to learn from and to test on.
@@ -188,6 +218,7 @@ class Dataset:
         preprocess: From raw inputs to network inputs; statistics come from `train` alone.
         class_names: Names of the outputs, where they are classes.
         reader: How a file becomes a raw input such as those of the splits; None where no file does.
+        target_scale: What targets are called and were before they were scaled, where they are numbers.
     """
 
     train: Split
@@ -196,6 +227,7 @@ class Dataset:
     preprocess: Preprocess = AsGiven()
     class_names: tuple[str, ...] = ()
     reader: Component[Reader] | None = None
+    target_scale: TargetScale = TargetScale()
 
 
 @final

@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -60,21 +60,35 @@ class Genotype:
 
     @property
     def summary(self) -> str:
-        """What is kept, in one line: how often in each kind of cell; in order where there are no cells."""
+        """What is kept, in one line: how often in each kind of cell; in order where there are no cells.
+
+        Where choices of several kinds are numbered, such as ``block_0``, ``width_0``, ``block_1``, by kind.
+        """
         names = sorted(self.choices, key=_natural)
         cells: dict[str, list[str]] = {}
+        kinds: dict[str, list[str]] = {}
         for name in names:
+            kinds.setdefault(name.rstrip("_0123456789"), []).append(name)
             if cell := cell_of(name):
                 cells.setdefault(cell, []).extend(self.choices[name])
         if not cells:
-            kept = [" + ".join(self.choices[name]) or "nothing" for name in names]
-            runs = [(len(list(same)), each) for each, same in itertools.groupby(kept)]
-            return ", ".join(_times(count, each) for count, each in runs)
+            if 1 < len(kinds) < len(names):
+                return "; ".join(f"{kind}: {self._in_order(of_kind)}" for kind, of_kind in kinds.items())
+            return self._in_order(names)
         counts = {cell: Counter(kept).most_common() for cell, kept in cells.items()}
         return "; ".join(
             f"{cell}: {', '.join(_times(count, each) for each, count in found)}"
             for cell, found in counts.items()
         )
+
+    def _in_order(self, names: Iterable[str]) -> str:
+        """What choices keep, one after the other; equal ones are counted, numbers are not."""
+        kept = [" + ".join(self.choices[name]) or "nothing" for name in names]
+        told = []
+        for each, same in itertools.groupby(kept):
+            count = len(list(same))
+            told += [each] * count if each.isdecimal() else [_times(count, each)]
+        return ", ".join(told)
 
     def draw(self) -> Picture:
         """Draw the cells, or what its space shows of it, one below the other.

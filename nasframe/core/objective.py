@@ -39,6 +39,10 @@ class Objective(ABC):
         """The probability of each class, B K, by a model's outputs; None where they are not of classes."""
         return None
 
+    def numbers(self, outputs: Any) -> torch.Tensor | None:
+        """The numbers that a model's outputs predict, B K, on the scale of the targets; None without any."""
+        return None
+
     def constant_outputs(self, targets: Any) -> Any:
         """What a model would best return that cannot tell one input from another.
 

@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 import torch
 
-from nasframe.core.dataset import Preprocess
+from nasframe.core.dataset import Preprocess, TargetScale
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
 from nasframe.core.reader import Reader
@@ -28,12 +28,15 @@ class Prediction:
     Attributes:
         file: As it was given.
         place: Where in the file, such as ``line 3``; empty where the file is one input.
-        classes: The likeliest classes by name, each with its probability, the likeliest first.
+        classes: The likeliest classes by name, each with its probability, the likeliest first; none where
+            outputs are not of classes.
+        numbers: What is predicted instead, by name, as the data have it; none where outputs are of classes.
     """
 
     file: Path
     classes: tuple[tuple[str, float], ...]
     place: str = ""
+    numbers: tuple[tuple[str, float], ...] = ()
 
 
 @final
@@ -48,6 +51,8 @@ class Predictor:
         objective: Says what outputs mean.
         class_names: Names of the outputs, where they are classes that have some.
         reader: How a file becomes a raw input; None where no file does.
+        target_scale: What outputs are called and how they become the numbers that the data have, where they
+            are numbers.
     """
 
     network: Model
@@ -56,6 +61,7 @@ class Predictor:
     objective: Objective
     class_names: tuple[str, ...] = ()
     reader: Component[Reader] | None = None
+    target_scale: TargetScale = TargetScale()
 
     @torch.no_grad()
     def outputs(self, inputs: Any) -> Any:
@@ -72,9 +78,23 @@ class Predictor:
         if found is None:
             raise UnsupportedError(
                 f"predict: outputs must be of classes, but the objective {type(self.objective).__name__} has "
-                "no probabilities; call `outputs` in Python for the numbers themselves"
+                "no probabilities; call `numbers` or `outputs` in Python"
             )
         return found
+
+    def numbers(self, inputs: Any) -> torch.Tensor:
+        """The numbers that are predicted, B K in float64 as the data have them, for a batch of raw inputs.
+
+        Raises:
+            UnsupportedError: The outputs are no such numbers.
+        """
+        found = self.objective.numbers(self.outputs(inputs))
+        if found is None:
+            raise UnsupportedError(
+                f"predict: outputs must be numbers, but the objective {type(self.objective).__name__} has "
+                "none; call `probabilities` or `outputs` in Python"
+            )
+        return self.target_scale.restore(found)
 
     def predict(
         self,
@@ -95,16 +115,31 @@ class Predictor:
 
         Raises:
             DataError: A file cannot be read.
-            UnsupportedError: No file is an input of this network, or its outputs are not of classes.
+            UnsupportedError: No file is an input of this network, or its outputs are neither of classes nor
+                numbers.
         """
         read = self.read(files, unreadable)
         found: list[Prediction] = []
         while some := list(islice(read, _BATCH)):
-            shares_BK = self.probabilities(torch.stack([raw for *_, raw in some]))
-            found += [
-                Prediction(file, self._named(shares_K, top), place)
-                for (file, place, _), shares_K in zip(some, shares_BK, strict=True)
-            ]
+            outputs = self.outputs(torch.stack([raw for *_, raw in some]))
+            places = [(file, place) for file, place, _ in some]
+            if (shares_BK := self.objective.probabilities(outputs)) is not None:
+                found += [
+                    Prediction(file, self._likeliest(shares_K, top), place)
+                    for (file, place), shares_K in zip(places, shares_BK, strict=True)
+                ]
+            elif (numbers_BK := self.objective.numbers(outputs)) is not None:
+                found += [
+                    Prediction(file, (), place, self._named(numbers_K.tolist()))
+                    for (file, place), numbers_K in zip(
+                        places, self.target_scale.restore(numbers_BK), strict=True
+                    )
+                ]
+            else:
+                raise UnsupportedError(
+                    "predict: outputs must be of classes, or numbers, but the objective "
+                    f"{type(self.objective).__name__} says of neither; call `outputs` in Python"
+                )
         return found
 
     def read(
@@ -118,7 +153,11 @@ class Predictor:
             )
         return _readable(self.reader(), map(Path, files), unreadable)
 
-    def _named(self, shares_K: torch.Tensor, top: int) -> tuple[tuple[str, float], ...]:
+    def _named(self, numbers: Sequence[float]) -> tuple[tuple[str, float], ...]:
+        names = self.target_scale.names or tuple(map(str, range(len(numbers))))
+        return tuple(zip(names, numbers, strict=True))
+
+    def _likeliest(self, shares_K: torch.Tensor, top: int) -> tuple[tuple[str, float], ...]:
         names: Sequence[str] = self.class_names or [str(index) for index in range(len(shares_K))]
         values, indices = shares_K.topk(min(top, len(shares_K)))
         return tuple(

@@ -98,6 +98,23 @@ class Prices:
             for name in self._kept(genotype, choice)
         )
 
+    def shares(self, genotype: Genotype) -> dict[tuple[str, str], float]:
+        """What of the cost of an architecture lies with each candidate that it keeps, by choice and name.
+
+        What several choices decide lies with the innermost. With the fixed part the shares add up to the
+        whole.
+
+        Raises:
+            FormatError: As `of`.
+        """
+        found: dict[tuple[str, str], float] = {}
+        for choice, candidates in self.choices.items():
+            for name in self._kept(genotype, choice):
+                inner = candidates[name].shares(genotype)
+                for pair, cost in [((choice, name), candidates[name].fixed), *inner.items()]:
+                    found[pair] = found.get(pair, 0.0) + cost
+        return found
+
     def _kept(self, genotype: Genotype, choice: str) -> tuple[str, ...]:
         kept, candidates = genotype.choices.get(choice, ()), self.choices[choice]
         if any(name not in candidates for name in kept) or not (kept or choice in self.prunable):

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from nasframe.core import Dataset, Reader, Task, TensorSplit, datasets, readers
+from nasframe.core import Dataset, Reader, TargetScale, Task, TensorSplit, datasets, readers
 from nasframe.core.csv_text import is_number_or_empty, read_csv
 from nasframe.datasets._rows import numbered, parted
 from nasframe.errors import DataError
@@ -52,10 +52,12 @@ def table(
     reader = _reader_of(path, fields, train)
     inputs_ND = torch.stack([raw_D for _, raw_D in reader().inputs(path)])
     names: tuple[str, ...] = ()
+    scale = TargetScale()
     if kind == "classes":
         targets, names = numbered(wanted)
     else:
         mean, deviation = _scale(f"{path.name}, column `{target}`", wanted, train)
+        scale = TargetScale(names=(target,), means=(mean,), deviations=(deviation,))
         targets = ((_numbers(wanted) - mean) / deviation).nan_to_num(0.0).float()[:, None]
     return Dataset(
         TensorSplit(inputs_ND[train], targets[train]),
@@ -63,6 +65,7 @@ def table(
         Task((inputs_ND.shape[1],), len(names) or 1),
         class_names=names,
         reader=reader,
+        target_scale=scale,
     )
 
 

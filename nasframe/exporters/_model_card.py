@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+import torch
 import yaml
 
 from nasframe.core import Dataset, FinishedRun, NormalizeImages
@@ -86,10 +87,13 @@ def _summary(run: FinishedRun) -> str:
 
 def _use(run: FinishedRun) -> str:
     asks = ""
+    with torch.no_grad():
+        asked = "probabilities" if run.objective.numbers(run.model(run.example)) is None else "numbers"
     if run.data.reader is not None:
-        asks = """
+        told = "numbers" if asked == "numbers" else "classes"
+        asks = f"""
 for prediction in model.predict(["FILE"]):
-    print(prediction.file, prediction.classes)
+    print(prediction.file, prediction.{told})
 """
     command = "\n\n```sh\nnasframe predict FOLDER FILE\n```" if run.data.reader is not None else ""
     return f"""`pip install nasframe`, and with FOLDER for what holds this file:
@@ -101,7 +105,7 @@ model = nasframe.load("FOLDER")
 {asks}```
 
 `model.network` is the PyTorch module in evaluation mode; it takes normalized inputs, and
-`model.probabilities(inputs)` raw ones. Loading runs no code of this folder.{command}"""
+`model.{asked}(inputs)` raw ones. Loading runs no code of this folder.{command}"""
 
 
 def _figures(run: FinishedRun) -> str:
@@ -129,6 +133,10 @@ def _data(run: FinishedRun) -> str:
             for each_of in (data.preprocess.mean, data.preprocess.std)
         )
         lines.append(f"- Normalization, on the scale 0 to 1: mean {mean}; standard deviation {std}.")
+    for name, mean, deviation in zip(*vars(data.target_scale).values(), strict=True):
+        lines.append(
+            f"- Output: {_text(name)}, when multiplied by {deviation:.6g} and increased by {mean:.6g}."
+        )
     if data.class_names:
         shown = ", ".join(map(_text, data.class_names[:_MOST_CLASSES]))
         left = len(data.class_names) - _MOST_CLASSES

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import nn
@@ -15,6 +15,9 @@ from torch import nn
 from nasframe.core import Dataset, Exported, Exporter, FinishedRun, Model, NormalizeImages, exporters
 from nasframe.errors import UnsupportedError
 from nasframe.exporters._checked import check, several, untraceable
+from nasframe.exporters._timed import Compute, latencies, session_of
+
+_REPEATS: Final = 100
 
 
 @exporters.register("onnx")
@@ -26,7 +29,11 @@ class Onnx(Exporter):
     with the network on the example, whole and on its first input alone. Needs the extra ``onnx``.
 
     That of a run has what its user must know in its metadata, as JSON: ``classes``, and the ``mean`` and
-    ``std`` that images from 0 to 1 are normalized by.
+    ``std`` that images from 0 to 1 are normalized by; where outputs are numbers, the names of the
+    ``targets``, which are an output times ``target_std`` plus ``target_mean``.
+
+    Where the search had a latency for its cost, that of the file is measured: one input on the CPU, the
+    median of calls that take turns with those of the network in PyTorch.
 
     Raises:
         UnsupportedError: The network cannot be traced or has no one output, the file computes something
@@ -38,7 +45,8 @@ class Onnx(Exporter):
 
     def export_run(self, run: FinishedRun, folder: Path) -> Exported:
         path = self._checked(run.model, run.example, folder, _known(run.data))
-        return Exported(path, self.max_difference, len(run.example))
+        figures = {} if run.predicted_latency_ms is None else _timed(run, path, run.predicted_latency_ms)
+        return Exported(path, self.max_difference, len(run.example), figures)
 
     def _checked(
         self, model: Model, example: torch.Tensor, folder: Path, metadata: Mapping[str, str]
@@ -55,6 +63,17 @@ class Onnx(Exporter):
         return path
 
 
+def _timed(run: FinishedRun, path: Path, predicted_ms: float) -> dict[str, dict[str, float]]:
+    """The latency of the file for one input, beside that of the network and what the search took it for."""
+    ways: list[Compute] = [lambda inputs: run.model(inputs), session_of(path)]
+    by_torch, by_file = latencies(ways, run.example[:1], _REPEATS)
+    return {
+        "PyTorch": {"latency_ms": by_torch},
+        "float32": {"latency_ms": by_file, "bytes": float(path.stat().st_size)},
+        "predicted by the search": {"latency_ms": predicted_ms},
+    }
+
+
 def _require_packages() -> None:
     """Refuse where something that an export needs is not installed."""
     for package in ("onnxruntime", "onnxscript"):
@@ -69,6 +88,9 @@ def _known(data: Dataset) -> dict[str, str]:
     known = {"classes": json.dumps(data.class_names)} if data.class_names else {}
     if isinstance(data.preprocess, NormalizeImages):
         known |= {"mean": json.dumps(data.preprocess.mean), "std": json.dumps(data.preprocess.std)}
+    if (scale := data.target_scale).names:
+        known |= {"targets": json.dumps(scale.names)}
+        known |= {"target_mean": json.dumps(scale.means), "target_std": json.dumps(scale.deviations)}
     return known
 
 

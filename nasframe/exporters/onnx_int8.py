@@ -1,13 +1,12 @@
 """ONNX in whole numbers of eight bits, which some processors compute faster."""
 
 import logging
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, final
+from typing import Final, Literal, final
 
 import numpy as np
 import torch
@@ -15,12 +14,10 @@ import torch
 from nasframe.core import Exported, Exporter, FinishedRun, Model, Split, exporters
 from nasframe.errors import UnsupportedError
 from nasframe.exporters._checked import run_apart
+from nasframe.exporters._timed import Compute, latencies, session_of
 from nasframe.types import PositiveInt
 
-_Compute: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
-
 _BATCH: Final = 64
-_WARMUP: Final = 10
 
 
 @exporters.register("onnx_int8")
@@ -63,14 +60,15 @@ class OnnxInt8(Exporter):
         count = min(self._num_calibration, len(run.data.train))
         order = torch.randperm(len(run.data.train), generator=torch.Generator().manual_seed(0))[:count]
         calibrating = [_inputs(run, run.data.train, indices) for indices in torch.split(order, _BATCH)]
-        exact = exporters.component("onnx")().export_run(run, folder).path
+        untimed = replace(run, predicted_latency_ms=None)  # it is timed below, beside the others
+        exact = exporters.component("onnx")().export_run(untimed, folder).path
         path = self._write(exact, run.model, run.example, calibrating)
-        ways: dict[str, _Compute] = {
+        ways: dict[str, Compute] = {
             "PyTorch": lambda inputs: run.model(inputs),
-            "float32": _session(exact),
-            "int8": _session(path),
+            "float32": session_of(exact),
+            "int8": session_of(path),
         }
-        latencies_ms = _latencies(ways.values(), run.example[:1], self._repeats)
+        latencies_ms = latencies(ways.values(), run.example[:1], self._repeats)
         figures = {
             name: {**_test_figures(run, compute), "latency_ms": latency_ms}
             for (name, compute), latency_ms in zip(ways.items(), latencies_ms, strict=True)
@@ -146,20 +144,6 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _session(path: Path) -> _Compute:
-    """What a file computes, with as many threads as PyTorch takes."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def compute(inputs: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(session.run(["outputs"], {"inputs": inputs.numpy()})[0])
-
-    return compute
-
-
 def _inputs(run: FinishedRun, split: Split, indices: torch.Tensor) -> torch.Tensor:
     """Network inputs."""
     preprocess = run.data.preprocess
@@ -168,7 +152,7 @@ def _inputs(run: FinishedRun, split: Split, indices: torch.Tensor) -> torch.Tens
 
 
 @torch.no_grad()
-def _test_figures(run: FinishedRun, compute: _Compute) -> Mapping[str, float]:
+def _test_figures(run: FinishedRun, compute: Compute) -> Mapping[str, float]:
     """Means of loss and metrics over the test examples."""
     totals: dict[str, float] = {}
     for indices in torch.split(torch.arange(len(run.data.test)), _BATCH):
@@ -177,15 +161,3 @@ def _test_figures(run: FinishedRun, compute: _Compute) -> Mapping[str, float]:
         for name, value in values.items():
             totals[name] = totals.get(name, 0.0) + float(value) * len(indices)
     return {f"test_{name}": total / len(run.data.test) for name, total in totals.items()}
-
-
-@torch.no_grad()
-def _latencies(ways: Iterable[_Compute], inputs: torch.Tensor, repeats: int) -> list[float]:
-    """Median milliseconds of each way; they take turns, so that other work meets all alike."""
-    durations: dict[_Compute, list[float]] = {compute: [] for compute in ways}
-    for _ in range(_WARMUP + repeats):
-        for compute, measured in durations.items():
-            started = time.perf_counter()
-            compute(inputs)
-            measured.append(1000 * (time.perf_counter() - started))
-    return [statistics.median(measured[_WARMUP:]) for measured in durations.values()]

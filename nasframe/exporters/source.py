@@ -19,7 +19,7 @@ _HEAD: Final = '''\
 
 `load()` makes it with the weights of model.safetensors, which lies beside this file, in
 evaluation mode; `Network()` makes it with new ones. A batch of inputs has the shape
-{shape}, normalized {how}.
+{shape}, normalized {how}.{outputs}
 Written by nasframe.
 """
 
@@ -123,6 +123,9 @@ def write_source(model: Model, example: torch.Tensor, folder: Path, data: Datase
     head = _HEAD.format(
         shape=" x ".join(["N", *map(str, shape)]),
         how="by `normalize`" if "MEAN" in constants else "as the data were that it was trained with",
+        outputs="\nAn output times TARGET_STD plus TARGET_MEAN is the number of TARGETS."
+        if "TARGETS" in constants
+        else "",
         functional="from torch.nn import functional\n" if classes.uses_functional else "",
         input_shape=shape,
         constants="".join(_assigned(name, values) for name, values in constants.items()),
@@ -137,6 +140,8 @@ def _constants(data: Dataset) -> dict[str, tuple[str | float, ...]]:
     known: dict[str, tuple[str | float, ...]] = {"CLASSES": data.class_names} if data.class_names else {}
     if isinstance(data.preprocess, NormalizeImages):
         known |= {"MEAN": data.preprocess.mean, "STD": data.preprocess.std}
+    if (scale := data.target_scale).names:
+        known |= {"TARGETS": scale.names, "TARGET_MEAN": scale.means, "TARGET_STD": scale.deviations}
     return known
 
 

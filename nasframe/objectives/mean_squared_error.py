@@ -18,7 +18,7 @@ class MeanSquaredError(Objective):
 
     Outputs are predictions of the shape of the targets (B, or B K), a tuple or list of these with
     the main one first, or a dict with ``prediction`` and perhaps ``auxiliary``. The metric is
-    ``mean_absolute_error``, in the targets' unit.
+    ``mean_absolute_error``, in the unit of the targets as they are trained with.
 
     Args:
         auxiliary_weight: Factor of each auxiliary loss.
@@ -33,6 +33,11 @@ class MeanSquaredError(Objective):
         for each in auxiliary:
             loss = loss + self._auxiliary_weight * functional.mse_loss(each, targets.to(each.dtype))
         return loss
+
+    @torch.no_grad()
+    def numbers(self, outputs: Any) -> torch.Tensor:
+        prediction, _ = main_and_auxiliary(outputs, None, "prediction")
+        return prediction.reshape(len(prediction), -1)
 
     def constant_outputs(self, targets: Any) -> torch.Tensor | None:
         """The mean of the targets."""

@@ -120,34 +120,70 @@ class Comparison:
             "unit": self.unit,
             "figure": self.figure,
             "sentence": self.sentence(),
+            "outcome": self.outcome(),
+            "why": self.why(),
             "networks": [each.plain(self.figure) for each in (self.found, self.baseline)],
-            "choices": [
-                {"choice": choice, "found": self._kept(self.found, choice), "baseline": kept}
-                for choice in self.prices.choices
-                if (kept := self._kept(self.baseline, choice)) != self._kept(self.found, choice)
-            ],
+            "choices": self._differing(),
         }
 
-    def _kept(self, contender: Contender, choice: str) -> list[list[Any]]:
-        """What a network keeps, each with its price."""
-        candidates, alone = self.prices.choices[choice], contender.genotype
-        return [[name, candidates[name].of(alone)] for name in alone.choices.get(choice, ())]
+    def _differing(self) -> list[dict[str, Any]]:
+        """The choices that keep something else, or at another price, with what of the cost lies with each."""
+        pairs = self.found.genotype, self.baseline.genotype
+        shares = [self.prices.shares(each) for each in pairs]
+        rows = []
+        for choice in dict.fromkeys(name for each in pairs for name in each.choices):
+            found, baseline = (
+                [[name, share.get((choice, name), 0.0)] for name in each.choices.get(choice, ())]
+                for each, share in zip(pairs, shares, strict=True)
+            )
+            if found != baseline:
+                rows.append({"choice": choice, "found": found, "baseline": baseline})
+        return rows
 
     def sentence(self) -> str:
-        """Which one is better, and whether that is more than chance."""
-        told = f"{self._told(self.found)}, {self._told(self.baseline)}"
+        """What both reach, which one is better, and whether that is more than chance."""
+        return f"{self._told(self.found)}, {self._told(self.baseline)}; {self.outcome()}"
+
+    def outcome(self) -> str:
+        """By how much the found one is better, and whether that is more than chance."""
         gain = difference(self.found.values(self.figure), self.baseline.values(self.figure))
         sign, points = (1, "points") if self.figure == "test_accuracy" else (-1, "of loss")
         scale = 100 if self.figure == "test_accuracy" else 1
         worth = f"{abs(scale * gain.mean):.2f} {points} {'better' if sign * gain.mean > 0 else 'worse'}"
         if gain.low is None or gain.high is None:
-            return f"{told}; {worth} in one training of each, which may be chance (see retrain.seeds)"
+            return f"{worth} in one training of each, which may be chance (see retrain.seeds)"
         interval = f"95 % interval {scale * gain.low:+.2f} to {scale * gain.high:+.2f}"
         if gain.low <= 0 <= gain.high:
-            return (
-                f"{told}; {worth} on average, which {gain.count} seeds cannot tell from chance ({interval})"
-            )
-        return f"{told}; {worth}, more than {gain.count} seeds differ by chance ({interval})"
+            return f"{worth} on average, which {gain.count} seeds cannot tell from chance ({interval})"
+        return f"{worth}, more than {gain.count} seeds differ by chance ({interval})"
+
+    def why(self) -> str:
+        """Where the found network saves and where it spends, by its parts; empty if it does not do both."""
+        costs = {
+            row["choice"]: [sum(cost for _, cost in row[which]) for which in ("found", "baseline")]
+            for row in self._differing()
+        }
+        by_gain = sorted(costs, key=lambda choice: costs[choice][0] - costs[choice][1])
+        if not by_gain or not costs[by_gain[0]][0] < costs[by_gain[0]][1]:
+            return ""
+        saved, spent = by_gain[0], by_gain[-1]
+        if not costs[spent][0] > costs[spent][1]:
+            return ""
+        less, more = (
+            spell_amount(abs(found - baseline), self.unit) for found, baseline in (costs[saved], costs[spent])
+        )
+        return (
+            f"by its parts, it saves {less} at {saved}{self._instead(saved)}, "
+            f"and spends {more} more at {spent}{self._instead(spent)}"
+        )
+
+    def _instead(self, choice: str) -> str:
+        """What stands there and would stand there, where that differs."""
+        found, baseline = (
+            " + ".join(each.genotype.choices.get(choice, ())) or "nothing"
+            for each in (self.found, self.baseline)
+        )
+        return "" if found == baseline else f" ({found} instead of {baseline})"
 
     def _told(self, contender: Contender) -> str:
         mean = statistics.fmean(contender.values(self.figure))

@@ -35,6 +35,9 @@ class Counted(Objective):
     def probabilities(self, outputs: Any) -> torch.Tensor | None:
         return self._objective.probabilities(outputs)
 
+    def numbers(self, outputs: Any) -> torch.Tensor | None:
+        return self._objective.numbers(outputs)
+
     def constant_outputs(self, targets: Any) -> Any:
         return self._objective.constant_outputs(targets)
 

@@ -20,6 +20,7 @@ from nasframe.core import (
     Preprocess,
     Reader,
     Space,
+    TargetScale,
     Task,
     derived,
     objectives,
@@ -76,6 +77,7 @@ class _Description:
         task: Shapes of inputs and outputs.
         classes: Names of the outputs, where they are classes.
         preprocessing: From a file to an input.
+        targets: From outputs to the numbers that the data have, where they are numbers.
         objective: Says what outputs mean.
         space: The blueprint.
     """
@@ -84,6 +86,7 @@ class _Description:
     task: _Shapes
     classes: tuple[str, ...] = ()
     preprocessing: _Preprocessing = field(default_factory=_Preprocessing)
+    targets: TargetScale = field(default_factory=TargetScale)
     objective: Component[Objective] = objectives.component("cross_entropy")
     space: Component[Space]
 
@@ -119,6 +122,7 @@ def describe(
         "task": plain(data.task),
         "classes": list(data.class_names),
         "preprocessing": {"reader": plain(data.reader), "mean": mean, "std": std},
+        "targets": plain(data.target_scale),
         "objective": plain(objective),
         "space": plain(space),
         "genotype": json.loads(genotype.to_json()),
@@ -162,7 +166,15 @@ def read_model_folder(folder: Path) -> Predictor:
     normalized = NormalizeImages(preprocessing.mean, preprocessing.std) if preprocessing.mean else None
     preprocess: Preprocess = normalized or AsGiven()
     network.eval()
-    return Predictor(network, task, preprocess, objective, description.classes, preprocessing.reader)
+    return Predictor(
+        network,
+        task,
+        preprocess,
+        objective,
+        description.classes,
+        preprocessing.reader,
+        description.targets,
+    )
 
 
 def _check_weights(path: Path, blueprint: Mapping[str, torch.Tensor]) -> None:
@@ -212,6 +224,12 @@ def _check(path: Path, description: _Description) -> None:
         raise FormatError(
             f"{path}: classes must be {shapes.num_outputs} names, as task.num_outputs says, or none, got "
             f"{len(description.classes)}"
+        )
+    lengths = {len(each) for each in plain(description.targets).values()}
+    if lengths not in ({0}, {shapes.num_outputs}):
+        raise FormatError(
+            f"{path}: targets must have a name, a mean and a deviation for each of {shapes.num_outputs} "
+            f"outputs, as task.num_outputs says, or none, got {plain(description.targets)!r:.80}"
         )
     channels = shapes.input_shape[0] if steps.mean and shapes.input_shape else 0
     if not len(steps.mean) == len(steps.std) == channels:

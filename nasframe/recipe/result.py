@@ -75,7 +75,15 @@ class Run:
             return read_model_folder(self.folder / "retrain")
         recipe = self._recipe()
         data, objective = recipe.data(), recipe.retrain.objective()
-        return Predictor(self.network(), data.task, data.preprocess, objective, data.class_names, data.reader)
+        return Predictor(
+            self.network(),
+            data.task,
+            data.preprocess,
+            objective,
+            data.class_names,
+            data.reader,
+            data.target_scale,
+        )
 
     def evaluate(self, split: Literal["train", "valid", "test"] = "test") -> Evaluation:
         """What the retrained network gets right and wrong, on the recipe's device.

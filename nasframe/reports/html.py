@@ -154,7 +154,9 @@ def _sentence(content: Mapping[str, Any], seconds: float) -> str:
     found = ", ".join(filter(None, [" ".join(parts[:2]), *parts[2:]]))
     if verdict:
         verdict = verdict if verdict.startswith("search ") else f"the search is {verdict}"
-    sentence = "; ".join(filter(None, [found, verdict]))
+    beside: Mapping[str, Any] = content.get("baseline", {})
+    compared = f"beside {beside['name']}, {beside['outcome']}" if beside.get("outcome") else ""
+    sentence = "; ".join(filter(None, [found, compared, verdict]))
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
@@ -270,6 +272,7 @@ def _baseline(told: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": str(told["name"]),
         "sentence": f"{told['sentence']}.",
+        "why": told.get("why", ""),
         "header": header,
         "rows": rows,
         "scatter": scatter(
@@ -292,8 +295,8 @@ def _baseline(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kept(kept: list[list[Any]]) -> str:
-    """What a choice keeps, each with what it costs."""
-    return ", ".join(f"{name} {short(price)}" for name, price in kept) or "nothing"
+    """What a choice keeps, each with what of the cost lies with it: nothing with a width that blocks have."""
+    return ", ".join(f"{name}: {short(price)}" if price else name for name, price in kept) or "nothing"
 
 
 def _random(found: Mapping[str, Any]) -> str:

@@ -1,16 +1,26 @@
 """MobileNetV2 blocks whose kernel, expansion, number and width are searched."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Literal, final
 
 import torch
 from torch import nn
 
-from nasframe.core import Filler, Genotype, Graph, Space, Task, ValueChoice, derived, spaces
+from nasframe.core import Filler, Genotype, Graph, Space, Task, derived, spaces
 from nasframe.errors import UnsupportedError
 from nasframe.ops.conv_classifier import ConvClassifier
 from nasframe.ops.inverted_residual import InvertedResidual
-from nasframe.spaces._mobile_parts import beginning, in_sequence, require_images, require_one_item_a_stage
+from nasframe.spaces._mobile_parts import (
+    Stages,
+    beginning,
+    in_sequence,
+    kept_of,
+    one_of,
+    require_images,
+    require_one_item_a_stage,
+    require_values,
+)
 from nasframe.types import PositiveFloat, PositiveInt
 
 
@@ -57,7 +67,13 @@ class MobileElastic(Space):
     ) -> None:
         require_images("mobile_elastic", task)
         require_one_item_a_stage("mobile_elastic", widths, depths, strides)
-        _require_values(kernel_sizes=[kernel_sizes], expansions=[expansions], widths=widths, depths=depths)
+        require_values(
+            "mobile_elastic",
+            kernel_sizes=[kernel_sizes],
+            expansions=[expansions],
+            widths=widths,
+            depths=depths,
+        )
         if any(kernel_size % 2 == 0 for kernel_size in kernel_sizes):
             raise UnsupportedError(
                 f"space mobile_elastic: kernel_sizes must be odd, got {list(kernel_sizes)}"
@@ -68,52 +84,23 @@ class MobileElastic(Space):
                 "block has no convolution to share with the others"
             )
         self._task, self._kernel_sizes, self._expansions = task, kernel_sizes, expansions
-        self._widths, self._depths, self._strides = widths, depths, strides
+        self._stages = Stages(widths, depths, strides, first_channels)
         self._stem: Literal["cifar", "imagenet"] = stem
-        self._stem_channels, self._first_channels = stem_channels, first_channels
-        self._features, self._norm_eps = features, norm_eps
+        self._stem_channels, self._features, self._norm_eps = stem_channels, features, norm_eps
 
     def build(self, filler: Filler) -> nn.Module:
-        parts = beginning(self._task, self._stem, self._stem_channels, self._first_channels)
-        parts["stages"] = nn.Sequential(*(self._stage(filler, stage) for stage in range(len(self._widths))))
-        parts["head"] = _one_of(
-            filler, f"width_{len(self._widths) - 1}", self._widths[-1], self._head, reads=True
-        )
+        parts = beginning(self._task, self._stem, self._stem_channels, self._stages.first_channels)
+        parts["stages"] = self._stages.build(filler, partial(self._block, filler))
+        parts["head"] = self._stages.head(filler, self._head)
         return in_sequence(parts, self._norm_eps)
 
     def graphs(self, genotype: Genotype) -> Mapping[str, Graph]:
         with torch.device("meta"):
             derived(self, genotype)  # refuses a genotype of another space
-        return {f"stage_{stage}": self._graph(genotype, stage) for stage in range(len(self._widths))}
+        return self._stages.graphs(genotype, partial(self._name, genotype))
 
-    def _stage(self, filler: Filler, stage: int) -> nn.Module:
-        depths = self._depths[stage]
-
-        def block(index: int) -> nn.Module:
-            return self._block(filler, stage, index)
-
-        if len(depths) == 1:
-            return nn.Sequential(*map(block, range(depths[0])))
-        return filler.repeat(ValueChoice.of(f"depth_{stage}", depths), block)
-
-    def _block(self, filler: Filler, stage: int, index: int) -> nn.Module:
-        """A block at each width of its input and output; the first of a stage joins two choices."""
-        widths, stride = self._widths[stage], 1 if index else self._strides[stage]
-
-        def at(in_channels: int, out_channels: int) -> nn.Module:
-            return self._at_widths(filler, f"{stage}_{index}", in_channels, out_channels, stride)
-
-        if index:
-            return _one_of(filler, f"width_{stage}", widths, lambda w: at(w, w), reads=True, makes=True)
-        before = self._widths[stage - 1] if stage else (self._first_channels,)
-
-        def joint(in_channels: int) -> nn.Module:
-            return _one_of(filler, f"width_{stage}", widths, lambda w: at(in_channels, w), makes=True)
-
-        return _one_of(filler, f"width_{stage - 1}", before, joint, reads=True)
-
-    def _at_widths(
-        self, filler: Filler, key: str, in_channels: int, out_channels: int, stride: int
+    def _block(
+        self, filler: Filler, stage: int, index: int, in_channels: int, out_channels: int, stride: int
     ) -> nn.Module:
         def block(expansion: int, kernel_size: int) -> nn.Module:
             return InvertedResidual(
@@ -121,51 +108,15 @@ class MobileElastic(Space):
             )
 
         def expanded(expansion: int) -> nn.Module:
-            return _one_of(filler, f"kernel_{key}", self._kernel_sizes, lambda k: block(expansion, k))
+            return one_of(
+                filler, f"kernel_{stage}_{index}", self._kernel_sizes, lambda k: block(expansion, k)
+            )
 
-        return _one_of(filler, f"expansion_{key}", self._expansions, expanded)
+        return one_of(filler, f"expansion_{stage}_{index}", self._expansions, expanded)
 
     def _head(self, width: int) -> nn.Module:
         return ConvClassifier(width, self._features, self._task.num_outputs, activation=nn.ReLU6)
 
-    def _graph(self, genotype: Genotype, stage: int) -> Graph:
-        def kept(choice: str, values: tuple[int, ...]) -> str:
-            return genotype[choice][0] if len(values) > 1 else str(values[0])
-
-        depth = int(kept(f"depth_{stage}", self._depths[stage]))
-        edges = [
-            (
-                str(index),
-                str(index + 1),
-                f"mb_k{kept(f'kernel_{stage}_{index}', self._kernel_sizes)}"
-                f"_e{kept(f'expansion_{stage}_{index}', self._expansions)}",
-            )
-            for index in range(depth)
-        ]
-        width = kept(f"width_{stage}", self._widths[stage])
-        return Graph(f"stage {stage}, {width} channels", tuple(map(str, range(depth + 1))), tuple(edges))
-
-
-def _one_of(
-    filler: Filler,
-    choice: str,
-    values: tuple[int, ...],
-    make: Callable[[int], nn.Module],
-    *,
-    reads: bool = False,
-    makes: bool = False,
-) -> nn.Module:
-    """A site of a value choice, or what stands there if there is one value; `reads` and `makes` channels."""
-    if len(values) == 1:
-        return make(values[0])
-    return filler.value(ValueChoice.of(choice, values), make, narrow_input=reads, pad_output=makes)
-
-
-def _require_values(**settings: tuple[tuple[int, ...], ...] | list[tuple[int, ...]]) -> None:
-    for name, choices in settings.items():
-        for values in choices:
-            if not values or len(set(values)) < len(values):
-                raise UnsupportedError(
-                    f"space mobile_elastic: {name} must have distinct values to choose from, got "
-                    f"{list(values)}; correct the list"
-                )
+    def _name(self, genotype: Genotype, stage: int, index: int) -> str:
+        kernel_size = kept_of(genotype, f"kernel_{stage}_{index}", self._kernel_sizes)
+        return f"mb_k{kernel_size}_e{kept_of(genotype, f'expansion_{stage}_{index}', self._expansions)}"

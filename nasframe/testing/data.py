@@ -70,6 +70,12 @@ def _check_classes(where: str, dataset: Dataset, batch: Batch) -> None:
         f"{where}: class_names must have {count} names, one an output of the task, got {len(names)}; "
         "correct them or the task",
     )
+    scale = dataset.target_scale
+    require(
+        {len(scale.names), len(scale.means), len(scale.deviations)} in ({0}, {count}),
+        f"{where}: target_scale must have a name, a mean and a deviation for each of {count} outputs of the "
+        f"task, or none, got {scale}; correct it or the task",
+    )
     targets = batch.targets
     if isinstance(targets, torch.Tensor) and targets.dtype == torch.int64 and targets.dim() == 1:
         require(

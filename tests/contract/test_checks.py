@@ -42,6 +42,7 @@ from nasframe.core import (
     Schedule,
     Space,
     Standing,
+    TargetScale,
     Task,
     TensorSplit,
     Trainer,
@@ -625,6 +626,10 @@ def test_a_right_dataset_passes() -> None:
         ({"task": Task((3,), 3)}, r"shape \(3, 3\)"),
         ({"task": Task((2,), 2)}, "from 0 to 1"),
         ({"class_names": ("a",)}, "3 names"),
+        (
+            {"target_scale": TargetScale(names=("a",), means=(0.0,), deviations=(1.0,))},
+            "a name, a mean and a deviation for each of 3",
+        ),
         ({"test": TensorSplit(torch.zeros(0, 2), torch.zeros(0).long())}, "test: must have examples"),
     ],
 )

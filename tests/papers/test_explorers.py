@@ -200,6 +200,28 @@ def test_rungs_end_with_one_architecture_on_the_whole_budget(space, count, eta, 
     assert budgets[-1] == 1
 
 
+@pytest.mark.parametrize(
+    ("halvings", "sizes"), [(2, {1 / 9: 27, 1 / 3: 9, 1: 3}), (1, {1 / 3: 27, 1: 9}), (0, {1: 27})]
+)
+def test_fewer_halvings_start_on_larger_budgets_and_leave_more_on_the_whole_one(space, halvings, sizes):
+    """The inner loop of Hyperband (Li et al. 2018, Algorithm 1) for s = 2, 1, 0, with n = 27 and η = 3."""
+    explorer = explorers["successive_halving"](space, 0, count=27, eta=3, halvings=halvings)
+    budgets = []
+    for _ in range(sum(sizes.values())):
+        genotype = explorer.ask()
+        budgets.append(explorer.budget)
+        explorer.tell(genotype, smooth(genotype))
+    assert list(dict.fromkeys(budgets)) == pytest.approx(list(sizes))
+    assert [budgets.count(budget) for budget in dict.fromkeys(budgets)] == list(sizes.values())
+    explorer.ask()
+    assert explorer.budget == budgets[0]
+
+
+def test_more_halvings_than_there_are_architectures_for_are_refused(space):
+    with pytest.raises(UnsupportedError, match=r"halvings must be at most 2, after which none of 9 .* got 3"):
+        explorers["successive_halving"](space, 0, count=9, eta=3, halvings=3)
+
+
 @pytest.mark.parametrize("name", ["regularized_evolution", "evolution", "local_search"])
 def test_each_guided_explorer_finds_more_than_random_search(space, name):
     settings = {

@@ -1,27 +1,33 @@
 """The search stage: finds an architecture, and leaves it in the run directory."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from nasframe.core import (
+    Cost,
     Genotype,
     Idle,
     Model,
     Space,
+    choices_of,
+    cost_scale,
     derived,
     generator_for,
     inherit,
     reaches_output,
     read_genotype,
     sample,
+    unit_of,
 )
 from nasframe.core.tensor_file import save_weights
 from nasframe.errors import FormatError, HealthWarning, UnsupportedError
+from nasframe.quantity import spell_amount
 from nasframe.recipe.health import CUT
 from nasframe.recipe.stages.explorer_search import ExplorerSearch
 from nasframe.recipe.stages.supernet_search import SupernetSearch
 from nasframe.recipe.stages.workshop import Workshop
+from nasframe.registry import Component
 
 
 @final
@@ -44,15 +50,16 @@ class Searching:
         recipe, directory = self.workshop.recipe, self.workshop.directory
         if recipe.genotype is not None:
             directory.stage("search")
-            known = read_genotype(recipe.genotype, recipe.retrain.space(self.workshop.data.task))
+            space: Space = recipe.retrain.space(self.workshop.data.task)
+            known = read_genotype(recipe.genotype, space)
             self.workshop.standing(known)  # refused now, not after the retraining
             known.save(directory.genotype)
             if recipe.search.cost is not None:
-                self.workshop.retrained_prices(recipe.search.cost)
+                self._hold_against_budget(known, space, recipe.search.cost)
             return
         self._check_findings()
         task = self.workshop.data.task
-        space: Space = recipe.space(task)
+        space = recipe.space(task)
         if recipe.search.explorer is not None:
             found, model = self.by_explorer.run(recipe.search.explorer, space)
         else:
@@ -62,6 +69,19 @@ class Searching:
         if reaches_output(space, found, task, Idle.in_space(space)) is False:
             directory.note(f"{CUT}: it answers all inputs alike")
             warnings.warn(f"derive: {CUT}: it answers all inputs alike", HealthWarning, stacklevel=2)
+
+    def _hold_against_budget(self, known: Genotype, space: Space, cost: Component[Cost]) -> None:
+        """Note where a known architecture costs more than it may, since no search keeps it from that."""
+        prices, units = self.workshop.retrained_prices(cost), cost().units
+        scale = cost_scale(choices_of(space), prices, units)
+        # whether others would cost less does not matter here
+        limit = self.workshop.recipe.search.penalty(replace(scale, cheapest=0.0)).max_cost
+        if limit is not None and (price := prices.of(known)) > limit:
+            costs, most = (spell_amount(each, unit_of(units)) for each in (price, limit))
+            self.workshop.directory.note(
+                f"the given architecture costs {costs}, more than the budget of {most} (search.penalty); "
+                "it was trained all the same"
+            )
 
     def _check_findings(self) -> None:
         """Refuse what could not take what the search finds, before that is paid for."""

@@ -2,8 +2,11 @@
 
 import json
 import re
+import runpy
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 import nasframe
 from nasframe.cli import main
-from nasframe.core import exporters
+from nasframe.core import Prices, exporters
+from nasframe.datasets._rows import parted
+from nasframe.exporters._timed import latencies, session_of
 from nasframe.recipe.exporting import finished_run
 from nasframe.recipe.result import Run
 from nasframe.recipe.run_directory import RunDirectory
@@ -104,6 +109,60 @@ def test_the_table_has_a_row_for_each_file(
     assert code == 0
     assert [row[0] for row in rows] == [str(images / "00.png"), str(images / "01.png")]
     assert " ".join(rows[0][1:4]) == f"{first.classes[0][0]} {first.classes[0][1]:.1%}"
+
+
+TABLE = """
+name: prices
+threads: 1
+data: {type: table, path: prices.csv, target: price, kind: number}
+space:
+  type: surgery
+  network: {type: mlp, features: 4}
+  rules: [{match: "hidden*", choices: [original, identity]}]
+objective: mean_squared_error
+trackers: []
+search: {explorer: random_search, score: parameters, evaluations: 1}
+retrain: {trainer: {epochs: 1, batch_size: 8}}
+"""
+
+
+def test_numbers_are_predicted_in_the_unit_of_the_table(
+    tmp_path: Path, told: Callable[..., tuple[object, str, str]]
+) -> None:
+    draw, table = np.random.default_rng(0), tmp_path / "prices.csv"
+    rows = [(size, 1000 + 50 * size + draw.normal()) for size in draw.normal(size=40)]
+    table.write_text("size,price\n" + "".join(f"{size},{price}\n" for size, price in rows))
+    (tmp_path / "tiny.yaml").write_text(TABLE)
+    run = nasframe.run(nasframe.load_recipe(tmp_path / "tiny.yaml", check=False), tmp_path / "run")
+    train, test = (indices.tolist() for indices in parted("table", 40, 0.2))
+    sizes, prices = np.array(rows).T
+    inputs = (sizes - sizes[train].mean()) / sizes[train].std()
+    with torch.no_grad():
+        outputs = run.network()(torch.tensor(inputs[:, None], dtype=torch.float32))[:, 0].double().numpy()
+    expected = outputs * prices[train].std() + prices[train].mean()
+
+    code, out, _ = told("predict", run.folder, table, "--json")
+    predictions = json.loads(out)["predictions"]
+    assert code == 0
+    assert [each["place"] for each in predictions] == [f"line {index + 2}" for index in range(40)]
+    assert all(each["classes"] == [] for each in predictions)
+    assert [[each["name"] for each in of["numbers"]] for of in predictions] == [["price"]] * 40
+    found = np.array([each["numbers"][0]["value"] for each in predictions])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    error = np.abs(found - prices)[test].mean() / prices[train].std()
+    assert error == pytest.approx(run.metrics["test_mean_absolute_error"], rel=1e-4)
+
+    _, out, _ = told("predict", run.folder, table)
+    header, _, first, *_ = out.splitlines()
+    assert header.split() == ["file", "price"]
+    assert first.split()[-1] == f"{found[0]:.6g}"
+    hub, source = run.export("hub", tmp_path).path, run.export("source", tmp_path).path
+    assert nasframe.load(hub).predict([table]) == nasframe.load(run.folder).predict([table])
+    assert "prediction.numbers" in (hub / "README.md").read_text(encoding="utf-8")
+    module = runpy.run_path(str(source))
+    (scale,), (mean,) = module["TARGET_STD"], module["TARGET_MEAN"]
+    assert module["TARGETS"] == ("price",)
+    np.testing.assert_allclose(outputs * scale + mean, found, rtol=1e-5)
 
 
 def test_what_cannot_be_read_is_told_and_the_others_are_predicted(
@@ -299,6 +358,31 @@ def test_eight_bits_are_measured_beside_the_network(
         mean, std = (np.array(told_by[key], np.float32)[:, None, None] for key in ("mean", "std"))
         np.testing.assert_allclose((batch.inputs.numpy() / 255 - mean) / std, inputs, rtol=1e-4, atol=1e-5)
         assert tuple(told_by["classes"]) == data.class_names
+
+
+def test_the_file_that_is_shipped_is_timed_beside_the_prediction_of_the_search(
+    run: Run, tmp_path: Path, told: Callable[..., tuple[object, str, str]]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    code, out, _ = told("export", run.folder, "--format", "onnx", "--out", tmp_path, "--json")
+    (exported,) = json.loads(out)
+    figures, path = exported["figures"], Path(exported["path"])
+    prices = Prices.from_json((run.folder / "search" / "prices.json").read_text())
+    assert code == 0
+    assert figures["predicted by the search"] == {"latency_ms": prices.of(run.genotype)}
+    assert figures["float32"]["bytes"] == path.stat().st_size
+    assert all(figures[name]["latency_ms"] > 0 for name in ("PyTorch", "float32"))
+    inputs = torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(session_of(path)(inputs), run.network()(inputs), atol=1e-4, rtol=1e-4)
+    waits = [partial(waited, seconds) for seconds in (0.001, 0.004)]
+    short, long = latencies(waits, inputs[:1], 5)
+    assert 1 <= short < long
+    assert long >= 4
+
+
+def waited(seconds: float, inputs: torch.Tensor) -> torch.Tensor:
+    time.sleep(seconds)
+    return inputs
 
 
 def test_what_is_no_trained_network_is_told(

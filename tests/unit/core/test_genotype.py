@@ -312,6 +312,14 @@ def test_a_summary_counts_operations_by_cell_or_tells_them_in_order():
     chain = {f"block_{index}": ("wide" if index < 10 else "narrow",) for index in range(12)}
     assert Genotype(chain).summary == "10 wide, 2 narrow"
     assert Genotype({"a": (), "b": ("x", "y")}).summary == "nothing, x + y"
+    stages = {
+        "block_0": ("wide",),
+        "depth_0": ("2",),
+        "block_1": ("wide",),
+        "depth_1": ("2",),
+        "block_2": ("slim",),
+    }
+    assert Genotype(stages).summary == "block: 2 wide, slim; depth: 2, 2"
 
 
 CELLS = (

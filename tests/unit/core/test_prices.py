@@ -286,6 +286,18 @@ def test_a_cost_that_two_widths_decide_is_priced_for_each_pair():
     assert pairs == {(before, after): int(before) * int(after) for before, after in pairs}
 
 
+def test_what_two_choices_decide_lies_with_the_inner_one_and_shares_add_up_to_the_whole():
+    prices = _prices(_Wide(), name="flops")
+    kept = {"first": "5", "second": "4", "hidden_0": "6", "hidden_1": "1", "depth": "2"}
+    genotype = Genotype({name: (value,) for name, value in kept.items()})
+    shares = prices.shares(genotype)
+    assert set(shares) <= set(kept.items())
+    assert shares["first", "5"] == 4 * 5 + 2 * 5 * 5  # the stem, and what goes from its width to its width
+    assert prices.fixed + sum(shares.values()) == prices.of(genotype)
+    with pytest.raises(FormatError, match="choice `second` must keep some"):
+        prices.shares(Genotype({"first": ("5",)}))
+
+
 def test_a_choice_inside_itself_is_not_priced():
     def make(filler):
         return filler.layer(ONE, lambda name: nn.Sequential(filler.layer(ONE, _mlp)))

@@ -150,6 +150,7 @@ def test_the_report_has_both_networks_with_their_costs_and_where_they_differ(fin
     page = (finished.folder / "report.html").read_text()
     assert "Beside mobilenet_v2" in page
     assert told["sentence"][1:] in page
+    assert f"beside mobilenet_v2, {told['outcome']}" in page  # the page's first sentence
 
 
 def _contender(name, values, measured=None):
@@ -178,6 +179,37 @@ def test_what_is_said_of_a_difference_depends_on_what_seeds_differ_by():
     assert "2.00 points better on average, which 3 seeds cannot tell from chance" in _sentence(
         unclear, [0.49, 0.50, 0.51]
     )
+
+
+def test_it_is_told_where_the_found_network_saves_and_where_it_spends():
+    """Both stages' blocks and the second stage's number are chosen; the number is priced in blocks."""
+
+    def block(wide, slim):
+        return {"wide": Prices(wide), "slim": Prices(slim)}
+
+    deep = {"1": Prices(0.0, {"second": block(4.0, 1.5)}), "2": Prices(0.0, {"second": block(8.0, 3.0)})}
+    prices = Prices(1.0, {"first": block(5.0, 2.0), "depth": deep})
+
+    def comparison(found, baseline):
+        kept = [{"first": (a,), "depth": (d,), "second": (b,)} for a, d, b in (found, baseline)]
+        both = [
+            Contender(name, Genotype(each), [{"test_accuracy": 0.5}], 10.0, None, None)
+            for name, each in zip(("found", "plain"), kept, strict=True)
+        ]
+        return Comparison(*both, "latency", "ms", prices)
+
+    told = comparison(("slim", "2", "wide"), ("wide", "1", "wide"))
+    assert told.why() == (
+        "by its parts, it saves 3 ms at first (slim instead of wide), and spends 4 ms more at second"
+    )
+    assert told.plain()["choices"] == [
+        {"choice": "depth", "found": [["2", 0.0]], "baseline": [["1", 0.0]]},
+        {"choice": "first", "found": [["slim", 2.0]], "baseline": [["wide", 5.0]]},
+        {"choice": "second", "found": [["wide", 8.0]], "baseline": [["wide", 4.0]]},
+    ]
+    assert not comparison(("slim", "1", "wide"), ("wide", "1", "wide")).why()  # it only saves
+    assert not comparison(("wide", "1", "wide"), ("slim", "1", "wide")).why()
+    assert not comparison(("wide", "1", "wide"), ("wide", "1", "wide")).why()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import nasframe
 from nasframe.core import (
     AsGiven,
     Dataset,
+    Objective,
     datasets,
     derived,
     generator_for,
@@ -25,6 +27,7 @@ from nasframe.core import (
 from nasframe.core.tensor_file import save_weights
 from nasframe.errors import DataError, FormatError, UnsupportedError
 from nasframe.recipe.model_folder import describe
+from nasframe.types import Metrics
 
 SPACE = spaces.component(
     "darts", channels=2, cells=3, nodes=1, operations=("none", "skip_connect", "sep_conv_3x3")
@@ -82,26 +85,53 @@ def test_probabilities_are_the_softmax_of_what_the_network_makes_of_normalized_i
     torch.testing.assert_close(model.probabilities(raw).double(), expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (("preprocessing", "reader"), None, "must say how a file becomes an input, but does not"),
-        (
-            ("objective",),
-            "mean_squared_error",
-            "outputs must be of classes, but the objective MeanSquaredError",
-        ),
-    ],
-)
-def test_a_network_that_no_file_can_be_shown_to_says_so(
-    folder: Path, path: tuple[str, ...], value: Any, message: str
-) -> None:
+def test_a_network_that_no_file_can_be_shown_to_says_so(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    inside(*path, value=value)(config)
+    inside("preprocessing", "reader", value=None)(config)
     (folder / "config.json").write_text(json.dumps(config))
     Image.new("RGB", (8, 8)).save(folder / "black.png")
-    with pytest.raises(UnsupportedError, match=message):
+    with pytest.raises(UnsupportedError, match="must say how a file becomes an input, but does not"):
         nasframe.load(folder).predict([folder / "black.png"])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_outputs_that_are_numbers_are_told_as_the_data_have_them(folder: Path, scaled: bool) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    inside("objective", value="mean_squared_error")(config)
+    scale = {"names": ["x", "y", "z"], "means": [0.5, 1e9, 3.0], "deviations": [2.0, 1.0, 0.25]}
+    if scaled:
+        inside("targets", value=scale)(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    Image.new("RGB", (8, 8)).save(folder / "black.png")
+    model = nasframe.load(folder)
+    (found,) = model.predict([folder / "black.png"])
+    outputs = model.outputs(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))[0].tolist()
+    expected = {"x": 2 * outputs[0] + 0.5, "y": outputs[1] + 1e9, "z": outputs[2] / 4 + 3}
+    assert found.classes == ()
+    assert dict(found.numbers) == pytest.approx(
+        expected if scaled else dict(zip("012", outputs, strict=True)), rel=1e-12
+    )
+    with pytest.raises(UnsupportedError, match="outputs must be of classes, but the objective MeanSquared"):
+        model.probabilities(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+class Unspoken(Objective):
+    """Says nothing of what outputs mean."""
+
+    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+        return (outputs - targets).abs().mean()
+
+    def metrics(self, outputs: Any, targets: Any) -> Metrics:
+        return {}
+
+
+def test_outputs_that_nobody_knows_the_meaning_of_are_not_predicted(folder: Path) -> None:
+    Image.new("RGB", (8, 8)).save(folder / "black.png")
+    model = replace(nasframe.load(folder), objective=Unspoken())
+    with pytest.raises(UnsupportedError, match="of classes, or numbers, but the objective Unspoken says"):
+        model.predict([folder / "black.png"])
+    with pytest.raises(UnsupportedError, match="must be numbers, but the objective Unspoken has none"):
+        model.numbers(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
 
 def test_classes_without_names_are_numbered_and_a_file_that_cannot_be_read_ends_a_prediction(
@@ -158,6 +188,8 @@ def inside(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (inside("task", value=7), "task: must be a mapping, got 7"),
         (inside("preprocessing", "mean", value=[0.5]), "must have a mean and a std for each of 3 channels"),
         (inside("preprocessing", "std", value=[0.5, 0.0, 0.5]), "preprocessing.std"),
+        (inside("targets", "names", value=["a", "b", "c"]), "targets must have a name, a mean and a dev"),
+        (inside("targets", "deviations", value=[1.0, 0.0, 1.0]), "targets.deviations"),
         (
             inside("preprocessing", "reader", value={"type": "image"}),
             "preprocessing.reader.height: must be given",

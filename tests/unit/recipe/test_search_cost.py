@@ -7,10 +7,21 @@ from pathlib import Path
 import pytest
 
 from nasframe import load_recipe, run
-from nasframe.core import Checkpoints, choices_of, costs, datasets, derived, spaces
+from nasframe.core import (
+    Checkpoints,
+    choices_of,
+    costs,
+    datasets,
+    derived,
+    generator_for,
+    sample,
+    spaces,
+)
 from nasframe.errors import Problem, RecipeError, UnsupportedError
+from nasframe.quantity import spell_amount
 from nasframe.recipe import dump_recipe, resume
 from nasframe.recipe.run_directory import RunDirectory
+from nasframe.recipe.stages.search import Searching
 from nasframe.recipe.stages.workshop import Workshop
 
 PLUGIN = """
@@ -213,6 +224,25 @@ def test_a_budget_that_excludes_nothing_is_noted(tmp_path, share):
     Workshop(recipe, directory).prices(choices_of(SMALL), recipe.search.cost)
     notes = directory.status().get("notes", [])
     assert [note.partition(" of ")[0] for note in notes] == ["search.penalty: the budget"] * (share > 1)
+
+
+@pytest.mark.parametrize("share", [1e-3, 0.999, 1.0])
+def test_a_known_architecture_above_the_budget_is_noted(tmp_path, share):
+    space = spaces["macro"](DIGITS, channels=2, stages=(1, 1), features=4)
+    known = sample(space, generator_for(0))
+    known.save(tmp_path / "known.json")
+    parameters = sum(each.numel() for each in derived(space, known).parameters())
+    path = tmp_path / "tiny.yaml"
+    penalty = f"{{type: budget, max: {share * parameters}}}"
+    path.write_text(TINY % ("darts_bilevel", "parameters", penalty))
+    recipe = load_recipe(path, [f"genotype={tmp_path / 'known.json'}", "data=digits"], check=False)
+    directory = RunDirectory.create(tmp_path / "run", "tiny", dump_recipe(recipe), "cpu")
+    workshop = Workshop(recipe, directory)
+    Searching(workshop, *[None] * 2).run()  # which search nothing
+    notes = directory.status().get("notes", [])
+    assert [f"costs {spell_amount(parameters)}, more than the budget" in note for note in notes] == [True] * (
+        share < 1
+    )
 
 
 def test_a_search_under_a_budget_that_was_interrupted_has_the_same_multiplier(tmp_path):
