@@ -117,6 +117,8 @@ def _where(prediction: "Prediction") -> str:
 
 
 def _show(found: "Evaluation") -> None:
+    from nasframe.pages.by_class import CLASS_HEADER, class_rows, confusion_of
+
     rows = [[f"{found.split} examples".strip(), f"{found.num_examples:,}"]]
     for name, value in found.metrics.items():
         spelled = f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
@@ -124,17 +126,8 @@ def _show(found: "Evaluation") -> None:
     print_table(["result", ""], rows)
     if found.classes:
         typer.echo()
-        print_table(
-            ["class", "examples", "precision", "recall", "F1"],
-            [
-                [
-                    printable(each.name),
-                    f"{each.num_examples:,}",
-                    *map(_share, (each.precision, each.recall, each.f1)),
-                ]
-                for each in found.classes
-            ],
-        )
+        cells = [map(printable, row) for row in class_rows(confusion_of(asdict(found)))]
+        print_table(CLASS_HEADER, [list(row) for row in cells])
     if found.confusions:
         typer.echo()
         print_table(
@@ -146,7 +139,3 @@ def _show(found: "Evaluation") -> None:
         )
         if (left := len(found.confusions) - _MOST_CONFUSIONS) > 0:
             typer.echo(f"… and {left} more pairs; --json has all")
-
-
-def _share(value: float | None) -> str:
-    return "none" if value is None else f"{value:.1%}"

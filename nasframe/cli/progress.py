@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 import typer
 
 from nasframe.launch import launch
+from nasframe.pages.words import rate
 
 if TYPE_CHECKING:
     from nasframe.types import Metrics
@@ -133,7 +134,7 @@ def figures(epoch: int, metrics: "Metrics", *, short: bool = False) -> list[str]
     if "best_score" in metrics:
         shown.append(f"{'best' if short else 'best score'} {float(metrics['best_score']):.4g}")
     if "images_per_second" in metrics:
-        shown.append(f"{float(metrics['images_per_second']):,.0f} {'img' if short else 'images'}/s")
+        shown.append(f"{rate(float(metrics['images_per_second']))} {'img' if short else 'images'}/s")
     return shown
 
 

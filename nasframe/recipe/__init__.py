@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nasframe.recipe.evaluation import ClassFigures, Confusion, Evaluation
+    from nasframe.recipe.evaluation import Evaluation
     from nasframe.recipe.labelled_files import evaluate_files
     from nasframe.recipe.loading import load_recipe
     from nasframe.recipe.opening import load
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nasframe.recipe.schema import dump_recipe, recipe_to_mapping
 
 _HOMES = {
-    "evaluation": ("ClassFigures", "Confusion", "Evaluation"),
+    "evaluation": ("Evaluation",),
     "labelled_files": ("evaluate_files",),
     "loading": ("load_recipe",),
     "opening": ("load",),
@@ -31,8 +31,6 @@ _HOMES = {
 _HOME_OF = {name: f"nasframe.recipe.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "ClassFigures",
-    "Confusion",
     "Evaluation",
     "Plan",
     "Recipe",

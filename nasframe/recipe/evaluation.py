@@ -7,30 +7,11 @@ from typing import Literal, final
 import torch
 
 from nasframe.core import Dataset, Model, Split, hold_out
+from nasframe.core.class_figures import ClassFigures, class_figures
 from nasframe.errors import DataError
 from nasframe.recipe.confusion import Counted
 from nasframe.recipe.notebook import shown_evaluation
 from nasframe.recipe.recipe import Recipe
-
-
-@final
-@dataclass(frozen=True)
-class ClassFigures:
-    """How well one class is told from the others.
-
-    Attributes:
-        name: Of the class.
-        num_examples: That are of it.
-        precision: Share of the examples taken for it that are of it; None where none is taken for it.
-        recall: Share of its examples that are taken for it; None where there are none.
-        f1: Harmonic mean of both, 2 TP / (2 TP + FP + FN); None where the class does not occur at all.
-    """
-
-    name: str
-    num_examples: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
 
 
 @final
@@ -107,20 +88,7 @@ def by_class(
     if counts_KK is None:
         return (), ()
     names = class_names or tuple(map(str, range(len(counts_KK))))
-    return _classes(counts_KK, names), _confusions(counts_KK, names)
-
-
-def _classes(counts_KK: torch.Tensor, names: Sequence[str]) -> tuple[ClassFigures, ...]:
-    right_K = counts_KK.diagonal().tolist()
-    of_K, taken_K = counts_KK.sum(1).tolist(), counts_KK.sum(0).tolist()
-    return tuple(
-        ClassFigures(name, of, _share(right, taken), _share(right, of), _share(2 * right, of + taken))
-        for name, right, of, taken in zip(names, right_K, of_K, taken_K, strict=True)
-    )
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+    return class_figures(names, counts_KK.tolist()), _confusions(counts_KK, names)
 
 
 def _confusions(counts_KK: torch.Tensor, names: Sequence[str]) -> tuple[Confusion, ...]:

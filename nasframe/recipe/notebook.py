@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nasframe.core import Genotype
-from nasframe.pages.by_class import class_rows, matrix_of
+from nasframe.pages.by_class import CLASS_HEADER, class_rows, confusion_of, matrix_of
 from nasframe.pages.words import figures_told
 
 
@@ -31,25 +31,11 @@ def shown_evaluation(found: Mapping[str, Any]) -> str:
     rows = [(f"{split} examples".strip(), f"{found['num_examples']:,}"), *figures_told(metrics, {})]
     tables = [_table((), rows)]
     if found["classes"]:
-        confusion = _confusion_of(found)
-        tables.append(
-            _table(("class", "examples", "accuracy", "most often taken for"), class_rows(confusion))
-        )
+        confusion = confusion_of(found)
+        tables.append(_table(CLASS_HEADER, class_rows(confusion)))
         if matrix := matrix_of(confusion):
             tables.append(_matrix(matrix))
     return f"<div>{''.join(tables)}</div>"
-
-
-def _confusion_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the classes were taken for as the report has it."""
-    names = [each["name"] for each in found["classes"]]
-    number = {name: index for index, name in enumerate(names)}
-    counts = [[0] * len(names) for _ in names]
-    for each in found["confusions"]:
-        counts[number[each["of"]]][number[each["taken_for"]]] = each["num_examples"]
-    for index, each in enumerate(found["classes"]):
-        counts[index][index] = each["num_examples"] - sum(counts[index])
-    return {"classes": names, "counts": counts}
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ from nasframe.core.json_text import read_json_file
 from nasframe.core.storage import write_whole
 from nasframe.errors import FormatError
 from nasframe.pages.baseline import table_of_baseline
-from nasframe.pages.by_class import class_rows, matrix_of
+from nasframe.pages.by_class import CLASS_HEADER, class_rows, matrix_of
 from nasframe.pages.chart import HEIGHT, WIDTH, Chart, Point, Scatter, Series, chart, scatter, thinned
 from nasframe.pages.cost import stages_of
 from nasframe.pages.curve import by_figure, frames_of, heat_maps, numbered, strongest
@@ -23,6 +23,15 @@ from nasframe.pages.words import duration, figure, figures_told, joules, plain, 
 from nasframe.quantity import spell_bytes
 
 _MOST_DOTS: Final = 500
+_OWN_STUDY: Final = """\
+name: against_random
+budget: {{epochs: {epochs}}}
+seeds: [0, 1, 2]
+settings:
+  same: {{recipe: recipe.yaml}}
+methods:
+  search: {{}}
+"""
 
 
 @reports.register("html")
@@ -79,9 +88,11 @@ def _view(content: dict[str, Any], run_dir: Path) -> dict[str, Any]:
         "metrics": list(figures_told(content.get("metrics", {}), content.get("tradeoff", {}))),
         "seeds": _seeds(content.get("seeds", [])),
         "classes": class_rows(content.get("confusion", {})),
+        "class_header": CLASS_HEADER,
         "confusion": matrix_of(content.get("confusion", {})),
         "notes": [str(each) for each in content.get("notes", [])],
         "study": _study(content.get("study", {})),
+        "own_study": _OWN_STUDY.format(epochs=frames[-1]) if frames else "",
         "standing": _standing(content.get("benchmark", {})),
         "total": duration(sum(seconds.values())) if seconds else "",
         "parts": strip(content.get("parts", []), candidates),

@@ -11,7 +11,7 @@ import torch
 
 _SPLITS: Final = re.compile(r"^(?:train|valid|test)_")
 _FIRST: Final = ("loss", "accuracy", "entropy")  # charts that come before others
-_ORDER: Final = ("retrain", "search", "alphas", "health", "result")
+_ORDER: Final = ("search", "retrain", "result", "alphas", "health")
 _COLUMNS: Final = 8
 _SMALLEST: Final = 64  # pixels of an image's height
 
@@ -47,10 +47,15 @@ class History(dict[str, dict[int, float]]):
         return steps, np.array([[self[tag].get(step, np.nan) for step in steps] for tag in tags])
 
 
-def charts_of(tags: Iterable[str]) -> Layout:
+def charts_of(tags: Iterable[str], reserved: Sequence[str] = ()) -> Layout:
     """Which tags share a chart, by the titles of category and chart.
 
     ``search/train_loss`` and ``search/valid_loss`` do, and all of ``alphas/<choice>/…``.
+
+    Args:
+        tags: Of the scalars.
+        reserved: Categories that stand empty in their place, for the charts of other layouts: TensorBoard
+            puts layouts together by category, in the order of the folders' names.
     """
     charts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for tag in sorted(tags):
@@ -61,7 +66,7 @@ def charts_of(tags: Iterable[str]) -> Layout:
         category: {
             chart: ["Multiline", charts[category][chart]] for chart in _first(charts[category], _FIRST)
         }
-        for category in _first(charts, _ORDER)
+        for category in _first(dict.fromkeys((*reserved, *charts)), _ORDER)
     }
 
 

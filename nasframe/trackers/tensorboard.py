@@ -40,6 +40,9 @@ class TensorBoard(Tracker):
 
         self._folder, self._start, self._every = directory / "tensorboard", start, pictures_every
         check_room(self._folder)
+        # beside the folder of a stage, or of one of its seeds
+        is_searched = any((parent / "search/tensorboard").is_dir() for parent in directory.parents[:2])
+        self._reserved = ("search",) if is_searched else ()
         self._history = History.before(start, self._folder)
         self._charted = frozenset(self._history)
         _wait_for_a_new_name(self._folder)
@@ -159,8 +162,8 @@ class TensorBoard(Tracker):
 
         if self._charted != self._history.keys():
             self._charted = frozenset(self._history)
-            layout = summary.custom_scalars(charts_of(self._charted))  # type: ignore[no-untyped-call]
-            self._add_summary(layout, step)
+            charts = charts_of(self._charted, self._reserved)
+            self._add_summary(summary.custom_scalars(charts), step)  # type: ignore[no-untyped-call]
 
 
 def _wait_for_a_new_name(folder: Path) -> None:

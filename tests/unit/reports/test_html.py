@@ -10,6 +10,7 @@ import pytest
 
 from nasframe.errors import FormatError
 from nasframe.reports.html import Html
+from nasframe.study.reading import load_study
 
 HOSTILE = '<script>alert("1")</script> & "quoted"'
 VOID = {"meta", "img", "br", "input"}
@@ -170,14 +171,16 @@ def test_the_page_shows_how_each_class_is_told_the_worst_first(tmp_path):
     content = _content()
     content["confusion"] = {"classes": ["cat", "dog", "owl"], "counts": [[8, 0, 2], [1, 9, 0], [0, 0, 0]]}
     page = _Page(_write(tmp_path, content))
-    assert page.says("cat 10 80.0% owl (2) dog 10 90.0% cat (1) owl 0")
+    # of 9 taken for a cat 8 are one, of 9 for a dog 9, of 2 for an owl none
+    assert page.says("cat 10 88.9% 80.0% 84.2% owl (2) dog 10 100.0% 90.0% 94.7% cat (1)")
+    assert page.says("owl 0 0.0% none 0.0%")
     assert page.says("cat 8 0 2 dog 1 9 0 owl 0 0 0")
     content["confusion"] = {
         "classes": [f"class {index}" for index in range(40)],
         "counts": [[int(index == other) for other in range(40)] for index in range(40)],
     }
     page = _Page(_write(tmp_path, content))
-    assert page.says("class 39 1 100.0%")
+    assert page.says("class 39 1 100.0% 100.0% 100.0%")
     assert not page.says("class 38 class 39")  # a matrix that nobody could read
 
 
@@ -201,7 +204,13 @@ def test_a_search_by_alphas_says_that_one_run_is_no_comparison_with_random_ones(
     alone = "One run cannot tell whether its search is better than drawing architectures at random"
     assert not _Page(_write(tmp_path, content)).says(alone)
     del content["random"]
-    assert _Page(_write(tmp_path, content)).says(alone)
+    text = _write(tmp_path, content)
+    assert _Page(text).says(alone)
+    (study,) = re.findall(r"<pre[^>]*>(name: against_random\n.*?)</pre>", text, re.DOTALL)
+    (tmp_path / "study.yaml").write_text(study)
+    (tmp_path / "recipe.yaml").write_text("name: small\ndata: synthetic\nspace: macro\ntrackers: []\n")
+    found = load_study(tmp_path / "study.yaml", check=False).study
+    assert found.budget.epochs == len(content["alphas"]["normal_2_0"]["skip_connect"])
     content["study"] = {"setting": "small", "method": "darts", "seed": 1}
     page = _Page(_write(tmp_path, content))
     assert not page.says(alone)

@@ -187,6 +187,19 @@ def test_the_board_opens_with_a_chart_for_what_belongs_together(tmp_path):
     assert matched == ["search/train_loss", "search/valid_loss"]
 
 
+@pytest.mark.parametrize("stages", [("search", "retrain/seed_1", "retrain"), ("retrain",)])
+def test_a_search_comes_before_what_follows_it_though_folders_are_read_by_their_names(tmp_path, stages):
+    for stage in stages:
+        tags = ["search/lr", "alphas/entropy"] if stage == "search" else ["retrain/lr"]
+        tracker = TensorBoard(tmp_path / stage, 1)
+        tracker.log(Record(1, dict.fromkeys(tags, 1.0)))
+        tracker.close()
+    layout = json.loads(CustomScalarsPlugin(_served(tmp_path)).layout_impl(RequestContext(), ""))
+    shown = [category["title"] for category in layout["category"] if category["chart"]]
+    assert shown == (["search", "retrain", "alphas"] if "search" in stages else ["retrain"])
+    assert len(shown) == len(layout["category"])  # no category is empty
+
+
 def _conclude(tracker, seed, accuracy):
     settings = {"seed": seed, "data.type": "digits", "deterministic": True}
     matrix = HeatMap("test", ("a", "b"), ("a", "b"), np.eye(2))
