@@ -45,7 +45,8 @@ class TerminalBars:
             return
         self._read = now
         told = " ".join(figures(epoch, metrics, short=self._lines.is_narrow))
-        self._lines.update(self._tasks[stage], completed=step, figures=told)
+        left = metrics.get("work_left")
+        self._lines.update(self._tasks[stage], completed=step, figures=told, work_left=left)
 
     def prefer(self, architecture: str) -> None:
         self._lines.architecture = printable(architecture)
@@ -87,5 +88,6 @@ class _Left(ProgressColumn):
     def render(self, task: Task) -> Text:
         if task.finished:
             return Text(clock_time(task.finished_time or 0.0), style="green")
-        left = task.time_remaining
+        work = task.fields.get("work_left")  # beside what was done: steps may differ in what they take
+        left = task.time_remaining if work is None or task.elapsed is None else task.elapsed * work
         return Text("" if left is None else f"{clock_time(left)}{self._word}", style="cyan")

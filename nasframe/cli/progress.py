@@ -116,7 +116,8 @@ class PlainLines:
             clock_time(now - self._started),
         ]
         if step < num_steps:
-            parts.append(f"{clock_time((now - begun) / (step - first) * (num_steps - step))} left")
+            left = metrics.get("work_left", (num_steps - step) / (step - first))
+            parts.append(f"{clock_time((now - begun) * float(left))} left")
         typer.echo(", ".join(parts), err=True)
         if self._architecture:
             typer.echo(f"  {self._architecture}", err=True)

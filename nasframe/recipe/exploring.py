@@ -1,5 +1,6 @@
 """A search by an explorer: what it asks for is scored, told and written down."""
 
+import copy
 import json
 import math
 import sys
@@ -41,6 +42,16 @@ def declared(component: Component[Any], name: str) -> Any:
     """What the class of a component declares; that of a function is what its interface says."""
     registry = registries[component.registry]
     return getattr(registry[component.name], name, getattr(registry.interface, name))
+
+
+def budgets_of(explorer: Explorer, count: int) -> list[float]:
+    """The budgets of an explorer's next scores, as far as what they are told does not change them."""
+    budgets, explorer = [], copy.deepcopy(explorer)
+    for _ in range(count):
+        genotype = explorer.ask()
+        budgets.append(explorer.budget)
+        explorer.tell(genotype, 0.0)
+    return budgets
 
 
 @final

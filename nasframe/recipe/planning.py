@@ -39,7 +39,7 @@ from nasframe.core import (
 )
 from nasframe.errors import UnsupportedError
 from nasframe.recipe.devices import device_named, threads_for
-from nasframe.recipe.exploring import declared, trains_supernet
+from nasframe.recipe.exploring import budgets_of, declared, trains_supernet
 from nasframe.recipe.pricing import CostRange
 from nasframe.recipe.recipe import Recipe
 from nasframe.recipe.rehearsal import OutOfMemory, Rehearsal, rehearse
@@ -417,11 +417,8 @@ def _of_all_scores(found: Rehearsal, recipe: Recipe) -> Rehearsal:
     search = recipe.search
     if search.explorer is None or search.score is None or not declared(search.score, "takes_budgets"):
         return found
-    explorer, budgets = search.explorer(recipe.space(task_of(recipe)), recipe.seed), []
-    for _ in range(search.evaluations):
-        genotype = explorer.ask()
-        budgets.append(explorer.budget)
-        explorer.tell(genotype, 0.0)
+    explorer = search.explorer(recipe.space(task_of(recipe)), recipe.seed)
+    budgets = budgets_of(explorer, search.evaluations)
     count = sum(budgets) / budgets[0]  # of trainings such as that which was measured
     return _with_steps(found, count)
 

@@ -29,6 +29,7 @@ from nasframe.recipe.exploring import (
     Exploration,
     Scored,
     ScoreLog,
+    budgets_of,
     trains_supernet,
 )
 from nasframe.recipe.stages.fitting import Fitting
@@ -137,11 +138,13 @@ class ExplorerSearch:
     def _explored(self, exploration: Exploration, space: Space, start: int) -> Scored:
         """The best of what an explorer had scored; each score is a record, from the step `start` on."""
         best: Scored | None = None
+        explorer, first = exploration.explorer, len(exploration.log.before)
+        budgets = budgets_of(explorer, exploration.evaluations) if explorer.uses_budgets else []
         with self.fitting.trackers.opening("search") as start_tracking:
             track = start_tracking(start)
             for index, (scored, found) in enumerate(exploration.run()):
                 record = Record(start + index, is_last=index + 1 == exploration.evaluations)
-                if exploration.explorer.uses_budgets:
+                if explorer.uses_budgets:
                     record = with_figures(record, {"budget": scored.budget})
                 if scored.score is not None:
                     record = with_figures(record, {"score": scored.score})
@@ -155,6 +158,8 @@ class ExplorerSearch:
                 with self.workshop.interrupts.deferred():
                     track(record)
                 figures = {"score": scored.value, "best_score": -math.inf if best is None else best.value}
+                if explorer.uses_budgets and index >= first:  # before, nothing was scored, but read
+                    figures["work_left"] = sum(budgets[index + 1 :]) / sum(budgets[first : index + 1])
                 self.fitting.hear("search", index + 1, exploration.evaluations, 0, figures)
         if best is None:
             raise TrainingError(

@@ -39,6 +39,20 @@ def test_one_line_an_epoch_is_printed_after_its_last_step(capsys: pytest.Capture
     ]
 
 
+def test_the_time_left_goes_by_the_work_that_is_left_where_steps_differ(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = Clock()
+    lines = PlainLines(clock)
+    for step in (1, 2):
+        clock.seconds += 10
+        lines("search", step, 4, 0, {"best_score": 0.5, "work_left": 3.0})
+    lines.flush()
+    assert (
+        "0:00:30 left" in capsys.readouterr().err
+    )  # three times the ten seconds since the first step was told
+
+
 def test_a_long_epoch_has_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     lines = PlainLines(clock)

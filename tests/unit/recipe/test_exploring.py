@@ -220,7 +220,14 @@ def test_an_architecture_without_a_score_counts_as_the_worst(recipe_file, tmp_pa
 def test_halving_trains_for_shares_of_the_epochs_and_returns_one_of_the_whole(recipe_file, tmp_path):
     overrides = ["search.explorer={type: successive_halving, count: 4, eta: 2}", "search.score=retraining",
                  "search.trainer.epochs=4", "search.evaluations=9"]  # fmt: skip
-    done = run(load_recipe(recipe_file, overrides), tmp_path / "run")
+    left = []
+
+    def hear(stage, step, num_steps, epoch, metrics):
+        left.append(metrics.get("work_left"))
+
+    done = run(load_recipe(recipe_file, overrides), tmp_path / "run", hear)
+    done_by = [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 3.25, 3.5]  # of 3.5 whole trainings
+    assert left[:9] == pytest.approx([(3.5 - each) / each for each in done_by])
     scored = lines(done.folder, "scores.jsonl")
     assert [line["budget"] for line in scored] == [0.25] * 4 + [0.5] * 2 + [1.0] + [0.25] * 2
     assert done.genotype == Genotype(scored[6]["genotype"])
