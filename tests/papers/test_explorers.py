@@ -1,6 +1,7 @@
 """Explorers do what their papers' algorithms say, on scores that are known."""
 
 import collections
+import itertools
 import statistics
 from collections.abc import Callable
 
@@ -220,6 +221,40 @@ def test_fewer_halvings_start_on_larger_budgets_and_leave_more_on_the_whole_one(
 def test_more_halvings_than_there_are_architectures_for_are_refused(space):
     with pytest.raises(UnsupportedError, match=r"halvings must be at most 2, after which none of 9 .* got 3"):
         explorers["successive_halving"](space, 0, count=9, eta=3, halvings=3)
+
+
+def test_what_is_bred_comes_from_the_best_so_far_and_is_halved_with_what_was_drawn(space):
+    """DEHB (Awad et al. 2021): evolution on the smallest budget, whose best go on."""
+    settings = {"count": 60, "eta": 4, "halvings": 1}
+    explorer = explorers["successive_halving"](space, 0, **settings, bred=40, mutation_probability=0.0)
+    told = run(explorer, smooth, 20)
+    drawn = explorers["successive_halving"](space, 0, **settings)
+    assert [each for each, _ in told] == [each for each, _ in run(drawn, smooth, 20)]
+    for _ in range(4):
+        best = sorted(told, key=lambda one: -one[1])[: len(told) // 4]
+        told += run(explorer, smooth, 1)
+        bred, parents = told[-1][0], [one for one, _ in best]
+        pairs = itertools.combinations_with_replacement(parents, 2)
+        assert any(all(bred[name] in (a[name], b[name]) for name in bred.choices) for a, b in pairs)
+    explorer = explorers["successive_halving"](space, 0, **settings, bred=40)
+    told = run(explorer, smooth, 75)
+    assert len({one for one, _ in told[:60]}) == 60
+    assert [score for _, score in told[60:]] == sorted((score for _, score in told[:60]), reverse=True)[:15]
+
+
+def test_breeding_on_the_smallest_budget_finds_more_than_drawing(space):
+    def best(bred: int, seed: int) -> float:
+        explorer = explorers["successive_halving"](space, seed, count=40, eta=4, halvings=1, bred=bred)
+        return max(score for _, score in run(explorer, smooth, 40))
+
+    assert statistics.mean(best(32, seed) for seed in range(8)) > statistics.mean(
+        best(0, seed) for seed in range(8)
+    )
+
+
+def test_parents_must_be_drawn_first(space):
+    with pytest.raises(UnsupportedError, match="bred must be at most 6, so that 3 of 9 are drawn, got 7"):
+        explorers["successive_halving"](space, 0, count=9, bred=7)
 
 
 @pytest.mark.parametrize("name", ["regularized_evolution", "evolution", "local_search"])
