@@ -3,7 +3,7 @@
 from nasframe.core.active import ActiveSetting
 from nasframe.core.algorithm import Algorithm, Stateful, algorithms
 from nasframe.core.architectures import Architectures
-from nasframe.core.around import Around
+from nasframe.core.around import Around, AroundObjective
 from nasframe.core.augmentation import Augmentation, augmentations
 from nasframe.core.batch import Batch, map_tensors, tensors_of
 from nasframe.core.batch_norm import ExactBatchNorm2d
@@ -163,6 +163,7 @@ __all__ = [
     "ArchParam",
     "Architectures",
     "Around",
+    "AroundObjective",
     "AsGiven",
     "Augmentation",
     "Batch",

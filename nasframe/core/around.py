@@ -1,10 +1,15 @@
-"""Algorithms around an algorithm."""
+"""Algorithms around an algorithm, and objectives around an objective."""
 
 from abc import ABC
+from typing import Any
+
+import torch
 
 from nasframe.core.algorithm import Algorithm
 from nasframe.core.mixed_op import MixedOp
+from nasframe.core.objective import Objective
 from nasframe.core.weight_update import WeightUpdate
+from nasframe.types import Metrics
 
 
 class Around(Algorithm, ABC):
@@ -57,3 +62,32 @@ class Around(Algorithm, ABC):
 
     def begin_epoch(self, epoch: int, num_epochs: int) -> None:
         self._algorithm.begin_epoch(epoch, num_epochs)
+
+
+class AroundObjective(Objective, ABC):
+    """Is what the objective inside is, but for what it defines itself.
+
+    Args:
+        objective: The one inside.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+
+    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+        return self._objective.loss(outputs, targets)
+
+    def metrics(self, outputs: Any, targets: Any) -> Metrics:
+        return self._objective.metrics(outputs, targets)
+
+    def penalty(self, loss: torch.Tensor) -> torch.Tensor | None:
+        return self._objective.penalty(loss)
+
+    def probabilities(self, outputs: Any) -> torch.Tensor | None:
+        return self._objective.probabilities(outputs)
+
+    def numbers(self, outputs: Any) -> torch.Tensor | None:
+        return self._objective.numbers(outputs)
+
+    def constant_outputs(self, targets: Any) -> Any:
+        return self._objective.constant_outputs(targets)

@@ -1,12 +1,12 @@
 """A search whose architecture has a price."""
 
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import nn
 
 from nasframe.core.algorithm import Algorithm
-from nasframe.core.around import Around
+from nasframe.core.around import Around, AroundObjective
 from nasframe.core.batch import Batch
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
@@ -17,7 +17,7 @@ from nasframe.types import Metrics
 
 
 @final
-class Penalized(Objective):
+class Penalized(AroundObjective):
     """Lets alphas minimize what a penalty makes of the loss and the expected cost.
 
     The gradient is exact for every mixed op and algorithm (Cai et al. 2019, section 3.3.1).
@@ -30,19 +30,11 @@ class Penalized(Objective):
     """
 
     def __init__(self, objective: Objective, model: Model, prices: Prices, penalty: Penalty) -> None:
-        self._objective, self._model, self._prices, self._penalty = objective, model, prices, penalty
-
-    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
-        return self._objective.loss(outputs, targets)
-
-    def constant_outputs(self, targets: Any) -> Any:
-        return self._objective.constant_outputs(targets)
-
-    def metrics(self, outputs: Any, targets: Any) -> Metrics:
-        return self._objective.metrics(outputs, targets)
+        super().__init__(objective)
+        self._model, self._prices, self._penalty = model, prices, penalty
 
     def penalty(self, loss: torch.Tensor) -> torch.Tensor:
-        inner = self._objective.penalty(loss)
+        inner = super().penalty(loss)
         whole = loss if inner is None else loss + inner
         return self._penalty(whole, expected_cost(self._model, self._prices)) - loss
 

@@ -2,15 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar, final, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar, final, runtime_checkable
 
 import torch
 
+from nasframe.core.around import AroundObjective
 from nasframe.core.model import Model
 from nasframe.core.objective import Objective
 from nasframe.errors import UnsupportedError
 from nasframe.registry import Registry
-from nasframe.types import Metrics
 
 Readable = TypeVar("Readable")
 
@@ -86,7 +86,7 @@ def described(reads: type) -> str:
 
 
 @final
-class Regularized(Objective):
+class Regularized(AroundObjective):
     """Lets alphas minimize regularizers too, besides all that they minimize already.
 
     Args:
@@ -96,19 +96,11 @@ class Regularized(Objective):
     """
 
     def __init__(self, objective: Objective, model: Model, terms: Sequence[tuple[str, Regularizer]]) -> None:
-        self._objective, self._model, self._terms = objective, model, tuple(terms)
-
-    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
-        return self._objective.loss(outputs, targets)
-
-    def constant_outputs(self, targets: Any) -> Any:
-        return self._objective.constant_outputs(targets)
-
-    def metrics(self, outputs: Any, targets: Any) -> Metrics:
-        return self._objective.metrics(outputs, targets)
+        super().__init__(objective)
+        self._model, self._terms = model, tuple(terms)
 
     def penalty(self, loss: torch.Tensor) -> torch.Tensor | None:
-        total = self._objective.penalty(loss)
+        total = super().penalty(loss)
         for _, term in self._terms:
             value = term(self._model.progress)
             total = value if total is None else total + value

@@ -6,7 +6,7 @@ from typing import Any, Final, final
 import numpy as np
 import torch
 
-from nasframe.core import HeatMap, Model, Objective
+from nasframe.core import AroundObjective, HeatMap, Model, Objective
 from nasframe.core.ranks import gathered
 from nasframe.types import Metrics
 
@@ -14,7 +14,7 @@ MOST_CLASSES: Final = 256  # more than that nobody reads in a picture
 
 
 @final
-class Counted(Objective):
+class Counted(AroundObjective):
     """An objective that counts what a model in evaluation mode takes examples of each class for.
 
     Args:
@@ -23,32 +23,18 @@ class Counted(Objective):
     """
 
     def __init__(self, objective: Objective, model: Model) -> None:
-        self._objective, self._model = objective, model
+        super().__init__(objective)
+        self._model = model
         self._counts_KK: torch.Tensor | None = None
-
-    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
-        return self._objective.loss(outputs, targets)
-
-    def penalty(self, loss: torch.Tensor) -> torch.Tensor | None:
-        return self._objective.penalty(loss)
-
-    def probabilities(self, outputs: Any) -> torch.Tensor | None:
-        return self._objective.probabilities(outputs)
-
-    def numbers(self, outputs: Any) -> torch.Tensor | None:
-        return self._objective.numbers(outputs)
-
-    def constant_outputs(self, targets: Any) -> Any:
-        return self._objective.constant_outputs(targets)
 
     def metrics(self, outputs: Any, targets: Any) -> Metrics:
         if not self._model.training:
             self._count(outputs, targets)
-        return self._objective.metrics(outputs, targets)
+        return super().metrics(outputs, targets)
 
     @torch.no_grad()
     def _count(self, outputs: Any, targets: Any) -> None:
-        shares_BK = self._objective.probabilities(outputs)
+        shares_BK = self.probabilities(outputs)
         if shares_BK is None or not isinstance(targets, torch.Tensor):
             return
         classes_B = targets.argmax(1) if targets.is_floating_point() else targets

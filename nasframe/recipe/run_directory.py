@@ -27,30 +27,50 @@ from nasframe.recipe.allocator import allocator_settings
 from nasframe.types import MustExist
 
 _VERSION = 1
-_UNTRAINED = frozenset(
-    {"recipe.yaml", "environment.json", "provenance.json", "status.json", "lock", "search/prices.json"}
+_UNTRAINED = (
+    "recipe.yaml",
+    "environment.json",
+    "provenance.json",
+    "status.json",
+    "lock",
+    "search/prices.json",
+    "search/genotype.json",
+    *(
+        f"{stage}/**/{name}"
+        for stage in ("search", "retrain")
+        for name in ("metrics.jsonl", "tensorboard/events.out.tfevents.*")
+    ),
 )
-"""What a run writes before it trains."""
+"""What a run writes before its first step, as patterns: a genotype that its recipe names, empty records."""
 
 
 def is_free(root: Path) -> bool:
     """Whether a run can be made in a folder.
 
-    It is not there, or empty, or a run ended in it before it trained anything, so that nothing is lost.
+    It is not there, or empty, or a run ended in it before it made a step, and nothing but what it wrote until
+    then lies there, so that nothing is lost.
     """
     if not root.exists():
         return True
-    if not root.is_dir() or any(
-        str(path.relative_to(root)) not in _UNTRAINED for path in root.rglob("*") if not path.is_dir()
-    ):
+    if not root.is_dir():
         return False
     if not (root / "status.json").exists():
         return not any(root.iterdir())
+    untrained = set(_untrained(root))
+    if any(path.is_symlink() or not (path.is_dir() or path in untrained) for path in root.rglob("*")):
+        return False
     try:
         status = RunDirectory(root).status()
     except FormatError:
         return False
-    return status.get("ended") in ("failed", "interrupted") and not any(status.get("steps", {}).values())
+    has_trained = any(status.get("steps", {}).values()) or bool(status.get("records"))
+    return status.get("ended") in ("failed", "interrupted") and not has_trained
+
+
+def _untrained(root: Path) -> Iterator[Path]:
+    """What lies in a folder that a run writes before its first step."""
+    for pattern in _UNTRAINED:
+        yield from root.glob(pattern)
 
 
 def unusable_for_run(root: Path) -> str:
@@ -102,7 +122,7 @@ class RunDirectory:
     ) -> "RunDirectory":
         """Make the folder (by default ``runs/<name>/<time>-<hash>``) and write the recipe into it.
 
-        One of a run that ended before it trained anything is made anew.
+        One of a run that ended before its first step is made anew.
 
         Raises:
             FormatError: The folder holds something already.
@@ -118,8 +138,8 @@ class RunDirectory:
         except FileExistsError:
             if not is_free(root):
                 raise FormatError(f"{root}: {unusable_for_run(root)}") from None
-            for name in _UNTRAINED:
-                (root / name).unlink(missing_ok=True)
+            for path in list(_untrained(root)):
+                path.unlink()
         except OSError as error:
             raise StorageError(
                 f"{root}: must be a folder that can be made, but {reason_of(error)}; choose another --out"

@@ -18,7 +18,7 @@ from nasframe.quantity import spell_bytes
 from nasframe.recipe.exporting import report_of
 from nasframe.recipe.loading import load_with_places
 from nasframe.recipe.minimal import minimal_mapping
-from nasframe.recipe.provenance import both_in_order, dotted, sourced_values
+from nasframe.recipe.provenance import Sourced, both_in_order, dotted, sourced_values
 from nasframe.recipe.run_directory import RunDirectory
 from nasframe.recipe.tree import KeyPath
 
@@ -79,9 +79,10 @@ def compare(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> dict[str, 
             "cost": _by_name([_cost(report) for report in reports]),
             "choices": _choices([report.get("genotype", {}).get("choices", {}) for report in reports]),
         }
+        origins = [_origins(report) for report in reports]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(folders, error) from error
-    return {**found, "recipe": _recipes(folders, plugins), "left_out": left_out}
+    return {**found, "recipe": _recipes(folders, origins, plugins), "left_out": left_out}
 
 
 def _unreadable(folders: Sequence[Path], error: Exception) -> FormatError:
@@ -136,10 +137,18 @@ def _choices(genotypes: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, Any]
     return {"count": len(every), "alike": len(every) - len(differing), "differing": differing}
 
 
-def _recipes(folders: Sequence[Path], plugins: Sequence[Path]) -> list[dict[str, Any]]:
+def _origins(report: Mapping[str, Any]) -> dict[str, str]:
+    """Where each value of a recipe came from when its run was started, as far as its report tells."""
+    return {str(each["path"]): str(each["origin"]) for each in report.get("provenance", [])}
+
+
+def _recipes(
+    folders: Sequence[Path], origins: Sequence[Mapping[str, str]], plugins: Sequence[Path]
+) -> list[dict[str, Any]]:
     """The paths at which the recipes differ; None for a recipe that has nothing there.
 
-    Defaults of what only some have, such as those of another algorithm, are left out.
+    Defaults of what only some have, such as those of another algorithm, are left out; those that differ are
+    of different versions of nasframe.
     """
     recipes, said = [], set[KeyPath]()
     for folder in folders:
@@ -149,11 +158,34 @@ def _recipes(folders: Sequence[Path], plugins: Sequence[Path]) -> list[dict[str,
     paths: list[KeyPath] = reduce(lambda left, right: list(both_in_order(left, right)), recipes, [])
     found = []
     for path in paths:
-        values = [{"value": recipe[path].value} if path in recipe else None for recipe in recipes]
-        is_nothing = all(each is None or each["value"] in ([], None) for each in values)
-        if path in said and not is_nothing and any(each != values[0] for each in values):
+        values = [_sourced(path, *each) for each in zip(recipes, origins, strict=True)]
+        if path in said and _differ(values):
             found.append({"path": dotted(path), "values": values})
     return found
+
+
+def _sourced(
+    path: KeyPath, recipe: Mapping[KeyPath, Sourced], origins: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """What a recipe has at a path, and where that came from if it is known."""
+    if path not in recipe:
+        return None
+    origin = origins.get(dotted(path))
+    return {"value": recipe[path].value} | ({} if origin is None else {"origin": origin})
+
+
+def _differ(values: Sequence[Mapping[str, Any] | None]) -> bool:
+    """Whether runs have different values, or some have one that was written."""
+    there = [each for each in values if each is not None]
+    if all(each["value"] in ([], None) for each in there):
+        return False
+    if len(there) < len(values):
+        return not all(map(_is_default, there))
+    return any(each["value"] != there[0]["value"] for each in there)
+
+
+def _is_default(told: Mapping[str, Any]) -> bool:
+    return told.get("origin") == "default"
 
 
 def _prefixes(said: Any, path: KeyPath) -> Iterator[KeyPath]:
@@ -207,10 +239,13 @@ def _without_unit(name: str) -> str:
 
 def recipe_rows(found: Mapping[str, Any]) -> list[Row]:
     """What differs between the recipes, as text."""
-    return [
-        (each["path"], ["—" if value is None else plain(value["value"]) for value in each["values"]])
-        for each in found["recipe"]
-    ]
+    return [(each["path"], list(map(_value_told, each["values"]))) for each in found["recipe"]]
+
+
+def _value_told(told: Mapping[str, Any] | None) -> str:
+    if told is None:
+        return "—"
+    return f"{plain(told['value'])} (default)" if _is_default(told) else plain(told["value"])
 
 
 def choice_rows(found: Mapping[str, Any]) -> list[Row]:

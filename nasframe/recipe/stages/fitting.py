@@ -72,8 +72,6 @@ class Fitting:
             def start_tracking(start: int) -> Callable[[Record], None]:
                 nonlocal last
                 last = before + start - 1
-                precision = shop.directory.status().get("precision", {})
-                shop.directory.update_status(precision={**precision, stage: model.precision})
                 log = open_trackers(before + start)
 
                 def track(record: Record) -> None:

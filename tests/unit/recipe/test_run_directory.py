@@ -91,14 +91,19 @@ def test_a_run_that_ended_before_it_trained_anything_gives_its_folder_to_the_nex
     assert {"reason", "health"}.isdisjoint(second.status())
 
 
-@pytest.mark.parametrize("kept", ["a step", "a file of the user's", "a finished stage"])
+@pytest.mark.parametrize("kept", ["a step", "a record", "a file of the user's", "a link", "a checkpoint"])
 def test_a_folder_of_a_run_that_left_something_is_refused_and_left_alone(tmp_path, kept):
     directory = RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")
-    directory.update_status(ended="failed", steps={"search": 1 if kept == "a step" else 0})
+    steps, records = {"search": 1 if kept == "a step" else 0}, {"search": 1} if kept == "a record" else {}
+    directory.update_status(ended="failed", steps=steps, records=records)
     if kept == "a file of the user's":
-        (directory.root / "notes.txt").write_text("mine")
-    if kept == "a finished stage":
-        (directory.stage("search") / "genotype.json").write_text("{}")
+        (directory.stage("notes") / "metrics.jsonl").write_text("mine")
+    if kept == "a link":  # to a file of a name that a run overwrites
+        (tmp_path / "metrics.jsonl").write_text("mine")
+        (directory.stage("search") / "metrics.jsonl").symlink_to(tmp_path / "metrics.jsonl")
+    if kept == "a checkpoint":
+        (directory.stage("search") / "checkpoints").mkdir()
+        (directory.stage("search") / "checkpoints" / "step-000000000.pt").write_bytes(b"")
     before = _names(directory.root)
     with pytest.raises(FormatError, match="must be a new or empty folder"):
         RunDirectory.create(tmp_path / "run", "tiny", TEXT, "cpu")

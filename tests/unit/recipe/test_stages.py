@@ -16,6 +16,7 @@ from nasframe.core import choices_of, derived
 from nasframe.errors import DataError, FormatError
 from nasframe.recipe import open_run
 from nasframe.recipe.rehearsal import _Enough, _Watch
+from nasframe.recipe.run_directory import is_free
 from nasframe.recipe.running import run_fitted_by
 
 RECIPE = """
@@ -102,7 +103,12 @@ def test_the_status_of_a_finished_run_is_done(finished):
     assert (status["ended"], status["reason"]) == ("done", None)
     assert status["finished"] == ["search", "retrain", "report"]
     assert status["steps"] == {"search": 4, "retrain": 9}
-    assert status["precision"] == {"search": "float32", "retrain": "float32"}
+    precisions = {
+        stage: [each["value"] for each in settings if each["name"] == "precision"]
+        for stage, settings in status["active"].items()
+    }
+    assert precisions == {"search": ["float32"], "retrain": ["float32"]}
+    assert "precision" not in status  # which stands in one place
     assert all(status["seconds"][stage] > 0 for stage in status["finished"])
 
 
@@ -339,6 +345,24 @@ def test_an_out_folder_that_holds_something_is_refused_before_anything_is_done(r
     with pytest.raises(FormatError, match="must be a new or empty folder"):
         run(load_recipe(recipe_file), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("stage", ["search", "retrain"])
+def test_a_run_that_failed_in_its_first_step_gives_its_folder_to_the_next(
+    finished, recipe_file, tmp_path, stage
+):
+    known = [f"genotype={finished.folder / 'search' / 'genotype.json'}"] if stage == "retrain" else []
+    recipe = load_recipe(recipe_file, [f"{stage}.trainer.optimizer.lr=1e39", *known], check=False)
+    with pytest.raises(RuntimeError, match="overflow"):  # beyond float32, so that no step can be made
+        run(recipe, tmp_path / "run")
+    events = tmp_path / "run" / stage / "tensorboard"
+    failed = set(events.iterdir())
+    assert failed  # which trackers begin before the first step
+    assert is_free(tmp_path / "run")
+    quick = [f"{stage}.trainer.epochs=1" for stage in ("search", "retrain")]
+    run(load_recipe(recipe_file, [*known, *quick]), tmp_path / "run")
+    assert failed.isdisjoint(events.iterdir())
+    assert len(_lines(tmp_path / "run", stage)) == 1
 
 
 def test_an_interrupted_run_says_so_with_its_stage_and_step(recipe_file, tmp_path):

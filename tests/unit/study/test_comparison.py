@@ -11,7 +11,7 @@ from nasframe.cli import main
 from nasframe.errors import FormatError
 from nasframe.recipe import dump_recipe
 from nasframe.recipe.run_directory import RunDirectory
-from nasframe.study.comparison import compare, figure_rows, write_comparison
+from nasframe.study.comparison import compare, figure_rows, recipe_rows, write_comparison
 from nasframe.study.sweep import runs_in
 
 HOSTILE = '<script>alert("1")</script>'
@@ -61,6 +61,29 @@ def test_only_what_differs_between_the_recipes_is_told_and_no_default_that_follo
         "search.deriver.limits": [None, {"value": {"skip_connect": 1}}],
         "search.augment.0.type": [None, {"value": "flip"}],
     }
+
+
+def test_a_default_that_changed_between_versions_is_told_as_a_default_and_not_as_what_was_written(tmp_path):
+    """The older run is of other defaults: of the stem, and of the limits of a deriver that only it has."""
+    origins = [
+        {"path": "space.stem", "value": "imagenet", "origin": "default"},
+        {"path": "space.nodes", "value": 3, "origin": "tiny.yaml:1"},
+        {"path": "search.deriver.limits", "value": {"skip_connect": 1}, "origin": "default"},
+    ]
+    limited = "search.deriver={type: limited, limits: {skip_connect: 1}}"
+    older = _folder(tmp_path / "older", ["space.stem=imagenet", "space.nodes=3", limited], provenance=origins)
+    newer = _folder(tmp_path / "newer", [], provenance=[{**origins[0], "value": "cifar"}])
+    found = compare([older, newer])
+    assert {each["path"]: each["values"] for each in found["recipe"]} == {
+        "space.stem": [
+            {"value": "imagenet", "origin": "default"},
+            {"value": "cifar", "origin": "default"},
+        ],
+        "space.nodes": [{"value": 3, "origin": "tiny.yaml:1"}, {"value": 2}],
+        "search.deriver.type": [{"value": "limited"}, {"value": "darts"}],
+    }
+    assert dict(recipe_rows(found))["space.stem"] == ["imagenet (default)", "cifar (default)"]
+    assert dict(recipe_rows(found))["space.nodes"] == ["3", "2"]
 
 
 def test_the_same_run_in_two_folders_differs_in_nothing(tmp_path):
