@@ -59,7 +59,7 @@ class Ending:
             StorageError: Those of the best epoch could not be saved.
         """
         label = job.label or job.stage
-        if self.is_out_of_patience(state):
+        if self.is_out_of_patience(state) and state.step < state.num_steps:
             job.note(
                 f"{label}: ended after {state.epoch} of {self.epochs} epochs, because the validation "
                 f"loss was lowest after epoch {state.best_epoch}"

@@ -79,8 +79,8 @@ class Searching:
         if limit is not None and (price := prices.of(known)) > limit:
             costs, most = (spell_amount(each, unit_of(units)) for each in (price, limit))
             self.workshop.directory.note(
-                f"the given architecture costs {costs}, more than the budget of {most} (search.penalty); "
-                "it was trained all the same"
+                f"search.penalty: by {cost.name} the given architecture costs {costs}, more than the budget "
+                f"of {most}; it was trained all the same"
             )
 
     def _check_findings(self) -> None:

@@ -654,8 +654,11 @@ def test_a_training_ends_when_patience_does_with_the_weights_of_the_best_epoch(t
     assert (again.steps, again.records) == ([], [])
     assert _equal(again.job.model.state_dict(), ended.job.model.state_dict())
     last = _Watched(tmp_path / "last", valid=_contrary(40)).fit(**settings)
-    three = _Watched(tmp_path / "three", valid=_contrary(40)).fit(**{**settings, "epochs": best + 2})
+    of_three = []
+    three = _Watched(tmp_path / "three", valid=_contrary(40), note=of_three.append)
+    three.fit(**{**settings, "epochs": best + 2})
     assert _equal(last.job.model.state_dict(), three.job.model.state_dict())
+    assert of_three == []  # nothing was left to end
 
 
 class _Looks(Guard):
