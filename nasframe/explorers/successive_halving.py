@@ -9,6 +9,7 @@ from nasframe.errors import UnsupportedError
 from nasframe.types import NonNegativeInt, PositiveInt, Probability
 
 _TRIES: Final = 100
+_FEWEST_PARENTS: Final = 4  # scores on small budgets are noisy
 
 
 @explorers.register("successive_halving")
@@ -23,8 +24,8 @@ class SuccessiveHalving(Explorer):
     al. 2018, arXiv 1603.06560, Algorithm 1): with 2 it scores 27 on 1/9, 9 on 1/3, and 3 on the whole budget.
 
     With `bred`, the last of those on the smallest budget are not drawn but bred, as in DEHB (Awad et
-    al. 2021, arXiv 2105.09821): each takes its choices from two of the best so far on that budget, one of
-    η, and draws each choice anew with `mutation_probability`.
+    al. 2021, arXiv 2105.09821): each takes its choices from two of the best so far on that budget, one
+    of η but at least four, and draws each choice anew with `mutation_probability`.
 
     Args:
         count: Architectures that are drawn at a time.
@@ -87,7 +88,7 @@ class SuccessiveHalving(Explorer):
 
     def _child(self) -> Genotype:
         """One that is bred from two of the best on the smallest budget."""
-        best = self._ranked()[: max(2, len(self._heard) // self._eta)]
+        best = self._ranked()[: max(_FEWEST_PARENTS, len(self._heard) // self._eta)]
         one, other = (pick(best, self._generator) for _ in range(2))
         child = self._architectures.cross(one, other, self._generator)
         return self._architectures.redraw(child, self._probability, self._generator)

@@ -253,7 +253,7 @@ def test_breeding_on_the_smallest_budget_finds_more_than_drawing(space):
 
 
 def test_parents_must_be_drawn_first(space):
-    with pytest.raises(UnsupportedError, match="bred must be at most 6, so that 3 of 9 are drawn, got 7"):
+    with pytest.raises(UnsupportedError, match=r"bred must be at most 6, so that 3 of 9 are drawn, got 7"):
         explorers["successive_halving"](space, 0, count=9, bred=7)
 
 
