@@ -34,6 +34,7 @@ SETTINGS = {
     "macro": {"channels": 2, "stages": (1, 1), "features": 4},
     "mobile": {"widths": (4, 8), "depths": (1, 2), "strides": (1, 2), "features": 8},
     "mobile_elastic": {"widths": ((4,), (4, 8)), "depths": ((1,), (1, 2)), "strides": (1, 2), "features": 8},
+    "mobile_stages": {"widths": ((4,), (4, 8)), "depths": ((1,), (1, 2)), "strides": (1, 2), "features": 8},
     "nas_bench_201": {"channels": 2, "cells": 1},
     "surgery": {
         "network": networks.component("resnet", channels=2, blocks=(1,)),

@@ -101,6 +101,13 @@ SPACES = {
     "mobile_elastic": spaces["mobile_elastic"](
         TASK, widths=((4, 6), (8, 4)), depths=((3, 1), (1, 2)), **ELASTIC
     ),
+    "mobile_stages": spaces["mobile_stages"](
+        TASK,
+        operations=("fused_k3_e1", "fused_k3_e2", "mb_k3_e3"),
+        widths=((4, 6), (8, 4)),
+        depths=((3, 1), (1, 2)),
+        **MOBILE,
+    ),
     "darts": spaces["darts"](
         TASK, operations=("none", "skip_connect", "sep_conv_3x3", "dil_conv_3x3"), **DARTS
     ),
@@ -143,7 +150,7 @@ def _same(one, other):
     torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["zoo", "macro", "mobile", "mobile_elastic"])
+@pytest.mark.parametrize("name", ["zoo", "macro", "mobile", "mobile_elastic", "mobile_stages"])
 def test_a_derived_network_computes_what_the_supernet_computed_for_that_sample(name):
     model = _trained(SPACES[name], "binary_gate")
     seen = set()
@@ -157,7 +164,7 @@ def test_a_derived_network_computes_what_the_supernet_computed_for_that_sample(n
     assert len(seen) > 3
 
 
-@pytest.mark.parametrize("name", ["macro", "mobile", "mobile_elastic", "darts"])
+@pytest.mark.parametrize("name", ["macro", "mobile", "mobile_elastic", "mobile_stages", "darts"])
 def test_it_is_the_softmax_supernet_at_the_corner_of_an_architecture(name):
     model = _trained(SPACES[name], "softmax")
     genotype = sample(SPACES[name], generator_for(0))

@@ -170,6 +170,9 @@ MAKE = {
     "nas_bench_201": _nas_bench_201,
     "mobile": lambda: _drawn("mobile", widths=(4, 8), depths=(2, 2), strides=(1, 2), **MOBILE),
     "mobile_elastic": lambda: _drawn("mobile_elastic", **ELASTIC, **MOBILE),
+    "mobile_stages": lambda: _drawn(
+        "mobile_stages", widths=((4, 8), (8,)), depths=((1, 2), (2,)), strides=(1, 2), **MOBILE
+    ),
     "macro": lambda: _drawn("macro", channels=4, stages=(2, 1), features=8),
     "surgery": _surgery,
     "own": lambda: Model(Own()),
