@@ -158,24 +158,19 @@ class Comparison:
         return f"{worth}, more than {gain.count} seeds differ by chance ({interval})"
 
     def why(self) -> str:
-        """Where the found network saves and where it spends, by its parts; empty if it does not do both."""
-        costs = {
-            row["choice"]: [sum(cost for _, cost in row[which]) for which in ("found", "baseline")]
+        """Where the found network saves and spends most, by its parts; a hundredth of the whole counts."""
+        more = {
+            row["choice"]: sum(cost for _, cost in row["found"]) - sum(cost for _, cost in row["baseline"])
             for row in self._differing()
         }
-        by_gain = sorted(costs, key=lambda choice: costs[choice][0] - costs[choice][1])
-        if not by_gain or not costs[by_gain[0]][0] < costs[by_gain[0]][1]:
-            return ""
-        saved, spent = by_gain[0], by_gain[-1]
-        if not costs[spent][0] > costs[spent][1]:
-            return ""
-        less, more = (
-            spell_amount(abs(found - baseline), self.unit) for found, baseline in (costs[saved], costs[spent])
-        )
-        return (
-            f"by its parts, it saves {less} at {saved}{self._instead(saved)}, "
-            f"and spends {more} more at {spent}{self._instead(spent)}"
-        )
+        least, told = self.prices.of(self.baseline.genotype) / 100, []
+        if more and more[saved := min(more, key=more.__getitem__)] <= -least:
+            told.append(f"saves {spell_amount(-more[saved], self.unit)} at {saved}{self._instead(saved)}")
+        if more and more[spent := max(more, key=more.__getitem__)] >= least:
+            told.append(
+                f"spends {spell_amount(more[spent], self.unit)} more at {spent}{self._instead(spent)}"
+            )
+        return f"by its parts, it {' and '.join(told)}" if told else ""
 
     def _instead(self, choice: str) -> str:
         """What stands there and would stand there, where that differs."""

@@ -185,7 +185,7 @@ def test_it_is_told_where_the_found_network_saves_and_where_it_spends():
     """Both stages' blocks and the second stage's number are chosen; the number is priced in blocks."""
 
     def block(wide, slim):
-        return {"wide": Prices(wide), "slim": Prices(slim)}
+        return {"wide": Prices(wide), "slim": Prices(slim), "same": Prices(wide + 0.01)}
 
     deep = {"1": Prices(0.0, {"second": block(4.0, 1.5)}), "2": Prices(0.0, {"second": block(8.0, 3.0)})}
     prices = Prices(1.0, {"first": block(5.0, 2.0), "depth": deep})
@@ -200,16 +200,21 @@ def test_it_is_told_where_the_found_network_saves_and_where_it_spends():
 
     told = comparison(("slim", "2", "wide"), ("wide", "1", "wide"))
     assert told.why() == (
-        "by its parts, it saves 3 ms at first (slim instead of wide), and spends 4 ms more at second"
+        "by its parts, it saves 3 ms at first (slim instead of wide) and spends 4 ms more at second"
     )
     assert told.plain()["choices"] == [
         {"choice": "depth", "found": [["2", 0.0]], "baseline": [["1", 0.0]]},
         {"choice": "first", "found": [["slim", 2.0]], "baseline": [["wide", 5.0]]},
         {"choice": "second", "found": [["wide", 8.0]], "baseline": [["wide", 4.0]]},
     ]
-    assert not comparison(("slim", "1", "wide"), ("wide", "1", "wide")).why()  # it only saves
-    assert not comparison(("wide", "1", "wide"), ("slim", "1", "wide")).why()
+    assert comparison(("slim", "1", "wide"), ("wide", "1", "wide")).why() == (
+        "by its parts, it saves 3 ms at first (slim instead of wide)"
+    )
+    assert comparison(("wide", "1", "wide"), ("slim", "1", "wide")).why() == (
+        "by its parts, it spends 3 ms more at first (wide instead of slim)"
+    )
     assert not comparison(("wide", "1", "wide"), ("wide", "1", "wide")).why()
+    assert not comparison(("same", "1", "wide"), ("wide", "1", "wide")).why()  # 0.01 of 10 ms
 
 
 @pytest.mark.parametrize(
