@@ -80,7 +80,9 @@ def _note_shape(shapes: dict[str, tuple[int, ...]], name: str) -> Callable[[nn.M
 
 
 def _parts(module: nn.Module, name: str, noted: "_Noting") -> Iterator[tuple[str, nn.Module, str]]:
-    """Name, module, and what was chosen of each part; what only holds others is none itself."""
+    """Name, module, and what was chosen of each part; what only holds others, or nothing, is none itself."""
+    if isinstance(module, nn.Sequential) and not len(module):  # the blocks that a depth leaves out
+        return
     is_cell = isinstance(module, Block)
     inner = any(noted.holds(each) for each in module.modules() if each is not module)
     if name and (is_cell or not inner):

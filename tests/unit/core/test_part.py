@@ -36,6 +36,15 @@ def test_several_choices_of_one_layer_are_told_together():
     assert first.what.split(" ")[::2] == ["kernel", "expansion"]
 
 
+def test_blocks_that_a_depth_leaves_out_are_no_part():
+    settings = {"widths": ((4,),), "depths": ((1, 2),), "strides": (1,), "operations": ("fused_k3_e1",)}
+    space = spaces["mobile_stages"](TASK, **settings)
+    kept = [Genotype({"block_0": ("fused_k3_e1",), "depth_0": (depth,)}) for depth in ("1", "2")]
+    one, two = ([part.what for part in parts_of(space, each, TASK)] for each in kept)
+    assert one == ["stem", "first", "fused_k3_e1", "head"]
+    assert len(two) == 5
+
+
 def test_looking_at_the_parts_draws_no_random_number():
     space = spaces["macro"](TASK, channels=2, stages=(1,), features=2)
     genotype, before = Genotype({"layer_0": ("identity",)}), torch.get_rng_state()
