@@ -3,7 +3,9 @@
 import hashlib
 import json
 import math
+import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, final
 
@@ -133,6 +135,15 @@ class Checkpoints:
             raise FormatError(
                 f"{path}: must be the checkpoint of the lowest validation loss, but {error}; begin a new run"
             ) from error
+
+    def delete(self) -> None:
+        """Remove them all and their folder.
+
+        The manifest goes first: what an end in between leaves is whole, and misses nothing.
+        """
+        with suppress(OSError):
+            self._manifest.unlink(missing_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def _manifest(self) -> Path:

@@ -1,7 +1,6 @@
 """Scores for an explorer, made in the run's own process or for it in another one."""
 
 import hashlib
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -87,7 +86,7 @@ class ScoreTraining:
         )
         shop.fit(trainer, job)
         metrics = self._evaluated(trainer, model)
-        shutil.rmtree(folder, ignore_errors=True)
+        job.checkpoints.delete()
         with suppress(OSError):  # others are trained beside it
             self.folder.rmdir()
         return metrics

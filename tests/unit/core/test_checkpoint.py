@@ -132,3 +132,28 @@ def test_a_best_state_that_is_damaged_is_refused_by_name(tmp_path):
     (tmp_path / "step-000000001.pt").write_bytes(b"torn")
     with pytest.raises(FormatError, match=r"step-000000001\.pt: must be the checkpoint of the lowest"):
         checkpoints.best()
+
+
+@pytest.mark.parametrize("num_gone", range(4))
+def test_a_deletion_that_is_cut_off_leaves_what_can_be_read(tmp_path, monkeypatch, num_gone):
+    """Whichever files are gone by then: warnings are errors here."""
+    checkpoints = Checkpoints(tmp_path / "run")
+    for step in (1, 2, 3):
+        checkpoints.save(step, _state(step), keep=3)
+    removed, unlink = [], os.unlink
+
+    def cut_off(path, *others, **more):
+        if len(removed) == num_gone:
+            raise KeyboardInterrupt
+        removed.append(path)
+        unlink(path, *others, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.delete()
+    left = [step for step in (1, 2, 3) if f"step-{step:09}.pt" in _names(tmp_path / "run")]
+    assert len(left) == 3 - max(num_gone - 1, 0)  # the manifest first
+    assert Checkpoints(tmp_path / "run").latest()["step"] == left[-1]
+    checkpoints.delete()
+    assert not (tmp_path / "run").exists()
