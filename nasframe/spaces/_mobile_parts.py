@@ -1,8 +1,9 @@
 """What the mobile spaces have in common: images in, stem, first block, stages, batch norms of one kind."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, final
 
 from torch import nn
@@ -52,6 +53,17 @@ def require_values(space: str, **settings: tuple[tuple[int, ...], ...] | list[tu
                     f"space {space}: {name} must have distinct values to choose from, got "
                     f"{list(values)}; correct the list"
                 )
+
+
+def rising(depths: Iterable[Iterable[int]]) -> Iterator[tuple[int, ...]]:
+    """Depths of stages, one of each, where none is less than the one before it, or than its own most."""
+    ordered = [sorted(each) for each in depths]
+    for deep in product(*ordered):
+        if all(
+            here >= min(before, most[-1])
+            for before, here, most in zip(deep, deep[1:], ordered[1:], strict=False)
+        ):
+            yield deep
 
 
 def beginning(

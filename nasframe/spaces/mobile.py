@@ -1,7 +1,6 @@
 """The space of ProxylessNAS."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
 from typing import Literal, final
 
 from torch import nn
@@ -9,7 +8,13 @@ from torch import nn
 from nasframe.core import Filler, Genotype, LayerChoice, OpName, Space, Task, ops, spaces
 from nasframe.errors import UnsupportedError
 from nasframe.ops.conv_classifier import ConvClassifier
-from nasframe.spaces._mobile_parts import beginning, in_sequence, require_images, require_one_item_a_stage
+from nasframe.spaces._mobile_parts import (
+    beginning,
+    in_sequence,
+    require_images,
+    require_one_item_a_stage,
+    rising,
+)
 from nasframe.spaces._proxyless_config import read_config
 from nasframe.types import PositiveFloat, PositiveInt
 
@@ -116,17 +121,8 @@ class Mobile(Space):
         """
         if _PLAIN not in self._make_op:
             return {}
-        return {"mobilenet_v2": [self._plain(depths) for depths in self._rising_depths()]}
-
-    def _rising_depths(self) -> Iterator[tuple[int, ...]]:
-        fewest = [depth if _SKIP not in self._make_op else 1 for _, depth, _ in self._stages]
-        most = [depth for _, depth, _ in self._stages]
-        for depths in product(*(range(low, high + 1) for low, high in zip(fewest, most, strict=True))):
-            if all(
-                here >= min(before, limit)
-                for before, here, limit in zip(depths, depths[1:], most[1:], strict=False)
-            ):
-                yield depths
+        depths = (range(1 if _SKIP in self._make_op else depth, depth + 1) for _, depth, _ in self._stages)
+        return {"mobilenet_v2": [self._plain(deep) for deep in rising(depths)]}
 
     def _plain(self, depths: tuple[int, ...]) -> Genotype:
         """The block of MobileNetV2 in the first layers of each stage."""

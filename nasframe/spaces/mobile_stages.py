@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import product
 from typing import Final, Literal, final
 
 import torch
@@ -18,6 +17,7 @@ from nasframe.spaces._mobile_parts import (
     require_images,
     require_one_item_a_stage,
     require_values,
+    rising,
 )
 from nasframe.types import PositiveFloat, PositiveInt
 
@@ -99,17 +99,11 @@ class MobileStages(Space):
         return {"mobilenet_v2": list(self._plain())}
 
     def _plain(self) -> Iterator[Genotype]:
-        widths, depths = (
-            [sorted(each) for each in values] for values in (self._stages.widths, self._stages.depths)
-        )
+        widths = [sorted(each) for each in self._stages.widths]
         for multiplier in range(max(map(len, widths))):
             chosen = [values[min(multiplier, len(values) - 1)] for values in widths]
-            for deep in product(*depths):
-                if all(
-                    here >= min(before, most[-1])
-                    for before, here, most in zip(deep, deep[1:], depths[1:], strict=False)
-                ):
-                    yield self._genotype([_PLAIN] * len(chosen), chosen, deep)
+            for deep in rising(self._stages.depths):
+                yield self._genotype([_PLAIN] * len(chosen), chosen, deep)
 
     def _genotype(self, blocks: Sequence[str], widths: Sequence[int], depths: Sequence[int]) -> Genotype:
         """The architecture of a block, a width and a depth of each stage."""

@@ -102,6 +102,15 @@ def test_a_bar_shows_stage_steps_figures_and_architecture_within_the_terminal(
     assert "\x1b[2J" not in screen.getvalue()
 
 
+def test_the_time_left_on_a_bar_goes_by_the_work_that_is_left() -> None:
+    screen, clock = io.StringIO(), Clock()
+    console = Console(file=screen, force_terminal=True, width=120, legacy_windows=False, get_time=clock)
+    with bars(console) as shown:
+        shown("search", 1, 2, 0, {"best_score": 0.5, "work_left": 3.0})
+        clock.seconds += 10
+    assert "0:00:30 left" in screen.getvalue()  # half of the steps, but three times the work
+
+
 @pytest.mark.parametrize(
     ("environment", "is_terminal", "drawn"),
     [
